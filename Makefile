@@ -1,0 +1,45 @@
+# Everything here needs Python 3.11 or newer, git and make; each target sets up what it uses, once.
+UV_VERSION := 0.13.6
+PYTHON ?= python3
+TOOLS := .tools
+UV := $(TOOLS)/bin/uv
+RUN := $(UV) run --no-sync --
+
+# A shell's PYTHONDONTWRITEBYTECODE would make every later start about three times slower.
+unexport PYTHONDONTWRITEBYTECODE
+# Not the environment of the shell: the one that is made here.
+unexport VIRTUAL_ENV
+
+.PHONY: help test demo lint bench clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+test: .venv/ready  ## run all tests
+	$(RUN) pytest -n 2
+
+demo: .venv/ready  ## generate a project, train, gate, approve and serve a model in it
+	$(RUN) python scripts/demo.py
+
+lint: .venv/ready  ## check style, types and workflows
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) actionlint
+	$(RUN) zizmor --offline --persona pedantic .github
+
+bench: .venv/ready  ## measure how long a bake takes
+	$(RUN) python benchmarks/bake.py
+
+clean:  ## remove everything that make made
+	rm -rf $(TOOLS) .venv build uv.lock .mypy_cache .pytest_cache .ruff_cache
+
+$(TOOLS)/uv-$(UV_VERSION):
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+.venv/ready: pyproject.toml $(TOOLS)/uv-$(UV_VERSION)
+	$(UV) sync --quiet --compile-bytecode --python $(TOOLS)/bin/python
+	@touch $@
