@@ -1,0 +1,82 @@
+"""What the data may look like and what is refused, on small tables with numbers, categories and missing values."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import data
+import preprocess
+import train
+
+
+def raw(tmp_path: Path, text: str | bytes) -> Path:
+    """A folder with one CSV file."""
+    (tmp_path / "rows.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return tmp_path
+
+
+MIXED = data.Schema("binary_classification", "label", ("no", "yes"), {"age": "number", "city": "category"}, ())
+HEAD = "age,city,label\n"
+FAULTS = {
+    "no-target": ("age,city,lable\n1,a,no\n", ["rows.csv", "target column 'label' is missing", "'lable'"]),
+    "no-column": ("city,label\na,no\n", ["rows.csv", "column 'age' is missing"]),
+    "extra-column": ("age,city,label,id\n1,a,no,7\n", ["rows.csv", "'id' is not in model/schema.toml", "ignore"]),
+    "twice": ("age,age,label\n", ["line 1", "'age' is there twice"]),
+    "empty": ("", ["rows.csv is empty"]),
+    "no-rows": (HEAD, ["rows.csv has a header and no rows"]),
+    "not-a-number": (HEAD + "1,a,no\n\n2,b,yes\nx,c,no\n", ["line 5, column 'age'", "'x' is not a number"]),
+    "infinite": (HEAD + "1,a,no\ninf,b,yes\n", ["line 3, column 'age'", "not finite"]),
+    "no-label": (HEAD + "1,a,\n", ["line 2, column 'label'", "has no value"]),
+    "unknown-label": (HEAD + '1,"a\nb",no\n2,b,perhaps\n', ["line 4, column 'label'", "'perhaps'", "no, yes"]),
+    "few-cells": (HEAD + "1,a,no\n2,b\n", ["line 3", "2 cells"]),
+    "many-cells": (HEAD + "1,a,no\n2,b,no,4\n", ["line 3"]),
+    "encoding": (HEAD.encode() + b"1,a,no\n2,\xff,yes\n", ["line 3", "not UTF-8"]),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults_in_data_name_file_line_and_column(tmp_path: Path, text: str | bytes, words: list[str]) -> None:
+    with pytest.raises(data.DataError) as error:
+        data.read_folder(raw(tmp_path, text), MIXED)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_categories_and_missing_values_work(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{age if age > 20 else ''},{'ab'[int(age) % 2] if age < 90 else ''},{'yes' if age > 50 else 'no'}"
+        for age in rng.integers(0, 99, 300)
+    ]
+    table = data.read_folder(raw(tmp_path, HEAD + "\n".join(rows)), MIXED)
+    assert table["age"].isna().any()
+    assert table["city"].isna().any()
+    parts = preprocess.split(table, 0.2, 0.2, 1)
+    preprocess.check(parts, MIXED)
+    model, _ = train.train(
+        {n: parts[n] for n in ("train", "validation")},
+        MIXED,
+        train.parse(["--train", "x", "--validation", "x", "--model-dir", "x"]),
+    )
+    unknown = pd.DataFrame({"age": [np.nan, 80.0], "city": ["never seen", None]})
+    assert np.isfinite(model.predict(unknown)).all()
+    accuracy = ((model.predict(parts["test"]) > 0.5) == (parts["test"]["label"] == "yes")).mean()
+    assert accuracy > 0.9
+
+
+def test_one_class_or_an_empty_split_is_refused() -> None:
+    table = pd.DataFrame({"age": np.arange(50.0), "city": "a", "label": "no"})
+    with pytest.raises(data.DataError, match="always 'no'"):
+        preprocess.check(preprocess.split(table, 0.2, 0.2, 1), MIXED)
+    with pytest.raises(data.DataError, match="split is empty"):
+        preprocess.check(preprocess.split(table.head(1), 0.2, 0.2, 1), MIXED)
+
+
+def test_a_failure_is_where_sagemaker_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SM_OUTPUT_DIR", str(tmp_path))
+    with pytest.raises(SystemExit):
+        data.fail("two\nlines")
+    assert (tmp_path / "failure").read_text() == (tmp_path / "message").read_text() == "two lines"
