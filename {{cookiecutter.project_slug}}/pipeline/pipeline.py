@@ -1,0 +1,250 @@
+"""The pipeline, in the SageMaker Python SDK v3: Preprocess -> Train -> Evaluate -> Gate -> Register, or Rejected.
+
+`mlops compile` turns it into `pipeline/definition.json`, which is what runs, on SageMaker and on this machine. Whatever
+differs between environments, accounts or executions is a pipeline parameter, so the definition is the same everywhere.
+
+Rules that keep the definition deterministic: jobs get their code from a parameter (`PreprocessCode` is the package of
+`model/preprocess.py`), never from `source_code=` or `code=`, which upload to a path with a timestamp in it.
+"""
+
+from __future__ import annotations
+
+from sagemaker.core.model_metrics import MetricsSource, ModelMetrics
+from sagemaker.core.processing import Processor
+from sagemaker.core.shapes import (
+    ProcessingInput,
+    ProcessingOutput,
+    ProcessingS3Input,
+    ProcessingS3Output,
+)
+from sagemaker.core.workflow.conditions import ConditionGreaterThanOrEqualTo, ConditionIn
+from sagemaker.core.workflow.execution_variables import ExecutionVariables
+from sagemaker.core.workflow.functions import Join, JsonGet
+from sagemaker.core.workflow.parameters import ParameterFloat, ParameterInteger, ParameterString
+from sagemaker.core.workflow.pipeline_context import PipelineSession
+from sagemaker.core.workflow.properties import PropertyFile
+from sagemaker.mlops.workflow.condition_step import ConditionStep
+from sagemaker.mlops.workflow.fail_step import FailStep
+from sagemaker.mlops.workflow.model_step import ModelStep
+from sagemaker.mlops.workflow.pipeline import Pipeline
+from sagemaker.mlops.workflow.steps import CacheConfig, ProcessingStep, TrainingStep
+from sagemaker.serve.model_builder import ModelBuilder
+from sagemaker.train import ModelTrainer
+from sagemaker.train.configs import Compute, InputData, OutputDataConfig, StoppingCondition
+
+from mlops.settings import Settings
+
+JOB = "/opt/ml/processing"
+CACHE = CacheConfig(enable_caching=True, expire_after="P30D")
+PARAMETER_TYPES = {"String": ParameterString, "Integer": ParameterInteger, "Float": ParameterFloat}
+
+
+def build(settings: Settings, session: PipelineSession) -> Pipeline:
+    """The pipeline of this project. Only the names and types of the hyperparameters are read from `settings`."""
+    # --- what differs between environments -------------------------------------------------------------------------
+    role = ParameterString("RoleArn")
+    image = ParameterString("ImageUri")
+    artifacts = ParameterString("ArtifactsUri")
+    group = ParameterString("ModelPackageGroupName")
+    processing_type = ParameterString("ProcessingInstanceType")
+    processing_count = ParameterInteger("ProcessingInstanceCount")
+    processing_volume = ParameterInteger("ProcessingVolumeSizeInGB")
+    training_type = ParameterString("TrainingInstanceType")
+    training_count = ParameterInteger("TrainingInstanceCount")
+    training_volume = ParameterInteger("TrainingVolumeSizeInGB")
+    inference_type = ParameterString("InferenceInstanceType")
+    max_runtime = ParameterInteger("MaxRuntimeInSeconds")
+    # --- what differs between executions ---------------------------------------------------------------------------
+    data_uri = ParameterString("InputDataUri")
+    data_version = ParameterString("InputDataVersion")
+    preprocess_code = ParameterString("PreprocessCode")
+    train_code = ParameterString("TrainCode")
+    evaluate_code = ParameterString("EvaluateCode")
+    validation_fraction = ParameterFloat("ValidationFraction")
+    test_fraction = ParameterFloat("TestFraction")
+    split_seed = ParameterInteger("SplitSeed")
+    metric = ParameterString("GateMetric")
+    threshold = ParameterFloat("GateThreshold")
+    min_improvement = ParameterFloat("GateMinImprovement")
+    commit = ParameterString("CodeCommit")
+    repository = ParameterString("CodeRepository")
+    started_by = ParameterString("StartedBy")
+    hyperparameters = {name: PARAMETER_TYPES[kind](name) for name, kind in sorted(settings.parameter_types().items())}
+
+    def output(name: str) -> ProcessingOutput:
+        uri = Join(on="/", values=[artifacts, "executions", ExecutionVariables.PIPELINE_EXECUTION_ID, name])
+        s3 = ProcessingS3Output(s3_uri=uri, local_path=f"{JOB}/output/{name}", s3_upload_mode="EndOfJob")
+        return ProcessingOutput(output_name=name, s3_output=s3)
+
+    def processor(script: str, count: ParameterInteger | int, environment: dict[str, object]) -> Processor:
+        return Processor(
+            role=role,
+            image_uri=image,
+            instance_type=processing_type,
+            instance_count=count,
+            volume_size_in_gb=processing_volume,
+            max_runtime_in_seconds=max_runtime,
+            entrypoint=["python3", f"{JOB}/input/code/{script}"],
+            env={"SM_OUTPUT_DIR": "/opt/ml/output", **environment},
+            sagemaker_session=session,
+        )
+
+    # --- Preprocess: raw data -> train, validation and test --------------------------------------------------------
+    preprocess = ProcessingStep(
+        name="Preprocess",
+        # The data's version is in the environment because SageMaker's cache compares URIs, not what they hold.
+        step_args=processor("preprocess.py", processing_count, {"INPUT_DATA_VERSION": data_version}).run(
+            inputs=[
+                job_input("code", preprocess_code),
+                job_input("data", data_uri, "ShardedByS3Key"),
+            ],
+            outputs=[output(name) for name in ("train", "validation", "test", "report")],
+            arguments=[
+                *("--input", f"{JOB}/input/data", "--output", f"{JOB}/output"),
+                *("--validation-fraction", validation_fraction.to_string()),
+                *("--test-fraction", test_fraction.to_string()),
+                *("--seed", split_seed.to_string()),
+            ],
+        ),
+        cache_config=CACHE,
+    )
+
+    def split(name: str) -> object:
+        return preprocess.properties.ProcessingOutputConfig.Outputs[name].S3Output.S3Uri
+
+    # --- Train: the model artifact ---------------------------------------------------------------------------------
+    trainer = ModelTrainer(
+        base_job_name="train",
+        training_image=image,
+        role=ROLE_PLACEHOLDER,
+        compute=Compute(instance_type=training_type, instance_count=training_count, volume_size_in_gb=1),
+        stopping_condition=StoppingCondition(max_runtime_in_seconds=3600),
+        hyperparameters={
+            **{name: as_text(parameter) for name, parameter in hyperparameters.items()},
+            "sagemaker_program": "train.py",
+            "sagemaker_submit_directory": train_code,
+        },
+        input_data_config=[InputData(channel_name=name, data_source=split(name)) for name in ("train", "validation")],
+        output_data_config=OutputDataConfig(
+            s3_output_path=Join(
+                on="/",
+                values=[artifacts, "executions", ExecutionVariables.PIPELINE_EXECUTION_ID, "model"],
+            )
+        ),
+        sagemaker_session=session,
+    )
+    train = TrainingStep(name="Train", step_args=trainer.train(), cache_config=CACHE)
+
+    # --- Evaluate: candidate and champion on the same test rows ----------------------------------------------------
+    # No cache: the champion stands at a fixed URI, and SageMaker's cache would not see that it changed.
+    evaluation = PropertyFile(name="Evaluation", output_name="evaluation", path="evaluation.json")
+    evaluate = ProcessingStep(
+        name="Evaluate",
+        step_args=processor("evaluate.py", 1, {}).run(
+            inputs=[
+                job_input("code", evaluate_code),
+                job_input("model", train.properties.ModelArtifacts.S3ModelArtifacts),
+                job_input("champion", Join(on="/", values=[artifacts, "champion"])),
+                job_input("test", split("test")),
+            ],
+            outputs=[output("evaluation")],
+            arguments=[
+                *("--model", f"{JOB}/input/model", "--champion", f"{JOB}/input/champion"),
+                *("--test", f"{JOB}/input/test", "--output", f"{JOB}/output/evaluation"),
+                *("--metric", metric, "--threshold", threshold.to_string()),
+                *("--min-improvement", min_improvement.to_string()),
+            ],
+        ),
+        property_files=[evaluation],
+    )
+
+    def finding(path: str) -> JsonGet:
+        return JsonGet(step_name=evaluate.name, property_file=evaluation, json_path=path)
+
+    # --- Register: the candidate waits for approval ----------------------------------------------------------------
+    evaluation_uri = evaluate.properties.ProcessingOutputConfig.Outputs["evaluation"].S3Output.S3Uri
+    builder = ModelBuilder(
+        s3_model_data_url=train.properties.ModelArtifacts.S3ModelArtifacts,
+        image_uri=image,
+        role_arn=ROLE_PLACEHOLDER,
+        env_vars={"SAGEMAKER_PROGRAM": "inference.py"},
+        instance_type="ml.m5.large",
+        sagemaker_session=session,
+    )
+    register = ModelStep(
+        name="Register",
+        step_args=builder.register(
+            model_package_group_name=group,
+            approval_status="PendingManualApproval",
+            content_types=["text/csv", "application/json"],
+            response_types=["application/json", "text/csv"],
+            inference_instances=[inference_type],
+            transform_instances=[inference_type],
+            model_metrics=ModelMetrics(
+                model_statistics=MetricsSource(
+                    content_type="application/json",
+                    s3_uri=Join(on="/", values=[evaluation_uri, "evaluation.json"]),
+                )
+            ),
+            customer_metadata_properties={
+                "commit": commit,
+                "repository": repository,
+                "started_by": started_by,
+                "execution": ExecutionVariables.PIPELINE_EXECUTION_ARN,
+                "data_uri": data_uri,
+                "data_version": data_version,
+            },
+        ),
+    )
+
+    # --- Gate: both halves are needed, and a missing number fails the execution ------------------------------------
+    gate = ConditionStep(
+        name="Gate",
+        conditions=[
+            ConditionGreaterThanOrEqualTo(left=finding("gate.threshold_margin"), right=0.0),
+            ConditionIn(value=finding("gate.champion_verdict"), in_values=["beaten", "no champion"]),
+        ],
+        if_steps=[register],
+        else_steps=[
+            FailStep(
+                name="Rejected",
+                error_message=Join(on="", values=["Candidate rejected: ", finding("gate.reason")]),
+            )
+        ],
+    )
+
+    parameters = [
+        *(role, image, artifacts, group, processing_type, processing_count, processing_volume),
+        *(training_type, training_count, training_volume, inference_type, max_runtime),
+        *(data_uri, data_version, preprocess_code, train_code, evaluate_code),
+        *(validation_fraction, test_fraction, split_seed, metric, threshold, min_improvement),
+        *(commit, repository, started_by, *hyperparameters.values()),
+    ]
+    return Pipeline(
+        name=settings.project.name,
+        parameters=parameters,
+        steps=[preprocess, train, evaluate, gate],
+        sagemaker_session=session,
+    )
+
+
+# The SDK wants a literal here; `mlops compile` puts the RoleArn, volume and run-time parameters in its place.
+ROLE_PLACEHOLDER = "arn:aws:iam::000000000000:role/placeholder"
+
+
+def job_input(name: str, uri: object, distribution: str = "FullyReplicated") -> ProcessingInput:
+    """An S3 prefix that the job finds in `/opt/ml/processing/input/NAME`."""
+    s3 = ProcessingS3Input(
+        s3_uri=uri,
+        local_path=f"{JOB}/input/{name}",
+        s3_data_type="S3Prefix",
+        s3_input_mode="File",
+        s3_data_distribution_type=distribution,
+        s3_compression_type="None",
+    )
+    return ProcessingInput(input_name=name, s3_input=s3)
+
+
+def as_text(parameter: ParameterString | ParameterInteger | ParameterFloat) -> object:
+    """A hyperparameter's value: the API wants text, and the SDK would emit a number's bare reference."""
+    return parameter if isinstance(parameter, ParameterString) else parameter.to_string()
