@@ -1,0 +1,71 @@
+"""What an execution or a model shows for itself: metrics, the gate's numbers, the step that failed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from mlops.aws import Door
+from mlops.local.store import split_uri
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`evaluation.json`: the metrics (value, standard deviation) by name, and the gate's numbers."""
+
+    metrics: dict[str, tuple[float, float | None]]
+    gate: Json
+
+
+def read_evaluation(door: Door, uri: str) -> Evaluation | None:
+    """The evaluation at `uri`, or None if there is none that can be read."""
+    bucket, key = split_uri(uri)
+    try:
+        found = json.loads(door.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    except (door.s3.exceptions.NoSuchKey, ValueError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    tables = [table for name, table in found.items() if name.endswith("_metrics") and isinstance(table, dict)]
+    metrics = {
+        name: (entry["value"], entry.get("standard_deviation"))
+        for table in tables
+        for name, entry in table.items()
+        if isinstance(entry, dict) and isinstance(entry.get("value"), int | float)
+    }
+    return Evaluation(metrics, found.get("gate", {}))
+
+
+def evaluation_of_package(door: Door, package: Json) -> Evaluation | None:
+    """A model package's evaluation."""
+    statistics = package.get("ModelMetrics", {}).get("ModelQuality", {}).get("Statistics", {})
+    return read_evaluation(door, statistics["S3Uri"]) if "S3Uri" in statistics else None
+
+
+def evaluation_of_steps(door: Door, definition: Json, steps: list[Json]) -> Evaluation | None:
+    """The evaluation that an execution's steps wrote: the first property file of a step that succeeded."""
+    declared = {s["Name"]: s["PropertyFiles"][0] for s in definition["Steps"] if s.get("PropertyFiles")}
+    for step in steps:
+        job = step.get("Metadata", {}).get("ProcessingJob")
+        if job and step["StepName"] in declared:
+            file = declared[step["StepName"]]
+            description = door.sagemaker.describe_processing_job(ProcessingJobName=job["Arn"].rpartition("/")[2])
+            outputs = description["ProcessingOutputConfig"]["Outputs"]
+            output = next(o for o in outputs if o["OutputName"] == file["OutputName"])
+            return read_evaluation(door, f"{output['S3Output']['S3Uri']}/{file['FilePath']}")
+    return None
+
+
+def rejection(steps: list[Json]) -> str | None:
+    """The message of the Fail step that was reached, if one was."""
+    messages = [s["Metadata"]["Fail"]["ErrorMessage"] for s in steps if "Fail" in s.get("Metadata", {})]
+    return messages[0] if messages else None
+
+
+def registered(steps: list[Json]) -> str | None:
+    """The ARN of the model package that the execution registered, if it did."""
+    arns = [s["Metadata"]["RegisterModel"]["Arn"] for s in steps if "RegisterModel" in s.get("Metadata", {})]
+    return arns[0] if arns else None

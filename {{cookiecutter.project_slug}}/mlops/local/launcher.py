@@ -1,0 +1,174 @@
+"""Starts a job's processes: Python scripts as forks of the zygote, anything else as a plain child process.
+
+Each process leads its own process group, so that stopping a job stops all that it started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PYTHONS = ("python", "python3", sys.executable)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One process of a job. `modules` are the libraries its script imports, as far as they are known."""
+
+    argv: list[str]
+    environment: dict[str, str]
+    folder: Path
+    log: Path
+    modules: tuple[str, ...] = ()
+
+    @property
+    def is_script(self) -> bool:
+        """Whether this runs a Python file, which a fork of the zygote can do."""
+        return len(self.argv) > 1 and self.argv[0] in PYTHONS and self.argv[1].endswith(".py")
+
+
+class Running:
+    """A process of a job that was started."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self._done = threading.Event()
+        self._known = threading.Event()
+        self.exit_code: int | None = None
+
+    def started(self, pid: int) -> None:
+        """Note its process id."""
+        self.pid = pid
+        self._known.set()
+
+    def ended(self, exit_code: int) -> None:
+        """Note its exit code: negative if a signal ended it."""
+        self.exit_code = exit_code
+        self._known.set()
+        self._done.set()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Its exit code, or None if it still runs after `timeout` seconds."""
+        return self.exit_code if self._done.wait(timeout) else None
+
+    def kill(self) -> None:
+        """End it and all that it started."""
+        self._known.wait(5)
+        if self.pid and not self._done.is_set():
+            try:
+                os.killpg(self.pid, signal.SIGKILL) if hasattr(os, "killpg") else os.kill(self.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                return
+
+
+class Launcher:
+    """Starts commands; the zygote comes to life with the first `warm_up` or script."""
+
+    def __init__(self, root: Path) -> None:
+        self._hide = [str(root)]
+        self._lock = threading.Lock()
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._running: dict[int, Running] = {}
+        self._count = 0
+
+    def warm_up(self, modules: tuple[str, ...]) -> None:
+        """Begin to import `modules`, so that they are there when the jobs that need them start."""
+        if hasattr(os, "fork"):
+            self._send({"preload": list(modules)})
+
+    def start(self, command: Command) -> Running:
+        """Start a command; returns at once."""
+        running = Running()
+        if command.is_script and hasattr(os, "fork"):
+            self._start_fork(command, running)
+        else:
+            self._start_process(command, running)
+        return running
+
+    def close(self) -> None:
+        """End the zygote and, with it, every job that still runs."""
+        with self._lock:
+            if self._zygote and self._socket:
+                self._socket.shutdown(socket.SHUT_RDWR)
+                self._zygote.wait()
+                self._socket.close()
+                self._zygote = self._socket = None
+
+    def _start_fork(self, command: Command, running: Running) -> None:
+        with self._lock:
+            self._count += 1
+            number = self._count
+            self._running[number] = running
+        self._send(
+            {
+                "id": number,
+                "argv": command.argv[1:],
+                "environment": command.environment,
+                "folder": str(command.folder),
+                "log": str(command.log),
+                "modules": list(command.modules),
+                "hide": self._hide,
+            }
+        )
+
+    def _start_process(self, command: Command, running: Running) -> None:
+        argv = [sys.executable, *command.argv[1:]] if command.is_script else command.argv
+        with command.log.open("ab") as log:
+            try:
+                process = subprocess.Popen(
+                    argv,
+                    cwd=command.folder,
+                    env=command.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                log.write(f"{argv[0]}: {error.strerror}\n".encode())
+                running.ended(127)
+                return
+        running.started(process.pid)
+        threading.Thread(target=lambda: running.ended(process.wait()), daemon=True).start()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            if self._socket is None:
+                self._socket = self._start_zygote()
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def _start_zygote(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        self._zygote = subprocess.Popen(
+            [sys.executable, "-m", "mlops.local.zygote", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd=self._hide[0],
+            env={key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
+        )
+        theirs.close()
+        threading.Thread(target=self._listen, args=(ours,), daemon=True).start()
+        return ours
+
+    def _listen(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as lines:
+            for line in lines:
+                message = json.loads(line)
+                running = self._running[message["id"]]
+                if "pid" in message:
+                    running.started(message["pid"])
+                else:
+                    running.ended(message["exit"])
+        for running in list(self._running.values()):
+            if running.exit_code is None:
+                running.ended(-signal.SIGKILL)

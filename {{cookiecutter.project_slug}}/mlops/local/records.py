@@ -1,0 +1,133 @@
+"""What is known of an execution, on disk and in boto3's shapes: `.mlops/executions/ID/`.
+
+`execution.json` is the execution, `steps/NAME.json` one step each, `logs/NAME.log` their output. The process that runs
+an execution holds a lock; if the lock is free while the status says Executing, that process is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mlops.files import write_json
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock: there an interrupted execution stays Executing until it is retried
+    fcntl = None  # type: ignore[assignment]
+
+Json = dict[str, Any]
+FINAL = ("Succeeded", "Failed", "Stopped")
+
+
+def now() -> datetime:
+    """The time, as boto3 gives it: aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def read_json(file: Path) -> Json:
+    """A record; its times are datetimes again."""
+
+    def times(record: Json) -> Json:
+        for key, value in record.items():
+            if key.endswith("Time") and isinstance(value, str):
+                record[key] = datetime.fromisoformat(value)
+        return record
+
+    loaded: Json = json.loads(file.read_bytes(), object_hook=times)
+    return loaded
+
+
+class Execution:
+    """One execution of a pipeline."""
+
+    def __init__(self, folder: Path, record: Json) -> None:
+        self.folder = folder
+        self.record = record
+        self._lock_stream: Any = None
+
+    @classmethod
+    def create(cls, parent: Path, pipeline_arn: str, parameters: dict[str, Any], definition: Json) -> Execution:
+        """A new execution, Executing and locked by this process. Raises nothing that leaves it half made."""
+        alphabet = string.ascii_lowercase + string.digits
+        name = "".join(secrets.choice(alphabet) for _ in range(12))
+        record = {
+            "PipelineArn": pipeline_arn,
+            "PipelineExecutionArn": f"{pipeline_arn}/execution/{name}",
+            "PipelineExecutionDisplayName": f"execution-{name}",
+            "PipelineExecutionStatus": "Executing",
+            "CreationTime": now(),
+            "LastModifiedTime": now(),
+            "PipelineParameters": [{"Name": k, "Value": str(v)} for k, v in parameters.items()],
+        }
+        execution = cls(parent / name, record)
+        (execution.folder / "steps").mkdir(parents=True)
+        (execution.folder / "logs").mkdir()
+        execution._hold_lock()
+        write_json(execution.folder / "definition.json", definition)
+        execution.save()
+        return execution
+
+    @classmethod
+    def load(cls, folder: Path) -> Execution:
+        """The execution in `folder`; one whose process is gone is Failed from now on."""
+        execution = cls(folder, read_json(folder / "execution.json"))
+        if execution.status == "Executing" and execution._is_orphan():
+            execution.finish("Failed", "the process that ran this execution ended before it: run `mlops run` again")
+        return execution
+
+    @property
+    def id(self) -> str:
+        """The last part of its ARN."""
+        return self.folder.name
+
+    @property
+    def status(self) -> str:
+        """Executing, Stopping, Stopped, Failed or Succeeded."""
+        return str(self.record["PipelineExecutionStatus"])
+
+    def finish(self, status: str, reason: str | None = None) -> None:
+        """Note the final status."""
+        self.record |= {"PipelineExecutionStatus": status, "LastModifiedTime": now()}
+        if reason:
+            self.record["FailureReason"] = reason[:1300]
+        self.save()
+        if self._lock_stream:
+            self._lock_stream.close()
+            self._lock_stream = None
+
+    def save(self) -> None:
+        """Write `execution.json`."""
+        write_json(self.folder / "execution.json", self.record)
+
+    def save_step(self, step: Json) -> None:
+        """Write one step's record."""
+        write_json(self.folder / "steps" / f"{step['StepName']}.json", step)
+
+    def steps(self) -> list[Json]:
+        """The steps that have started, in the order they did."""
+        found = [read_json(file) for file in (self.folder / "steps").glob("[!.]*.json")]
+        return sorted(found, key=lambda s: (s["StartTime"], s["StepName"]))
+
+    def log(self, step: str) -> Path:
+        """Where a step's output goes."""
+        return self.folder / "logs" / f"{step}.log"
+
+    def _hold_lock(self) -> None:
+        self._lock_stream = (self.folder / "lock").open("w")
+        if fcntl:
+            fcntl.flock(self._lock_stream, fcntl.LOCK_EX)
+
+    def _is_orphan(self) -> bool:
+        if not fcntl or not (self.folder / "lock").is_file():
+            return False
+        with (self.folder / "lock").open() as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True

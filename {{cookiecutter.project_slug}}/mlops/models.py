@@ -1,0 +1,108 @@
+"""`mlops models`, `approve`, `reject`: the versions of the model, and who may serve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlops import champion, show
+from mlops.aws import Door
+from mlops.errors import MlopsError
+from mlops.evidence import evaluation_of_package
+from mlops.parameters import started_by
+
+Json = dict[str, Any]
+
+
+def list_models(door: Door) -> None:
+    """Every version, the newest first, with its metric and approval; the champion is marked."""
+    packages = packages_of(door)
+    if not packages:
+        show.console.print("no model is registered yet: `mlops run` trains one")
+        return
+    best = champion.current(door)
+    rows = []
+    for summary in packages:
+        package = describe(door, summary["ModelPackageVersion"])
+        evaluation = evaluation_of_package(door, package)
+        gate = evaluation.gate if evaluation else {}
+        candidate = gate.get("candidate")
+        value = f"{gate.get('metric')} {candidate:.6g}" if isinstance(candidate, int | float) else ""
+        is_champion = best and best["version"] == package["ModelPackageVersion"]
+        created = f"{package['CreationTime']:%Y-%m-%d %H:%M}"
+        status = package["ModelApprovalStatus"] + (" · champion" if is_champion else "")
+        rows.append([package["ModelPackageVersion"], status, value, created, _metadata(package, "commit")[:12]])
+    show.table(["version", "approval", "gate", "registered (UTC)", "commit"], rows)
+
+
+def show_model(door: Door, version: int) -> None:
+    """One version, whole: approval, metrics, lineage."""
+    package = describe(door, version)
+    evaluation = evaluation_of_package(door, package)
+    lineage = package.get("CustomerMetadataProperties", {})
+    rows = [["approval", package["ModelApprovalStatus"]], ["note", package.get("ApprovalDescription")]]
+    rows += [["artifact", package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]]]
+    rows += [[key, lineage[key]] for key in sorted(lineage)]
+    show.table([f"model {version}", package["ModelPackageArn"]], [row for row in rows if row[1]])
+    if evaluation:
+        show.metrics(evaluation)
+
+
+def approve(door: Door, version: int, reason: str) -> None:
+    """Approve a version and make it the champion."""
+    package = describe(door, version)
+    door.sagemaker.update_model_package(
+        ModelPackageArn=package["ModelPackageArn"],
+        ModelApprovalStatus="Approved",
+        ApprovalDescription=_signed(reason),
+    )
+    champion.crown(door, package)
+    show.verdict(True, f"model {version} approved: it is the champion now", "mlops serve")
+
+
+def reject(door: Door, version: int, reason: str) -> None:
+    """Reject a version; if it was the champion, the newest version that is still approved takes its place."""
+    package = describe(door, version)
+    door.sagemaker.update_model_package(
+        ModelPackageArn=package["ModelPackageArn"],
+        ModelApprovalStatus="Rejected",
+        ApprovalDescription=_signed(reason),
+    )
+    best = champion.current(door)
+    if not best or best["version"] != version:
+        show.verdict(True, f"model {version} rejected", None)
+        return
+    approved = [p for p in packages_of(door) if p["ModelApprovalStatus"] == "Approved"]
+    if approved:
+        heir = approved[0]["ModelPackageVersion"]
+        champion.crown(door, describe(door, heir))
+        show.verdict(True, f"model {version} rejected: the champion is model {heir} again", None)
+    else:
+        champion.dethrone(door)
+        show.verdict(True, f"model {version} rejected: there is no champion now", None)
+
+
+def packages_of(door: Door) -> list[Json]:
+    """The summaries of all versions, the newest first."""
+    listed = door.sagemaker.list_model_packages(
+        ModelPackageGroupName=door.names.group, SortBy="CreationTime", SortOrder="Descending"
+    )
+    found: list[Json] = listed["ModelPackageSummaryList"]
+    return found
+
+
+def describe(door: Door, version: int) -> Json:
+    """One version; raises MlopsError if there is none."""
+    try:
+        return door.sagemaker.describe_model_package(ModelPackageName=door.names.package(version))
+    except door.sagemaker.exceptions.ResourceNotFound:
+        known = ", ".join(str(p["ModelPackageVersion"]) for p in packages_of(door)) or "none"
+        raise MlopsError(f"there is no model {version}: there are {known}") from None
+
+
+def _metadata(package: Json, key: str) -> str:
+    return str(package.get("CustomerMetadataProperties", {}).get(key, ""))
+
+
+def _signed(reason: str) -> str:
+    """The reason with who gave it; the field holds 1024 characters."""
+    return f"{started_by()}: {reason}"[:1024]

@@ -1,0 +1,159 @@
+"""Settings: `mlops.toml` (the project) and `environments/NAME.toml` (accounts and instances), validated.
+
+Unknown keys are refused, so a misspelt key cannot be silently ignored. Every error names file, key and remedy.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from mlops.errors import USAGE, MlopsError
+
+ENVIRONMENTS = ("local", "dev", "staging", "prod")
+PLACEHOLDER_ACCOUNT = "000000000000"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=32)]
+AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
+Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")]
+InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+Hyperparameter = Annotated[int | float | str, Field(union_mode="smart")]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A table of a settings file: no unknown keys, no NaN, not changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class ProjectSection(Section):
+    """Who this is: the name is a prefix of every AWS resource, the repository is GitHub's `owner/name`."""
+
+    name: Name
+    repository: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$")]
+
+
+class DataSection(Section):
+    """Where the rows come from and how they are split; fractions are of all rows."""
+
+    source: Annotated[str, StringConstraints(min_length=1)]
+    validation_fraction: Fraction
+    test_fraction: Fraction
+    split_seed: int
+
+    @model_validator(mode="after")
+    def _leave_rows_to_train_on(self) -> DataSection:
+        if self.validation_fraction + self.test_fraction >= 1.0:
+            raise ValueError("validation_fraction and test_fraction leave no rows to train on")
+        return self
+
+
+class GateSection(Section):
+    """The gate: `metric` must meet `threshold` and improve on the champion by at least `min_improvement`."""
+
+    metric: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+    threshold: float
+    min_improvement: float
+
+
+class Settings(Section):
+    """`mlops.toml`."""
+
+    project: ProjectSection
+    data: DataSection
+    gate: GateSection
+    hyperparameters: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")], Hyperparameter]
+
+    def parameter_types(self) -> dict[str, str]:
+        """Each hyperparameter's pipeline parameter type: Integer, Float or String."""
+        names = {int: "Integer", float: "Float", str: "String"}
+        return {key: names[type(value)] for key, value in self.hyperparameters.items()}
+
+
+class Resources(Section):
+    """The instances of a kind of job."""
+
+    instance_type: InstanceType
+    instance_count: Annotated[int, Field(ge=1, le=100)]
+    volume_size_in_gb: Annotated[int, Field(ge=1, le=16384)]
+
+
+class Inference(Section):
+    """The instance that a registered model is meant for."""
+
+    instance_type: InstanceType
+
+
+class Limits(Section):
+    """Bounds on a job."""
+
+    max_runtime_in_seconds: Annotated[int, Field(ge=60, le=2_419_200)]
+
+
+class Environment(Section):
+    """`environments/NAME.toml`: one AWS account and region, and what runs in it."""
+
+    name: str
+    account_id: AccountId
+    region: Region
+    processing: Resources
+    training: Resources
+    inference: Inference
+    limits: Limits
+
+    @property
+    def is_local(self) -> bool:
+        """Whether jobs run on this machine."""
+        return self.name == "local"
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The project's folder: the nearest one upwards that holds `mlops.toml`."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "mlops.toml").is_file():
+            return folder
+    raise MlopsError(f"no mlops.toml in {here} or above it: run mlops inside a generated project", USAGE)
+
+
+def load_settings(root: Path) -> Settings:
+    """`mlops.toml` of the project in `root`."""
+    return _validate(Settings, root / "mlops.toml", _read(root / "mlops.toml"))
+
+
+def load_environment(root: Path, name: str) -> Environment:
+    """`environments/NAME.toml` of the project in `root`."""
+    file = root / "environments" / f"{name}.toml"
+    if name not in ENVIRONMENTS or not file.is_file():
+        known = ", ".join(e for e in ENVIRONMENTS if (root / "environments" / f"{e}.toml").is_file())
+        raise MlopsError(f"no environment {name!r}: environments/ has {known or 'none'}", USAGE)
+    return _validate(Environment, file, {"name": name} | _read(file))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MlopsError(f"{file.name} is missing: restore it from git", USAGE) from None
+    except UnicodeDecodeError as error:
+        raise MlopsError(f"{file.name}: byte {error.start} is not UTF-8: save the file as UTF-8", USAGE) from None
+    except tomllib.TOMLDecodeError as error:
+        raise MlopsError(f"{file.name} is not valid TOML: {error}", USAGE) from None
+
+
+def _validate(model: type[Model], file: Path, values: dict[str, Any]) -> Model:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if part not in ("int", "float", "str"))
+        what = first["msg"].removeprefix("Value error, ")
+        more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
+        shown = f", got {first['input']!r}" if not isinstance(first["input"], dict) else ""
+        raise MlopsError(f"{file.name}: {key or 'file'}: {what[0].lower()}{what[1:]}{shown}{more}", USAGE) from None
