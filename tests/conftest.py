@@ -1,0 +1,177 @@
+"""What the tests share: a clean copy of the template, ways to bake it, an environment for baked projects."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from cookiecutter.main import cookiecutter
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT_FOLDER = "{{cookiecutter.project_slug}}"
+PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
+
+
+class RunIn(Protocol):
+    def __call__(
+        self, project: Path, *args: str, check: bool = True, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+Bake = Callable[..., Path]
+
+
+def tracked_files(root: Path) -> list[Path]:
+    """The files of a working tree that git has or would add, relative to the root."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    return [Path(name) for name in sorted(set(listing.split("\0"))) if name and (root / name).is_file()]
+
+
+def copy_template(target: Path) -> Path:
+    """Copy the template's working tree without what git ignores: caches, environments, builds."""
+    for name in tracked_files(ROOT):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target / name)
+    return target
+
+
+def bake_template(template: Path, output: Path, **answers: str) -> Path:
+    """Bake with the defaults and these answers, apart from the user's own configuration and replay files."""
+    questions = json.loads((template / "cookiecutter.json").read_text(encoding="utf-8"))
+    unknown = answers.keys() - {name for name in questions if not name.startswith("_")}
+    assert not unknown, f"the template does not ask for {sorted(unknown)}, and cookiecutter would ignore it"
+    output.mkdir(parents=True, exist_ok=True)
+    config = output / "cookiecutter-config.json"
+    config.write_text(
+        json.dumps({"cookiecutters_dir": str(output / ".copies"), "replay_dir": str(output / ".replay")}),
+        encoding="utf-8",
+    )
+    return Path(
+        cookiecutter(
+            str(template),
+            no_input=True,
+            extra_context=answers,
+            output_dir=str(output),
+            config_file=str(config),
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean copy of this repository's working tree. Read-only."""
+    return copy_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def bake(template: Path, tmp_path: Path) -> Bake:
+    """Bake a project of one's own: `bake(problem_type="regression")` gives its folder."""
+
+    def bake_here(**answers: str) -> Path:
+        return bake_template(template, tmp_path / "baked", **answers)
+
+    return bake_here
+
+
+@pytest.fixture(scope="session")
+def baked(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
+    """Baked projects that tests share and must not change: `baked("regression")` gives the folder of one."""
+    projects: dict[str, Path] = {}
+
+    def of_type(problem_type: str = PROBLEM_TYPES[0]) -> Path:
+        if problem_type not in projects:
+            output = tmp_path_factory.mktemp(problem_type)
+            projects[problem_type] = bake_template(template, output, problem_type=problem_type)
+        return projects[problem_type]
+
+    return of_type
+
+
+def without_shell_settings(env: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment without what would leak into a project's commands: other environments, AWS, pytest."""
+    leaking = ("AWS_", "UV_PROJECT", "PYTEST_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(leaking) and k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    return kept | (env or {})
+
+
+def find_uv() -> str:
+    """`uv run` and `make test` set UV; a bare `pytest` may find uv on the path or where make put it."""
+    found = os.environ.get("UV") or shutil.which("uv") or shutil.which("uv", path=ROOT / ".tools" / "bin")
+    assert found, "uv is missing: run the tests with `make test`, or install it with `pip install uv`"
+    return found
+
+
+def shared_environment(project: Path, *groups: str) -> Path:
+    """Make the environment of a baked project once, and again only when its pyproject.toml changes.
+
+    It has the project's dependencies but not the project itself, so all baked projects can share it.
+    Returns its Python.
+    """
+    wanted = (project / "pyproject.toml").read_text(encoding="utf-8") + sys.version + " ".join(groups)
+    folder = ROOT / "build" / "environments" / hashlib.sha256(wanted.encode()).hexdigest()[:12]
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "ready").exists():
+            command = [
+                find_uv(),
+                "sync",
+                "--quiet",
+                "--compile-bytecode",
+                "--no-install-project",
+                *(f"--group={name}" for name in groups),
+            ]
+            env = without_shell_settings({"UV_PROJECT_ENVIRONMENT": str(folder)})
+            subprocess.run(command, cwd=project, env=env, check=True, stdin=subprocess.DEVNULL)
+            (folder / "ready").touch()
+    return python
+
+
+@pytest.fixture(scope="session")
+def project_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of the environment that all baked projects share: dependencies and `dev` group."""
+    return shared_environment(bake_template(template, tmp_path_factory.mktemp("environment")))
+
+
+@pytest.fixture(scope="session")
+def sdk_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `project_env`, with the SageMaker SDK as well. For tests that compile."""
+    return shared_environment(bake_template(template, tmp_path_factory.mktemp("environment")), "compile")
+
+
+def run_module(
+    python: Path, project: Path, *args: str, check: bool = True, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m ARGS` in a baked project's folder; with `check`, fail with all output when it fails."""
+    done = subprocess.run(
+        [str(python), "-m", *args],
+        cwd=project,
+        env=without_shell_settings({"PYTHONPATH": str(project)} | (env or {})),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    if check and done.returncode != 0:
+        pytest.fail(f"{' '.join(args)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False)
+    return done
+
+
+@pytest.fixture(scope="session")
+def run_in(project_env: Path) -> RunIn:
+    """`run_in(project, "mlops", "run")` runs a command as `uv run` would, in the shared environment."""
+
+    def run(
+        project: Path, *args: str, check: bool = True, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return run_module(project_env, project, *args, check=check, env=env)
+
+    return run

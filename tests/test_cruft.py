@@ -1,0 +1,68 @@
+"""Projects made with cruft can be checked against the template and updated from it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT_FOLDER, copy_template
+
+IDENTITY = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
+
+
+def git(folder: Path, *args: str) -> None:
+    subprocess.run(["git", *IDENTITY, *args], cwd=folder, check=True, capture_output=True)
+
+
+def commit_all(folder: Path, message: str) -> None:
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--no-verify", "--message", message)
+
+
+@pytest.fixture
+def template_repository(tmp_path: Path) -> Path:
+    """The working tree as the only commit of a new repository."""
+    repository = copy_template(tmp_path / "template")
+    git(repository, "init", "--quiet", "--initial-branch=main")
+    commit_all(repository, "template")
+    return repository
+
+
+def cruft(tmp_path: Path, folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """The real command, with a home of its own for cookiecutter's files."""
+    config = tmp_path / "config.json"
+    folders = {"cookiecutters_dir": str(tmp_path / "copies"), "replay_dir": str(tmp_path / "replay")}
+    config.write_text(json.dumps(folders), encoding="utf-8")
+    env = os.environ | {"COOKIECUTTER_CONFIG": str(config), "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-m", "cruft", *args]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_create_check_and_update(template_repository: Path, tmp_path: Path) -> None:
+    answers = json.dumps({"project_name": 'The "best" \\ model', "project_slug": "best", "problem_type": "regression"})
+    done = cruft(tmp_path, tmp_path, "create", str(template_repository), "--no-input", "--extra-context", answers)
+    assert done.returncode == 0, done.stdout + done.stderr
+    project = tmp_path / "best"
+    git(project, "init", "--quiet", "--initial-branch=main")
+    commit_all(project, "project")
+    assert cruft(tmp_path, project, "check").returncode == 0
+
+    readme = template_repository / PROJECT_FOLDER / ".editorconfig"
+    readme.write_text(readme.read_text(encoding="utf-8") + "\n[*.md]\nindent_size = 4\n", encoding="utf-8")
+    commit_all(template_repository, "change")
+    assert cruft(tmp_path, project, "check").returncode == 1
+    done = cruft(tmp_path, project, "update", "--skip-apply-ask")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[*.md]" in (project / ".editorconfig").read_text(encoding="utf-8")
+    assert [path.name for path in (project / "data").glob("*.csv")] == ["diabetes.csv"]
+    assert cruft(tmp_path, project, "check").returncode == 0
