@@ -28,8 +28,9 @@ lint: .venv/ready  ## check style, types and workflows
 	$(RUN) actionlint
 	$(RUN) zizmor --offline --persona pedantic .github
 
-bench: .venv/ready  ## measure how long a bake takes
+bench: .venv/ready  ## measure a bake, and a run beside a shell chain
 	$(RUN) python benchmarks/bake.py
+	$(RUN) python benchmarks/local_run.py
 
 clean:  ## remove everything that make made
 	rm -rf $(TOOLS) .venv build uv.lock .mypy_cache .pytest_cache .ruff_cache

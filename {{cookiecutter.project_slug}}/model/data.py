@@ -5,6 +5,7 @@ Every fault is one line that names file, column and line, as an editor counts li
 
 from __future__ import annotations
 
+import argparse
 import csv
 import difflib
 import os
@@ -37,6 +38,17 @@ def fail(message: object) -> NoReturn:
             (Path(output) / name).write_text(line, encoding="utf-8")
     print(line, file=sys.stderr)
     sys.exit(1)
+
+
+class Parser(argparse.ArgumentParser):
+    """A job's command line: help shows the script's docstring, a wrong flag is one line."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        """End the job."""
+        fail(f"{self.prog}: {message}")
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,18 @@ def load_schema(file: Path = SCHEMA_FILE) -> Schema:
     return schema
 
 
+def read_split(folder: Path) -> pd.DataFrame:
+    """The rows that preprocess.py wrote into `folder`; raises DataError if there are none."""
+    from pyarrow import parquet
+
+    if not any(folder.glob("*.parquet")):
+        raise DataError(f"there is no .parquet file in {folder.name}/: preprocess.py must write it")
+    table: pd.DataFrame = parquet.read_table(folder).to_pandas()
+    if table.empty:
+        raise DataError(f"the {folder.name} set is empty: raise its fraction in mlops.toml or add rows")
+    return table
+
+
 def encode_target(target: pd.Series, schema: Schema) -> NDArray[Any]:
     """The target as numbers: a class's place in the schema, or the value itself."""
     if not schema.is_classification:
@@ -98,12 +122,16 @@ def encode_target(target: pd.Series, schema: Schema) -> NDArray[Any]:
     return target.map({label: index for index, label in enumerate(schema.classes)}).to_numpy(dtype=np.int64)
 
 
-def read_folder(folder: Path, schema: Schema) -> pd.DataFrame:
+def read_folder(folder: Path, schema: Schema, may_be_empty: bool = False) -> pd.DataFrame:
     """Every CSV file below `folder`, checked, as one table: numbers float64, categories text or None.
 
-    Raises DataError for the first fault.
+    Raises DataError for the first fault. One host of several may get no file at all.
     """
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".csv")
+    if not files and may_be_empty:
+        kinds = {name: "float64" if kind == "number" else "object" for name, kind in schema.columns.items()}
+        kinds[schema.target] = "object" if schema.is_classification else "float64"
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
     if not files:
         raise DataError(f"there is no .csv file in {folder.name}/: put the raw data there")
     return pd.concat([read_csv(file, schema) for file in files], ignore_index=True)

@@ -13,16 +13,20 @@ import argparse
 import hashlib
 import json
 import math
+import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from artifact import Model, load
-from data import DataError, Schema, encode_target, fail, load_schema
-from metrics import METRICS, bootstrap, confusion, measure
+from data import DataError, Parser, Schema, encode_target, fail, load_schema, read_split
+from metrics import METRICS, bootstrap, confusion, measure, roc_curve
 
 
 def load_archive(file: Path, scratch: Path) -> Model:
@@ -38,15 +42,21 @@ def load_archive(file: Path, scratch: Path) -> Model:
 
 
 def load_champion(folder: Path, schema: Schema, scratch: Path) -> tuple[Model, int] | None:
-    """The champion and its version; None before the first approval. It must fit the test rows and its own record."""
+    """The champion and its version; None where the marker says that there is none yet.
+
+    Raises DataError for a champion that is not whole, not that of its record, or does not fit the test rows: only the
+    marker lets a candidate pass without a comparison.
+    """
     record_file, file = folder / "champion.json", folder / "model.tar.gz"
-    if not record_file.is_file() and not file.is_file():
+    if (folder / "no-champion.json").is_file() and not record_file.is_file():
         return None
-    if not record_file.is_file() or not file.is_file():
-        raise DataError("the champion is incomplete: approve it again (mlops approve VERSION)")
-    record = json.loads(record_file.read_text(encoding="utf-8"))
-    version = record["version"]
-    if hashlib.sha256(file.read_bytes()).hexdigest() != record["digest"]:
+    try:
+        record = json.loads(record_file.read_text(encoding="utf-8"))
+        version, digest = int(record["version"]), record["digest"]
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError("the champion is incomplete: approve it again (mlops approve VERSION --reason ...)") from None
+    if found != digest:
         raise DataError(f"the champion's artifact is not the one of its record: run mlops approve {version} again")
     champion = load_archive(file, scratch)
     theirs = champion.schema
@@ -58,6 +68,29 @@ def load_champion(folder: Path, schema: Schema, scratch: Path) -> tuple[Model, i
             f" {version}) to start without a champion"
         )
     return champion, int(version)
+
+
+def predict_with_own_code(champion: Model, folder: Path, rows: pd.DataFrame) -> NDArray[np.float64]:
+    """The champion's predictions, by the code in its artifact where that is not today's: an edited feature must not
+    change what an older model predicts. A process of its own keeps the two apart."""
+    here, own = Path(__file__).parent, folder / "code"
+    names = ("artifact.py", "data.py", "features.py")
+    if all((own / name).is_file() and (own / name).read_bytes() == (here / name).read_bytes() for name in names):
+        return champion.predict(rows)
+    rows.to_parquet(folder / "rows.parquet")
+    command = [
+        sys.executable,
+        str(own / "artifact.py"),
+        str(folder),
+        str(folder / "rows.parquet"),
+        str(folder / "out.npy"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DataError(f"the champion's own code cannot score the test rows: {last}")
+    predicted: NDArray[np.float64] = np.load(folder / "out.npy")
+    return predicted
 
 
 def judge(
@@ -103,9 +136,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     for name in ("threshold", "min_improvement"):
         if not math.isfinite(getattr(args, name)):
             raise DataError(f"--{name.replace('_', '-')} must be a finite number")
-    rows = pq.read_table(args.test).to_pandas()
-    if rows.empty:
-        raise DataError("the test set is empty: raise test_fraction in mlops.toml or add rows")
+    rows = read_split(args.test)
     y = encode_target(rows[schema.target], schema)
     with tempfile.TemporaryDirectory() as scratch:
         candidate = load_archive(args.model / "model.tar.gz", Path(scratch) / "candidate")
@@ -115,15 +146,18 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         spread = bootstrap(table, y, predicted, args.bootstrap, args.seed)
         against = None
         if champion:
-            theirs = finite(measure({args.metric: table[args.metric]}, y, champion[0].predict(rows)), "the champion")
+            scores = predict_with_own_code(champion[0], Path(scratch) / "champion", rows)
+            theirs = finite(measure({args.metric: table[args.metric]}, y, scores), "the champion")
             against = (theirs[args.metric], champion[1])
     greater = table[args.metric].greater_is_better
     found: dict[str, Any] = {
-        name: {"value": value, "standard_deviation": spread[name] if math.isfinite(spread[name]) else 0.0}
+        name: {"value": value} | ({"standard_deviation": spread[name]} if math.isfinite(spread[name]) else {})
         for name, value in values.items()
     }
     if schema.is_classification:
         found["confusion_matrix"] = confusion(y, predicted, schema.classes)
+    if schema.problem_type == "binary_classification":
+        found["receiver_operating_characteristic_curve"] = roc_curve(y, predicted)
     return {
         f"{schema.problem_type}_metrics": found,
         "gate": judge(args.metric, values[args.metric], against, greater, args.threshold, args.min_improvement),
@@ -141,7 +175,7 @@ def finite(values: dict[str, float], whose: str) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> None:
     """Evaluate and write evaluation.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     for name in ("model", "champion", "test", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--metric", required=True)

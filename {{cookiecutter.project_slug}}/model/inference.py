@@ -34,6 +34,7 @@ def model_fn(model_dir: str) -> Model:
 def input_fn(body: bytes | str, content_type: str) -> pd.DataFrame:
     """A request's body as a table with the schema's columns; raises ValueError for one that cannot be read."""
     schema = load_schema()
+    content_type = content_type.partition(";")[0].strip().lower()
     text = body.decode("utf-8") if isinstance(body, bytes | bytearray) else body
     try:
         if content_type == "application/json":
@@ -52,9 +53,10 @@ def predict_fn(table: pd.DataFrame, model: Model) -> dict[str, Any]:
 
 def output_fn(prediction: dict[str, Any], accept: str) -> tuple[str, str]:
     """The response's body and its content type."""
-    if accept in ("application/json", "*/*", ""):
+    wanted = [part.partition(";")[0].strip().lower() for part in (accept or "*/*").split(",")]
+    if "application/json" in wanted or "*/*" in wanted:
         return json.dumps(prediction), "application/json"
-    if accept == "text/csv":
+    if "text/csv" in wanted:
         rows = [
             [row["value"]] if "value" in row else [row["label"], *row["probabilities"].values()]
             for row in prediction["predictions"]
@@ -88,8 +90,12 @@ def json_rows(text: str, schema: Schema) -> pd.DataFrame:
         found = json.loads(text)
     except ValueError as error:
         raise DataError(f"the body is not JSON: {error}") from None
-    if isinstance(found, dict) and set(found) >= {"columns", "data"}:
-        found = [dict(zip(found["columns"], row, strict=False)) for row in found["data"]]
+    if isinstance(found, dict) and isinstance(found.get("columns"), list) and isinstance(found.get("data"), list):
+        names = found["columns"]
+        for number, row in enumerate(found["data"], 1):
+            if not isinstance(row, list) or len(row) != len(names):
+                raise DataError(f"row {number} of data does not have the {len(names)} values that columns names")
+        found = [dict(zip(names, row, strict=True)) for row in found["data"]]
     elif isinstance(found, dict):
         found = found.get("instances")
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
@@ -100,13 +106,12 @@ def json_rows(text: str, schema: Schema) -> pd.DataFrame:
 def csv_rows(text: str, schema: Schema) -> pd.DataFrame:
     """The rows of a CSV request, not checked yet; its first line is a header if it names the columns."""
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    if rows and set(rows[0]) >= set(schema.features):
-        return pd.DataFrame(rows[1:], columns=rows[0])
-    width = len(schema.features)
+    has_header = bool(rows) and set(rows[0]) >= set(schema.features)
+    names = rows.pop(0) if has_header else schema.features
     for number, row in enumerate(rows, 1):
-        if len(row) != width:
-            raise DataError(f"row {number} has {len(row)} cells: {width} are needed, in the order of the schema")
-    return pd.DataFrame(rows, columns=schema.features)
+        if len(row) != len(names):
+            raise DataError(f"row {number} has {len(row)} cells: {len(names)} are needed: {', '.join(names)[:300]}")
+    return pd.DataFrame(rows, columns=names)
 
 
 def check_rows(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:

@@ -3,7 +3,7 @@
     python model/train.py --train /tmp/out/train --validation /tmp/out/validation --model-dir /tmp/model --max_depth 6
 
 On SageMaker the folders come from SM_CHANNEL_TRAIN, SM_CHANNEL_VALIDATION and SM_MODEL_DIR. Each round logs
-`[12] train-auc=0.99123 validation-auc=0.98456`; a tuning job reads that with `validation-auc=([0-9.eE+-]+)`.
+`[12] train-logloss=0.10123 validation-logloss=0.14456`; a tuning job reads that with `validation-logloss=([0-9.]+)`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import sklearn
 import xgboost as xgb
 
-from artifact import Model, save
-from data import DataError, Schema, encode_target, fail, load_schema
+from artifact import Model, save, threads
+from data import DataError, Parser, Schema, encode_target, fail, load_schema, read_split
 from features import make_preprocessing
 from inference import as_json
 
 OBJECTIVES = {
-    "binary_classification": {"objective": "binary:logistic", "eval_metric": ["auc", "logloss"]},
+    "binary_classification": {"objective": "binary:logistic", "eval_metric": ["error", "logloss"]},
     "multiclass_classification": {"objective": "multi:softprob", "eval_metric": ["merror", "mlogloss"]},
     "regression": {"objective": "reg:squarederror", "eval_metric": ["mae", "rmse"]},
 }  # early stopping watches the last one: a loss keeps improving where auc or accuracy stand still
@@ -69,11 +68,12 @@ def train(tables: dict[str, pd.DataFrame], schema: Schema, args: argparse.Namesp
     """Fit preprocessing and booster on `train`; the model, and what is to be remembered of its training."""
     preprocessing = make_preprocessing(schema).fit(tables["train"][schema.features])
     matrices: dict[str, xgb.DMatrix] = {}
+    nthread = threads(tables["train"].size)
     for name, table in tables.items():
         matrix = preprocessing.transform(table[schema.features]).astype(np.float32)
         label = encode_target(table[schema.target], schema)
-        matrices[name] = xgb.QuantileDMatrix(matrix, label=label, ref=matrices.get("train"))
-    parameters = hyperparameters(schema, args)
+        matrices[name] = xgb.QuantileDMatrix(matrix, label=label, ref=matrices.get("train"), nthread=nthread)
+    parameters = hyperparameters(schema, args) | {"nthread": nthread}
     stop = xgb.callback.EarlyStopping(rounds=args.early_stopping_rounds, save_best=True)
     booster = xgb.train(
         parameters,
@@ -112,7 +112,7 @@ def write_artifact(model: Model, record: dict[str, Any], sample: pd.DataFrame, f
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line; hyperparameters have the names and underscores that SageMaker passes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--train", type=Path, default=os.environ.get("SM_CHANNEL_TRAIN"))
     parser.add_argument("--validation", type=Path, default=os.environ.get("SM_CHANNEL_VALIDATION"))
     parser.add_argument("--model-dir", type=Path, default=os.environ.get("SM_MODEL_DIR"))
@@ -132,15 +132,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def read_split(folder: Path) -> pd.DataFrame:
-    """One split's rows, in an order that does not depend on how many files they are in."""
-    table: pd.DataFrame = pq.read_table(folder).to_pandas()
-    return table
-
-
 def main(argv: list[str] | None = None) -> None:
     """Read, fit, write."""
     args = parse(argv)
+    if len(json.loads(os.environ.get("SM_HOSTS", "[]"))) > 1:
+        fail("train.py trains on one host: set training.instance_count = 1 in environments/, or a larger instance_type")
     try:
         schema = load_schema()
         tables = {"train": read_split(Path(args.train)), "validation": read_split(Path(args.validation))}

@@ -83,6 +83,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def nobody(tmp_path: Path) -> Path:
     """The champion's place before the first approval."""
     (tmp_path / "nobody").mkdir()
+    (tmp_path / "nobody" / "no-champion.json").write_text("{}")
     return tmp_path / "nobody"
 
 
@@ -178,6 +179,17 @@ def test_the_champion_is_compared_on_the_same_rows(work: Path, tmp_path: Path) -
     assert better["improvement"] == -worse["improvement"] > 0
 
 
+def test_the_champion_is_scored_by_its_own_code(work: Path, tmp_path: Path) -> None:
+    """An artifact whose code halves its predictions keeps doing so, whatever today's code does."""
+    shutil.copytree(work / "model", tmp_path / "model")
+    own = tmp_path / "model" / "code" / "artifact.py"
+    own.write_text(own.read_text().replace("return predicted.astype(np.float64)", "return predicted * 0.5"))
+    rows = data.read_split(work / "test")
+    champion = artifact.load(tmp_path / "model")
+    scored = evaluate.predict_with_own_code(champion, tmp_path / "model", rows)
+    np.testing.assert_allclose(scored, champion.predict(rows) * 0.5, rtol=1e-6)
+
+
 def test_evaluate_refuses_what_it_cannot_judge(
     work: Path, nobody: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +208,7 @@ def test_evaluate_refuses_what_it_cannot_judge(
     refused("there is no model.tar.gz", model=nobody)
     (tmp_path / "model.tar.gz").write_bytes(b"not an archive")
     refused("is not a model artifact", model=tmp_path)
+    refused("the champion is incomplete", champion=tmp_path / "nowhere")
     champion = crown(work / "packed", tmp_path / "champion")
     (champion / "model.tar.gz").write_bytes(b"another")
     refused("not the one of its record", champion=champion)

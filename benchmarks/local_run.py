@@ -1,0 +1,147 @@
+"""How fast is a local run, beside what users would otherwise do? Run it with `make bench`.
+
+Each round times every contender once, in turn, so that all of them see the same machine; the ratios are taken within a
+round. The contenders do the work of the same three scripts on the same data:
+
+    shell chain   python preprocess.py && python train.py && tar && python evaluate.py
+    one process   the three main functions in one interpreter: no isolation, no record, the least there can be
+    mlops run     every step, in processes of their own (`--no-cache`)
+    nothing new   `mlops run` again: every job comes from the cache
+    --help        what each command costs before it does anything
+
+`python benchmarks/local_run.py --rows 1000000` makes a table of that many rows and 30 columns in place of the sample.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from conftest import bake_template, copy_template, shared_environment, without_shell_settings  # noqa: E402
+
+CHAIN = """
+import sys; sys.path.insert(0, "model")
+import hashlib, tarfile
+from pathlib import Path
+work = Path(sys.argv[1])
+def pack():
+    with tarfile.open(work / "packed" / "model.tar.gz", "w:gz") as tar:
+        tar.add(work / "model", arcname=".")
+"""
+GATE = ["--metric", "auc", "--threshold", "0.0", "--min-improvement", "0.0"]
+
+
+class Contest:
+    """A baked project and the ways to run its three scripts."""
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self.project = bake_template(copy_template(folder / "template"), folder / "baked")
+        self.python = str(shared_environment(self.project))
+        self.work = folder / "work"
+        self.environment = without_shell_settings({"PYTHONPATH": str(self.project)})
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        if rows:
+            self._make_table(rows)
+
+    def _make_table(self, rows: int) -> None:
+        """Noisy copies of the sample's rows, so that learning is as hard as it is there."""
+        script = (
+            "import sys, glob, numpy as np, pandas as pd\n"
+            "file = glob.glob('data/*.csv')[0]; table = pd.read_csv(file); rng = np.random.default_rng(0)\n"
+            "many = table.sample(int(sys.argv[1]), replace=True, random_state=0, ignore_index=True)\n"
+            "numbers = many.select_dtypes('number').columns\n"
+            "many[numbers] *= 1 + 0.3 * rng.standard_normal((len(many), len(numbers)))\n"
+            "many.to_csv(file, index=False, float_format='%.6g')\n"
+        )
+        self._call([self.python, "-c", script, str(rows)])
+
+    def _call(self, command: list[str]) -> None:
+        done = subprocess.run(command, cwd=self.project, env=self.environment, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)[:200]}\n{done.stdout}{done.stderr}")
+
+    def _fresh_work(self) -> list[list[str]]:
+        """An empty folder and the arguments of the three scripts in it."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        for name in ("packed", "champion"):
+            (self.work / name).mkdir(parents=True)
+        (self.work / "champion" / "no-champion.json").write_text("{}")
+        names = ("train", "validation", "test", "model", "packed", "champion", "out")
+        at = {name: str(self.work / name) for name in names}
+        return [
+            ["--input", "data", "--output", str(self.work)],
+            ["--train", at["train"], "--validation", at["validation"], "--model-dir", at["model"]],
+            ["--model", at["packed"], "--champion", at["champion"], "--test", at["test"], "--output", at["out"], *GATE],
+        ]
+
+    def shell_chain(self) -> None:
+        """Three interpreters, one after the other."""
+        first, second, third = self._fresh_work()
+        self._call([self.python, "model/preprocess.py", *first])
+        self._call([self.python, "model/train.py", *second])
+        self._call(["tar", "-czf", str(self.work / "packed" / "model.tar.gz"), "-C", str(self.work / "model"), "."])
+        self._call([self.python, "model/evaluate.py", *third])
+
+    def one_process(self) -> None:
+        """The three scripts in one interpreter."""
+        first, second, third = self._fresh_work()
+        calls = f"import preprocess, train, evaluate\npreprocess.main({first!r})\ntrain.main({second!r})\npack()\n"
+        self._call([self.python, "-c", f"{CHAIN}{calls}evaluate.main({third!r})", str(self.work)])
+
+    def run_all(self) -> None:
+        """Every step."""
+        self._call([self.python, "-m", "mlops", "run", "--no-cache"])
+
+    def run_again(self) -> None:
+        """Nothing has changed."""
+        self._call([self.python, "-m", "mlops", "run"])
+
+    def help(self) -> None:
+        """Only the command line."""
+        self._call([self.python, "-m", "mlops", "--help"])
+
+
+def main() -> None:
+    """Time the contenders in turn and print medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=0, help="rows of a made table; 0 takes the sample data")
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        contest = Contest(Path(folder), args.rows)
+        contenders: dict[str, Callable[[], None]] = {
+            "shell chain": contest.shell_chain,
+            "one process": contest.one_process,
+            "mlops run": contest.run_all,
+            "nothing new": contest.run_again,
+            "--help": contest.help,
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in contenders}
+        for turn in range(args.rounds + 1):
+            for name, contender in contenders.items():
+                started = time.perf_counter()
+                contender()
+                if turn:  # the first round warms bytecode and file caches
+                    seconds[name].append(time.perf_counter() - started)
+    heading = f"{'':<14}{'median s':>9}{'min':>8}{'max':>8}{'/ shell':>9}{'/ one':>8}"
+    print(f"{heading}   {args.rounds} rounds, {os.cpu_count()} cores")
+    for name, found in seconds.items():
+        ratios = [
+            statistics.median(own / other for own, other in zip(found, seconds[base], strict=True))
+            for base in ("shell chain", "one process")
+        ]
+        row = f"{statistics.median(found):>9.3f}{min(found):>8.3f}{max(found):>8.3f}"
+        print(f"{name:<14}{row}{ratios[0]:>9.2f}{ratios[1]:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()
