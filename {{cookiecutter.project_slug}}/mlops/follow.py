@@ -10,7 +10,7 @@ from mlops.aws import Door
 from mlops.definition import steps_of
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 Json = dict[str, Any]
 POLL_SECONDS = 0.05
@@ -47,10 +47,11 @@ def _follow_live(door: Door, arn: str, names: list[str], title: str) -> None:
                 return
 
 
-def _table(names: list[str], steps: list[Json], title: str) -> Table:
+def _table(names: list[str], steps: list[Json], title: str) -> Group:
+    from rich.console import Group
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     known = {step["StepName"]: step for step in steps}
     for name in names:
         if name in known:
@@ -58,7 +59,7 @@ def _table(names: list[str], steps: list[Json], title: str) -> Table:
             table.add_row(MARKS[step["StepStatus"]], name, _seconds(step), _note(step))
         else:
             table.add_row("[dim]·[/]", f"[dim]{name}[/]", "", "")
-    return table
+    return Group(title, table)
 
 
 def _follow_lines(door: Door, arn: str, title: str) -> None:

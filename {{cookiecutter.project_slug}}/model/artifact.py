@@ -14,6 +14,7 @@ import pandas as pd
 import xgboost as xgb
 from numpy.typing import NDArray
 
+import features  # noqa: F401 - a fitted preprocessing may refer to functions in it
 from data import DataError, Schema, load_schema
 
 BOOSTER, PREPROCESSING, SCHEMA = "model.ubj", "preprocessing.joblib", "schema.toml"

@@ -59,6 +59,8 @@ class Engine:
         self.cache = cache
         self.registry = registry
         self.stopping = threading.Event()
+        # Not the thread's join: in Python 3.11 an interrupted join takes a running thread for an ended one.
+        self.ended = threading.Event()
         self.outcomes: dict[str, bool] = {}
         self.failures: list[str] = []
 
@@ -66,15 +68,16 @@ class Engine:
         """Run every step that can run, then note the execution's final status."""
         try:
             self._run_steps()
+            if self.failures:
+                self.execution.finish("Failed", self.failures[0])
+            else:
+                self.execution.finish("Stopped" if self.stopping.is_set() else "Succeeded")
+            self.context.store.remember()
         except BaseException as error:
             self.execution.finish("Failed", f"the engine itself failed: {type(error).__name__}: {error}")
             raise
         finally:
-            self.context.store.remember()
-        if self.failures:
-            self.execution.finish("Failed", self.failures[0])
-        else:
-            self.execution.finish("Stopped" if self.stopping.is_set() else "Succeeded")
+            self.ended.set()
 
     def _run_steps(self) -> None:
         waiting = dict(self.steps)

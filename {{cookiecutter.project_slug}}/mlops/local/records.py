@@ -77,7 +77,9 @@ class Execution:
         """The execution in `folder`; one whose process is gone is Failed from now on."""
         execution = cls(folder, read_json(folder / "execution.json"))
         if execution.status == "Executing" and execution._is_orphan():
-            execution.finish("Failed", "the process that ran this execution ended before it: run `mlops run` again")
+            execution.record = read_json(folder / "execution.json")  # it may have ended between the two looks
+            if execution.status == "Executing":
+                execution.finish("Failed", "the process that ran this execution ended before it: run `mlops run` again")
         return execution
 
     @property

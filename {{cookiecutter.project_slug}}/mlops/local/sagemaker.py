@@ -56,7 +56,7 @@ class LocalSageMaker:
         self.launcher = Launcher(root)
         self.modules = modules
         self.registry = Registry(self.state / "registry", self._arn())
-        self._engines: dict[str, tuple[Engine, threading.Thread]] = {}
+        self._engines: dict[str, Engine] = {}
 
     # --- pipelines -------------------------------------------------------------------------------------------------
     def create_pipeline(self, *, PipelineName: str, PipelineDefinition: str, RoleArn: str, **more: Any) -> Json:
@@ -122,24 +122,20 @@ class LocalSageMaker:
             stopped=lambda: False,
         )
         engine = Engine(definition, execution, scope, context, Cache(self.state / "cache", self.store), self.registry)
-        thread = threading.Thread(target=engine.run, name=f"execution-{execution.id}")
-        self._engines[arn] = (engine, thread)
-        thread.start()
+        self._engines[arn] = engine
+        threading.Thread(target=engine.run, name=f"execution-{execution.id}").start()
         return {"PipelineExecutionArn": arn}
 
     def stop_pipeline_execution(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
         """Stop an execution that this process runs; its jobs are ended."""
         if PipelineExecutionArn not in self._engines:
             raise ResourceNotFound(f"{PipelineExecutionArn} is not run by this process")
-        engine, _thread = self._engines[PipelineExecutionArn]
-        engine.stopping.set()
+        self._engines[PipelineExecutionArn].stopping.set()
         return {"PipelineExecutionArn": PipelineExecutionArn}
 
     def wait(self, arn: str, seconds: float) -> bool:
         """Wait for an execution of this process; whether it has ended. Not a call of boto3's."""
-        if arn in self._engines:
-            self._engines[arn][1].join(seconds)
-        return arn not in self._engines or not self._engines[arn][1].is_alive()
+        return arn not in self._engines or self._engines[arn].ended.wait(seconds)
 
     def describe_pipeline_execution(self, *, PipelineExecutionArn: str) -> Json:
         """An execution's status, reason and times."""
@@ -215,9 +211,9 @@ class LocalSageMaker:
 
     def close(self) -> None:
         """Stop what this process runs."""
-        for engine, thread in self._engines.values():
+        for engine in self._engines.values():
             engine.stopping.set()
-            thread.join()
+            engine.ended.wait()
         self.launcher.close()
 
     def _job(self, resource: str, name: str) -> Json:
@@ -228,7 +224,7 @@ class LocalSageMaker:
 
     def _execution(self, arn: str) -> Execution:
         if arn in self._engines:
-            return self._engines[arn][0].execution
+            return self._engines[arn].execution
         folder = self.state / "executions" / arn.rpartition("/")[2]
         if not (folder / "execution.json").is_file():
             raise ResourceNotFound(f"execution {arn} does not exist")
