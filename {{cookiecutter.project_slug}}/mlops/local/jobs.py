@@ -158,6 +158,7 @@ def _run(
         local = [host.local(part) for part in argv]
         log = context.log if len(hosts) == 1 else context.log.with_suffix(f".{host.name}.log")
         own = {key: host.local(str(value)) for key, value in environment(host).items()}
+        own["PYTHONUNBUFFERED"] = "1"
         own["SM_RESOURCE_CONFIG_FILE"] = str(next(host.opt_ml.rglob("resourceconfig.json")))
         (host.opt_ml / "output").mkdir(parents=True, exist_ok=True)
         modules = context.modules(Path(local[1])) if len(local) > 1 else ()

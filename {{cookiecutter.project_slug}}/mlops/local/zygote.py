@@ -33,6 +33,7 @@ def serve(connection: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     readable: list[socket.socket | int] = [connection, wake_read]
+    gc.disable()  # imports make much that lives and little that dies: collecting only costs time
     running: dict[int, int] = {}
     pending: list[str] = []
     buffer = b""
@@ -90,6 +91,7 @@ def _become(request: dict[str, Any], to_close: list[int]) -> NoReturn:
     code = 1
     try:
         os.setsid()
+        gc.enable()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -100,6 +102,7 @@ def _become(request: dict[str, Any], to_close: list[int]) -> NoReturn:
         os.dup2(nothing, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or prints would follow a traceback
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
