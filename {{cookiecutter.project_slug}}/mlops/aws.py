@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlops.code import library_finder
+from mlops.local.launcher import Launcher
 from mlops.local.sagemaker import LocalSageMaker
 from mlops.local.store import Store
 from mlops.settings import Environment, Settings
@@ -67,9 +68,9 @@ class Door:
         self.sagemaker.close()
 
 
-def open_door(root: Path, settings: Settings, environment: Environment) -> Door:
+def open_door(root: Path, settings: Settings, environment: Environment, launcher: Launcher | None = None) -> Door:
     """The clients of an environment of the project in `root`."""
     names = Names(settings.project.name, environment.account_id, environment.region)
     store = Store(root / ".mlops" / "s3")
-    client = LocalSageMaker(root, store, environment.region, environment.account_id, library_finder(root))
+    client = LocalSageMaker(root, store, environment.region, environment.account_id, library_finder(root), launcher)
     return Door(environment, client, store, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 def project() -> Iterator[tuple[Path, Door]]:
     """The project around the working directory, and the door to this machine's environment."""
     from mlops.aws import open_door
-    from mlops.settings import find_root, load_environment, load_settings
+    from mlops.root import find_root
+    from mlops.settings import load_environment, load_settings
 
     root = find_root()
     door = open_door(root, load_settings(root), load_environment(root, "local"))
@@ -40,10 +42,20 @@ def cli() -> None:
 @click.option("--no-cache", is_flag=True, help="Run every step, even if nothing changed.")
 def run(overrides: tuple[str, ...], no_cache: bool) -> None:
     """Run the pipeline and follow it. Exit code: 0 succeeded, 3 rejected by the gate, 1 failed."""
-    from mlops import run as verb
-    from mlops.settings import find_root
+    from mlops.local import warm
+    from mlops.local.launcher import Launcher
+    from mlops.root import find_root
 
-    sys.exit(verb.run(find_root(), "local", overrides, not no_cache))
+    root = find_root()
+    launcher = Launcher(root)
+    launcher.warm_up(warm.guess(root, no_cache or bool(overrides)))  # while this process imports what it needs itself
+    try:
+        from mlops import run as verb
+
+        code = verb.run(root, "local", overrides, not no_cache, launcher)
+    finally:
+        launcher.close()
+    sys.exit(code)
 
 
 @cli.command()
@@ -115,7 +127,7 @@ def invoke(file: Path | None, url: str) -> None:
 def compile_() -> None:
     """Write pipeline/definition.json from pipeline/pipeline.py."""
     from mlops.compile import compile_project
-    from mlops.settings import find_root
+    from mlops.root import find_root
 
     changed = compile_project(find_root())
     print("pipeline/definition.json " + ("changed: commit it" if changed else "is up to date"))
@@ -126,7 +138,8 @@ def check() -> None:
     """Check settings and definition offline: fresh, well-formed, every reference and request shape right."""
     from mlops import check as verb
     from mlops import definition
-    from mlops.settings import ENVIRONMENTS, find_root, load_environment, load_settings
+    from mlops.root import find_root
+    from mlops.settings import ENVIRONMENTS, load_environment, load_settings
 
     root = find_root()
     settings = load_settings(root)
@@ -146,6 +159,7 @@ def check() -> None:
 def main() -> None:
     """Run a verb; a user's mistake is one line on standard error and an exit code."""
     sys.dont_write_bytecode = False  # without bytecode, every run would import the libraries three times slower
+    gc.set_threshold(50_000)  # imports make much that lives: looking for garbage among it is a tenth of a short verb
     try:
         cli.main(standalone_mode=False)
     except MlopsError as error:

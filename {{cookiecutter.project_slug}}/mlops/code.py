@@ -76,21 +76,23 @@ def objects(packed: Package, prefix: str, as_archive: bool) -> tuple[str, dict[s
 def library_finder(root: Path) -> Callable[[Path], tuple[str, ...]]:
     """A function that tells which installed libraries a script of `model/`, known by its file name, imports."""
 
-    @cache
-    def libraries(script: str) -> tuple[str, ...]:
-        folder = root / "model"
-        if not (folder / script).is_file():
+    def libraries_of(path: Path) -> tuple[str, ...]:
+        script = root / "model" / path.name
+        if not script.is_file():
             return ()
-        own = {f.stem for f in folder.glob("*.py")}
-        found: dict[str, None] = {}
-        for file in _closure(folder, script):
-            for module in _imports(file):
-                top = module.partition(".")[0]
-                if top not in own and top not in sys.stdlib_module_names:
-                    found[module] = None
-        return tuple(sorted(found))
+        own = {file.stem for file in script.parent.glob("*.py")}
+        modules = (module for file in _closure(script.parent, script.name) for module in _imports(file))
+        tops = ((module, module.partition(".")[0]) for module in modules)
+        return tuple(sorted({m for m, top in tops if top not in own and top not in sys.stdlib_module_names}))
 
-    return lambda path: libraries(path.name)
+    return libraries_of
+
+
+def libraries(root: Path, definition: dict[str, Any]) -> tuple[str, ...]:
+    """The installed libraries that any of the definition's scripts imports, in the order in which they are needed."""
+    find = library_finder(root)
+    scripts = [Path(script) for script, _ in code_parameters(definition).values()]
+    return tuple(dict.fromkeys(module for script in scripts for module in find(script)))
 
 
 def _closure(folder: Path, script: str) -> list[Path]:
@@ -109,6 +111,11 @@ def _closure(folder: Path, script: str) -> list[Path]:
 
 def _imports(file: Path) -> list[str]:
     """The modules that a Python file imports, anywhere in it."""
+    return _imports_of(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _imports_of(file: Path, _modified: int) -> list[str]:
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError) as error:

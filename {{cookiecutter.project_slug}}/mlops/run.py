@@ -10,8 +10,11 @@ from typing import Any
 from mlops import champion, definition, evidence, parameters
 from mlops.aws import Door, open_door
 from mlops.check import reference_faults
+from mlops.code import libraries
 from mlops.errors import FAILED, INTERRUPTED, REJECTED, USAGE, MlopsError
 from mlops.follow import follow
+from mlops.local import warm
+from mlops.local.launcher import Launcher
 from mlops.local.store import split_uri
 from mlops.settings import load_environment, load_settings
 
@@ -26,6 +29,7 @@ class Plan:
     data: parameters.Data
     body: str
     overrides: dict[str, str]
+    libraries: tuple[str, ...]
 
 
 def plan(root: Path, door: Door, wanted: dict[str, str], reads_cache: bool) -> Plan:
@@ -46,7 +50,7 @@ def plan(root: Path, door: Door, wanted: dict[str, str], reads_cache: bool) -> P
     overrides = {"StartedBy": parameters.started_by()} if "StartedBy" in declared else {}
     overrides |= wanted
     definition.parameter_values(body, overrides)
-    return Plan(contents, data, json.dumps(body), overrides)
+    return Plan(contents, data, json.dumps(body), overrides, libraries(root, compiled))
 
 
 def store(door: Door, planned: Plan) -> None:
@@ -85,7 +89,7 @@ def upsert(door: Door, body: str) -> str:
     return "updated"
 
 
-def run(root: Path, environment: str, settings: tuple[str, ...], reads_cache: bool) -> int:
+def run(root: Path, environment: str, settings: tuple[str, ...], reads_cache: bool, launcher: Launcher) -> int:
     """The verb; its exit code: 0 if the execution succeeded, 3 if the gate rejected the candidate, else 1."""
     wanted = parse_overrides(settings)
     if definition.is_stale(root, load_settings(root)):
@@ -93,10 +97,11 @@ def run(root: Path, environment: str, settings: tuple[str, ...], reads_cache: bo
 
         print("pipeline/pipeline.py or the hyperparameters changed: compiling", flush=True)
         compile_project(root)
-    door = open_door(root, load_settings(root), load_environment(root, environment))
+    door = open_door(root, load_settings(root), load_environment(root, environment), launcher)
     try:
         planned = plan(root, door, wanted, reads_cache)
         store(door, planned)
+        launcher.libraries = planned.libraries
         state = upsert(door, planned.body)
         given = [{"Name": name, "Value": value} for name, value in planned.overrides.items()]
         started = door.sagemaker.start_pipeline_execution(PipelineName=door.names.pipeline, PipelineParameters=given)
@@ -107,6 +112,7 @@ def run(root: Path, environment: str, settings: tuple[str, ...], reads_cache: bo
             door.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
             door.sagemaker.wait(arn, 10)
             raise MlopsError(f"execution {arn.rpartition('/')[2]} stopped", INTERRUPTED) from None
+        warm.note(root, planned.libraries)
         return report(door, arn, json.loads(planned.body))
     finally:
         door.close()

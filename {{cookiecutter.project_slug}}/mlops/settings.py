@@ -113,15 +113,6 @@ class Environment(Section):
         return self.name == "local"
 
 
-def find_root(start: Path | None = None) -> Path:
-    """The project's folder: the nearest one upwards that holds `mlops.toml`."""
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / "mlops.toml").is_file():
-            return folder
-    raise MlopsError(f"no mlops.toml in {here} or above it: run mlops inside a generated project", USAGE)
-
-
 def load_settings(root: Path) -> Settings:
     """`mlops.toml` of the project in `root`."""
     return _validate(Settings, root / "mlops.toml", _read(root / "mlops.toml"))

@@ -88,18 +88,20 @@ def hosts() -> tuple[str, int]:
 def write(parts: dict[str, pd.DataFrame], found: dict[str, object], output: Path, host: str, count: int) -> None:
     """Each split as Parquet and the report as JSON, written whole; one set of files for each host."""
     name = "part" if count == 1 else f"part-{host}"
-    files = {}
+    written = []
     for split_name, part in parts.items():
-        buffer = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pandas(part, preserve_index=False), buffer)
-        files[output / split_name / f"{name}.parquet"] = buffer.getvalue().to_pybytes()
-    report_name = "data.json" if count == 1 else f"data-{host}.json"
-    files[output / "report" / report_name] = json.dumps(found, indent=1, sort_keys=True).encode()
-    for file, content in files.items():
+        table = pa.Table.from_pandas(part, preserve_index=False)
+        texts = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+        file = output / split_name / f"{name}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
-        part_file = file.with_suffix(".partial")
-        part_file.write_bytes(content)
-        part_file.replace(file)
+        # Measured numbers hardly repeat and hardly shrink: a dictionary and compression would only cost time.
+        pq.write_table(table, file.with_suffix(".partial"), use_dictionary=texts, compression="none")
+        written.append(file)
+    written.append(output / "report" / ("data.json" if count == 1 else f"data-{host}.json"))
+    written[-1].parent.mkdir(parents=True, exist_ok=True)
+    written[-1].with_suffix(".partial").write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
+    for file in written:
+        file.with_suffix(".partial").replace(file)
 
 
 def main(argv: list[str] | None = None) -> None:

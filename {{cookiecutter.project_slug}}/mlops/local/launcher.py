@@ -79,10 +79,11 @@ class Launcher:
         self._socket: socket.socket | None = None
         self._running: dict[int, Running] = {}
         self._count = 0
+        self.libraries: tuple[str, ...] = ()  # what later jobs will need: imported once the first has started
 
     def warm_up(self, modules: tuple[str, ...]) -> None:
         """Begin to import `modules`, so that they are there when the jobs that need them start."""
-        if hasattr(os, "fork"):
+        if modules and hasattr(os, "fork"):
             self._send({"preload": list(modules)})
 
     def start(self, command: Command) -> Running:
@@ -119,6 +120,8 @@ class Launcher:
                 "hide": self._hide,
             }
         )
+        if number == 1:
+            self.warm_up(self.libraries)
 
     def _start_process(self, command: Command, running: Running) -> None:
         argv = [sys.executable, *command.argv[1:]] if command.is_script else command.argv

@@ -48,12 +48,13 @@ class LocalSageMaker:
         region: str,
         account_id: str,
         modules: Callable[[Path], tuple[str, ...]],
+        launcher: Launcher | None = None,
     ) -> None:
         self.state = root / ".mlops"
         self.store = store
         self.region = region
         self.account_id = account_id
-        self.launcher = Launcher(root)
+        self.launcher = launcher or Launcher(root)
         self.modules = modules
         self.registry = Registry(self.state / "registry", self._arn())
         self._engines: dict[str, Engine] = {}
