@@ -49,6 +49,11 @@ class Names:
         partition = "aws-cn" if self.region.startswith("cn-") else "aws-us-gov" if "gov" in self.region else "aws"
         return f"arn:{partition}:iam::{self.account_id}:role/{self.project}-execution"
 
+    def execution(self, name: str) -> str:
+        """The ARN of an execution, known by the last part of its ARN or by all of it."""
+        pipeline = f"arn:aws:sagemaker:{self.region}:{self.account_id}:pipeline/{self.pipeline}"
+        return f"{pipeline}/execution/{name.rpartition('/')[2]}"
+
     def package(self, version: int) -> str:
         """The ARN of a version of the model."""
         return f"arn:aws:sagemaker:{self.region}:{self.account_id}:model-package/{self.group}/{version}"

@@ -40,7 +40,12 @@ def cli() -> None:
 @cli.command()
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Override a pipeline parameter.")
 @click.option("--no-cache", is_flag=True, help="Run every step, even if nothing changed.")
-def run(overrides: tuple[str, ...], no_cache: bool) -> None:
+@click.option("--from", "from_step", metavar="STEP", help="Run STEP and what follows it; take the rest from before.")
+@click.option("--only", multiple=True, metavar="STEP", help="Run only STEP (repeatable); take the rest from before.")
+@click.option("--retry", metavar="EXECUTION", help="Run EXECUTION's failed steps again, with its own code and data.")
+def run(
+    overrides: tuple[str, ...], no_cache: bool, from_step: str | None, only: tuple[str, ...], retry: str | None
+) -> None:
     """Run the pipeline and follow it. Exit code: 0 succeeded, 3 rejected by the gate, 1 failed."""
     from mlops.local import warm
     from mlops.local.launcher import Launcher
@@ -52,7 +57,8 @@ def run(overrides: tuple[str, ...], no_cache: bool) -> None:
     try:
         from mlops import run as verb
 
-        code = verb.run(root, "local", overrides, not no_cache, launcher)
+        how = verb.How(overrides, not no_cache, from_step, only, retry)
+        code = verb.run(root, "local", how, launcher)
     finally:
         launcher.close()
     sys.exit(code)

@@ -24,7 +24,7 @@ MARKS = {
 
 def follow(door: Door, arn: str, body: Json, state: str) -> None:
     """Show the execution's steps until it ends."""
-    title = f"{door.names.pipeline} · {door.environment.name} · execution {arn.rpartition('/')[2]} · pipeline {state}"
+    title = f"{door.names.pipeline} · {door.environment.name} · execution {arn.rpartition('/')[2]} · {state}"
     if sys.stdout.isatty():
         _follow_live(door, arn, list(steps_of(body)), title)
     else:
@@ -87,5 +87,10 @@ def _seconds(step: Json) -> str:
 def _note(step: Json) -> str:
     if "CacheHitResult" in step:
         return "cached"
+    if "SelectiveExecutionResult" in step:
+        source = str(step["SelectiveExecutionResult"]["SourcePipelineExecutionArn"])
+        return f"taken from {source.rpartition('/')[2]}"
+    if step.get("AttemptCount", 1) > 1:
+        return f"attempt {step['AttemptCount']}"
     outcome = step.get("Metadata", {}).get("Condition", {}).get("Outcome")
     return {"True": "passed", "False": "not passed"}.get(outcome, "") if outcome else ""

@@ -15,10 +15,22 @@ from mlops.errors import FAILED, INTERRUPTED, REJECTED, USAGE, MlopsError
 from mlops.follow import follow
 from mlops.local import warm
 from mlops.local.launcher import Launcher
+from mlops.local.selection import check_names, downstream
 from mlops.local.store import split_uri
 from mlops.settings import load_environment, load_settings
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class How:
+    """What the command line asks of a run: `NAME=VALUE` overrides, and which steps to run."""
+
+    overrides: tuple[str, ...] = ()
+    reads_cache: bool = True
+    from_step: str | None = None
+    only: tuple[str, ...] = ()
+    retry: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,9 +42,10 @@ class Plan:
     body: str
     overrides: dict[str, str]
     libraries: tuple[str, ...]
+    selected: frozenset[str]
 
 
-def plan(root: Path, door: Door, wanted: dict[str, str], reads_cache: bool) -> Plan:
+def plan(root: Path, door: Door, wanted: dict[str, str], how: How) -> Plan:
     """Settings and code -> the plan. Nothing is written; a fault in the definition or a parameter is raised here."""
     settings = load_settings(root)
     compiled = definition.load(root)
@@ -46,11 +59,14 @@ def plan(root: Path, door: Door, wanted: dict[str, str], reads_cache: bool) -> P
     declared = {p["Name"] for p in compiled["Parameters"]}
     body = definition.with_defaults(compiled, {k: v for k, v in values.items() if k in declared})
     if door.environment.is_local:
-        body = definition.with_caching(body, reads_cache)
+        body = definition.with_caching(body, how.reads_cache)
     overrides = {"StartedBy": parameters.started_by()} if "StartedBy" in declared else {}
     overrides |= wanted
     definition.parameter_values(body, overrides)
-    return Plan(contents, data, json.dumps(body), overrides, libraries(root, compiled))
+    steps = definition.steps_of(compiled)
+    check_names(steps, list(how.only))
+    selected = downstream(steps, how.from_step) if how.from_step else frozenset(how.only)
+    return Plan(contents, data, json.dumps(body), overrides, libraries(root, compiled), selected)
 
 
 def store(door: Door, planned: Plan) -> None:
@@ -89,33 +105,58 @@ def upsert(door: Door, body: str) -> str:
     return "updated"
 
 
-def run(root: Path, environment: str, settings: tuple[str, ...], reads_cache: bool, launcher: Launcher) -> int:
+def run(root: Path, environment: str, how: How, launcher: Launcher) -> int:
     """The verb; its exit code: 0 if the execution succeeded, 3 if the gate rejected the candidate, else 1."""
-    wanted = parse_overrides(settings)
-    if definition.is_stale(root, load_settings(root)):
+    if sum(map(bool, (how.from_step, how.only, how.retry))) > 1 or (how.retry and how.overrides):
+        raise MlopsError("--from, --only and --retry exclude each other, and --retry takes no --set", USAGE)
+    wanted = parse_overrides(how.overrides)
+    if not how.retry and definition.is_stale(root, load_settings(root)):
         from mlops.compile import compile_project
 
         print("pipeline/pipeline.py or the hyperparameters changed: compiling", flush=True)
         compile_project(root)
     door = open_door(root, load_settings(root), load_environment(root, environment), launcher)
     try:
-        planned = plan(root, door, wanted, reads_cache)
-        store(door, planned)
-        launcher.libraries = planned.libraries
-        state = upsert(door, planned.body)
-        given = [{"Name": name, "Value": value} for name, value in planned.overrides.items()]
-        started = door.sagemaker.start_pipeline_execution(PipelineName=door.names.pipeline, PipelineParameters=given)
-        arn = started["PipelineExecutionArn"]
+        arn, state = retry(door, how.retry) if how.retry else start(root, door, wanted, how)
+        described = door.sagemaker.describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)
+        body = json.loads(described["PipelineDefinition"])
         try:
-            follow(door, arn, json.loads(planned.body), state)
+            follow(door, arn, body, state)
         except KeyboardInterrupt:
             door.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
             door.sagemaker.wait(arn, 10)
             raise MlopsError(f"execution {arn.rpartition('/')[2]} stopped", INTERRUPTED) from None
-        warm.note(root, planned.libraries)
-        return report(door, arn, json.loads(planned.body))
+        warm.note(root, libraries(root, body))
+        return report(door, arn, body)
     finally:
         door.close()
+
+
+def start(root: Path, door: Door, wanted: dict[str, str], how: How) -> tuple[str, str]:
+    """Store, upsert and start; the execution's ARN and what became of the pipeline."""
+    planned = plan(root, door, wanted, how)
+    store(door, planned)
+    door.sagemaker.launcher.libraries = planned.libraries
+    state = upsert(door, planned.body)
+    request: Json = {
+        "PipelineName": door.names.pipeline,
+        "PipelineParameters": [{"Name": name, "Value": value} for name, value in planned.overrides.items()],
+    }
+    if planned.selected:
+        chosen = [{"StepName": name} for name in sorted(planned.selected)]
+        request["SelectiveExecutionConfig"] = {"SelectedSteps": chosen}
+    started = door.sagemaker.start_pipeline_execution(**request)
+    return str(started["PipelineExecutionArn"]), f"pipeline {state}"
+
+
+def retry(door: Door, name: str) -> tuple[str, str]:
+    """Start an ended execution's failed steps again; its ARN and what that is."""
+    arn = door.names.execution(name)
+    try:
+        door.sagemaker.retry_pipeline_execution(PipelineExecutionArn=arn)
+    except door.sagemaker.exceptions.ResourceNotFound:
+        raise MlopsError(f"there is no execution {name}: `mlops status` lists them") from None
+    return arn, "retried"
 
 
 def parse_overrides(settings: tuple[str, ...]) -> dict[str, str]:

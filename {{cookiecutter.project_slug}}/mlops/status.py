@@ -29,8 +29,7 @@ def list_executions(door: Door, count: int) -> None:
 
 def show_execution(door: Door, name: str) -> None:
     """One execution's steps, and the log of the step that failed."""
-    pipeline = f"arn:aws:sagemaker:{door.names.region}:{door.names.account_id}:pipeline/{door.names.pipeline}"
-    arn = f"{pipeline}/execution/{name.rpartition('/')[2]}"
+    arn = door.names.execution(name)
     try:
         execution = door.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
     except door.sagemaker.exceptions.ResourceNotFound:

@@ -78,7 +78,7 @@ def report(table: pd.DataFrame, dropped: int, parts: dict[str, pd.DataFrame], sc
 
 def hosts() -> tuple[str, int]:
     """This host's name and the number of hosts, from SageMaker's resource configuration."""
-    file = Path(os.environ.get("SM_RESOURCE_CONFIG_FILE", "/opt/ml/config/resourceconfig.json"))
+    file = Path(os.environ.get("SM_RESOURCE_CONFIG_FILE", "resourceconfig.json"))
     if not file.is_file():
         return "algo-1", 1
     config = json.loads(file.read_text())

@@ -36,6 +36,11 @@ from mlops.settings import Settings
 
 JOB = "/opt/ml/processing"
 CACHE = CacheConfig(enable_caching=True, expire_after="P30D")
+# Scripts take every path from an argument or from here, so they run where there is no /opt/ml as well.
+JOB_ENVIRONMENT = {
+    "SM_OUTPUT_DIR": "/opt/ml/output",
+    "SM_RESOURCE_CONFIG_FILE": "/opt/ml/config/resourceconfig.json",
+}
 PARAMETER_TYPES = {"String": ParameterString, "Integer": ParameterInteger, "Float": ParameterFloat}
 
 
@@ -85,7 +90,7 @@ def build(settings: Settings, session: PipelineSession) -> Pipeline:
             volume_size_in_gb=processing_volume,
             max_runtime_in_seconds=max_runtime,
             entrypoint=["python3", f"{JOB}/input/code/{script}"],
-            env={"SM_OUTPUT_DIR": "/opt/ml/output", **environment},
+            env={**JOB_ENVIRONMENT, **environment},
             sagemaker_session=session,
         )
 

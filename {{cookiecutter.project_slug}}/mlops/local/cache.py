@@ -31,6 +31,8 @@ ATTRIBUTES = {
         "HyperParameters",
         "InputDataConfig",
     ),
+    "Tuning": ("HyperParameterTuningJobConfig", "TrainingJobDefinition"),
+    "Transform": ("DataProcessing", "Environment", "ModelName", "TransformInput"),
 }
 DURATION = re.compile(
     r"P?(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)w)?(?:(\d+)d)?(?:t(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?)?", re.IGNORECASE
@@ -47,6 +49,9 @@ class Cache:
     def key(self, pipeline: str, step: str, kind: str, arguments: Json) -> str:
         """The digest of all that decides a step's result."""
         relevant = {name: arguments.get(name) for name in ATTRIBUTES[kind]}
+        if kind == "Tuning":  # of the training jobs, only these count
+            parts = ("AlgorithmSpecification", "InputDataConfig", "StaticHyperParameters")
+            relevant["TrainingJobDefinition"] = {part: arguments["TrainingJobDefinition"].get(part) for part in parts}
         contents = {uri: self.store.digest(uri) for uri in _uris(relevant)}
         text = json.dumps(_without_uris([pipeline, step, relevant], contents), sort_keys=True)
         return hashlib.sha256(f"{text}\n{installed()}".encode()).hexdigest()

@@ -12,10 +12,12 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PACKAGE = Path(__file__).resolve().parents[2]  # the folder that `mlops` is imported from
 PYTHONS = ("python", "python3", sys.executable)
 
 
@@ -28,6 +30,7 @@ class Command:
     folder: Path
     log: Path
     modules: tuple[str, ...] = ()
+    mount: str = ""  # what to mount on /opt/ml, if anything
 
     @property
     def is_script(self) -> bool:
@@ -73,18 +76,20 @@ class Launcher:
     """Starts commands; the zygote comes to life with the first `warm_up` or script."""
 
     def __init__(self, root: Path) -> None:
-        self._hide = [str(root)]
+        self.libraries: tuple[str, ...] = ()  # what later jobs will need: imported once the first has started
+        self._folder = root
+        self._hide = [str(root), str(PACKAGE)]
         self._lock = threading.Lock()
         self._zygote: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._running: dict[int, Running] = {}
         self._count = 0
-        self.libraries: tuple[str, ...] = ()  # what later jobs will need: imported once the first has started
 
     def warm_up(self, modules: tuple[str, ...]) -> None:
         """Begin to import `modules`, so that they are there when the jobs that need them start."""
         if modules and hasattr(os, "fork"):
-            self._send({"preload": list(modules)})
+            with self._lock:
+                self._send({"preload": list(modules)})
 
     def start(self, command: Command) -> Running:
         """Start a command; returns at once."""
@@ -98,30 +103,34 @@ class Launcher:
     def close(self) -> None:
         """End the zygote and, with it, every job that still runs."""
         with self._lock:
-            if self._zygote and self._socket:
-                self._socket.shutdown(socket.SHUT_RDWR)
-                self._zygote.wait()
-                self._socket.close()
-                self._zygote = self._socket = None
+            zygote, connection = self._zygote, self._socket
+            self._zygote = self._socket = None
+        if zygote and connection:
+            with suppress(OSError):  # it may have ended by itself
+                connection.shutdown(socket.SHUT_RDWR)
+            zygote.wait()
+            connection.close()
 
     def _start_fork(self, command: Command, running: Running) -> None:
         with self._lock:
             self._count += 1
-            number = self._count
-            self._running[number] = running
-        self._send(
-            {
-                "id": number,
+            self._running[self._count] = running
+            request = {
+                "id": self._count,
                 "argv": command.argv[1:],
                 "environment": command.environment,
                 "folder": str(command.folder),
                 "log": str(command.log),
                 "modules": list(command.modules),
+                "mount": command.mount,
                 "hide": self._hide,
             }
-        )
-        if number == 1:
-            self.warm_up(self.libraries)
+            try:
+                self._send(request)
+                if self._count == 1 and self.libraries:
+                    self._send({"preload": list(self.libraries)})
+            except OSError:
+                running.ended(-signal.SIGKILL)
 
     def _start_process(self, command: Command, running: Running) -> None:
         argv = [sys.executable, *command.argv[1:]] if command.is_script else command.argv
@@ -144,27 +153,30 @@ class Launcher:
         threading.Thread(target=lambda: running.ended(process.wait()), daemon=True).start()
 
     def _send(self, message: dict[str, Any]) -> None:
-        with self._lock:
-            if self._socket is None:
-                self._socket = self._start_zygote()
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
+        """Send a message to the zygote, which is started if there is none; the lock is held."""
+        if self._socket is None:
+            self._socket = self._start_zygote()
+        self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def _start_zygote(self) -> socket.socket:
         ours, theirs = socket.socketpair()
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH")]))
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "mlops.local.zygote", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            cwd=self._hide[0],
-            env={key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
+            cwd=self._folder,
+            env=environment,
         )
         theirs.close()
         threading.Thread(target=self._listen, args=(ours,), daemon=True).start()
         return ours
 
     def _listen(self, connection: socket.socket) -> None:
-        with connection.makefile("rb") as lines:
+        """Note what the zygote says, until it ends; then every job that it had is gone, and the next gets a new one."""
+        with suppress(OSError), connection.makefile("rb") as lines:
             for line in lines:
                 message = json.loads(line)
                 running = self._running[message["id"]]
@@ -172,6 +184,9 @@ class Launcher:
                     running.started(message["pid"])
                 else:
                     running.ended(message["exit"])
-        for running in list(self._running.values()):
-            if running.exit_code is None:
-                running.ended(-signal.SIGKILL)
+        with self._lock:
+            if self._socket is connection:
+                self._socket = None
+            for running in self._running.values():
+                if running.exit_code is None:
+                    running.ended(-signal.SIGKILL)

@@ -24,6 +24,10 @@ Json = dict[str, Any]
 FINAL = ("Succeeded", "Failed", "Stopped")
 
 
+class ResourceNotFound(Exception):
+    """What a call names does not exist; boto3's `client.exceptions.ResourceNotFound`."""
+
+
 def now() -> datetime:
     """The time, as boto3 gives it: aware, in UTC."""
     return datetime.now(UTC)
@@ -66,6 +70,7 @@ class Execution:
         }
         execution = cls(parent / name, record)
         (execution.folder / "steps").mkdir(parents=True)
+        (execution.folder / "properties").mkdir()
         (execution.folder / "logs").mkdir()
         execution._hold_lock()
         write_json(execution.folder / "definition.json", definition)
@@ -109,6 +114,24 @@ class Execution:
     def save_step(self, step: Json) -> None:
         """Write one step's record."""
         write_json(self.folder / "steps" / f"{step['StepName']}.json", step)
+
+    def save_properties(self, step: str, properties: Json) -> None:
+        """Keep a finished step's properties, for executions that take its result."""
+        write_json(self.folder / "properties" / f"{step}.json", properties)
+
+    def properties(self) -> dict[str, Json]:
+        """The properties of the steps that succeeded."""
+        return {file.stem: read_json(file) for file in (self.folder / "properties").glob("[!.]*.json")}
+
+    def reopen(self) -> None:
+        """Make an ended execution Executing again, held by this process; steps that did not succeed are forgotten."""
+        self._hold_lock()
+        for step in self.steps():
+            if step["StepStatus"] != "Succeeded":
+                (self.folder / "steps" / f"{step['StepName']}.json").unlink()
+        self.record |= {"PipelineExecutionStatus": "Executing", "LastModifiedTime": now()}
+        self.record.pop("FailureReason", None)
+        self.save()
 
     def steps(self) -> list[Json]:
         """The steps that have started, in the order they did."""

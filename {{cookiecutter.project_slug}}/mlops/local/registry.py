@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops.files import write_json
-from mlops.local.records import now, read_json
+from mlops.local.records import ResourceNotFound, now, read_json
 
 Json = dict[str, Any]
 
@@ -73,3 +73,39 @@ class Registry:
             "ModelPackageStatus": "Completed",
             "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
         }
+
+
+class RegistryCalls:
+    """The calls of boto3's SageMaker client about model packages."""
+
+    registry: Registry
+
+    def list_model_packages(self, *, ModelPackageGroupName: str, **filters: Any) -> Json:
+        """The versions of a group, the newest first."""
+        arns = [
+            f"{self.registry.arn_prefix}:model-package/{ModelPackageGroupName}/{version}"
+            for version in reversed(self.registry.versions(ModelPackageGroupName))
+        ]
+        found = [self.describe_model_package(ModelPackageName=arn) for arn in arns]
+        wanted = filters.get("ModelApprovalStatus")
+        summaries = [_package_summary(p) for p in found if wanted in (None, p["ModelApprovalStatus"])]
+        return {"ModelPackageSummaryList": summaries}
+
+    def describe_model_package(self, *, ModelPackageName: str) -> Json:
+        """A version of a model."""
+        package = self.registry.read(ModelPackageName)
+        if package is None:
+            raise ResourceNotFound(f"model package {ModelPackageName} does not exist")
+        return package
+
+    def update_model_package(self, *, ModelPackageArn: str, **changes: Any) -> Json:
+        """Change a version's approval or metadata."""
+        self.describe_model_package(ModelPackageName=ModelPackageArn)
+        self.registry.update(ModelPackageArn, changes)
+        return {"ModelPackageArn": ModelPackageArn}
+
+
+def _package_summary(package: Json) -> Json:
+    fields = ("ModelPackageArn", "ModelPackageGroupName", "ModelPackageVersion", "CreationTime")
+    more = ("ModelPackageStatus", "ModelApprovalStatus")
+    return {field: package[field] for field in (*fields, *more)}

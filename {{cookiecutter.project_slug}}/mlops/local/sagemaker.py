@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from mlops import definition as definitions
+from mlops.check import reference_faults
+from mlops.definition import Step
+from mlops.errors import MlopsError
 from mlops.files import write_json
-from mlops.local import jobs
+from mlops.local import jobs, selection
 from mlops.local.cache import Cache
 from mlops.local.engine import Engine
 from mlops.local.launcher import Launcher
-from mlops.local.records import Execution, now, read_json
-from mlops.local.registry import Registry
+from mlops.local.records import Execution, ResourceNotFound, now, read_json
+from mlops.local.registry import Registry, RegistryCalls
+from mlops.local.steps import TYPES, Steps
 from mlops.local.store import Store
 from mlops.local.values import Scope
 
 Json = dict[str, Any]
-
-
-class ResourceNotFound(Exception):
-    """What a call names does not exist; boto3's `client.exceptions.ResourceNotFound`."""
 
 
 class Exceptions:
@@ -36,7 +36,7 @@ class Exceptions:
     ResourceNotFound = ResourceNotFound
 
 
-class LocalSageMaker:
+class LocalSageMaker(RegistryCalls):
     """The client. `modules` tells which libraries a script imports, so that they can be imported beforehand."""
 
     exceptions = Exceptions
@@ -61,7 +61,8 @@ class LocalSageMaker:
 
     # --- pipelines -------------------------------------------------------------------------------------------------
     def create_pipeline(self, *, PipelineName: str, PipelineDefinition: str, RoleArn: str, **more: Any) -> Json:
-        """Store a pipeline."""
+        """Store a pipeline. Raises MlopsError for a definition that could not run here, naming the step."""
+        _check(PipelineDefinition)
         arn = self._arn("pipeline", PipelineName)
         record = {
             "PipelineArn": arn,
@@ -77,7 +78,8 @@ class LocalSageMaker:
         return {"PipelineArn": arn}
 
     def update_pipeline(self, *, PipelineName: str, PipelineDefinition: str, RoleArn: str, **_: Any) -> Json:
-        """Replace a pipeline's definition."""
+        """Replace a pipeline's definition; checked as when it is created."""
+        _check(PipelineDefinition)
         record = self.describe_pipeline(PipelineName=PipelineName)
         record |= {"PipelineDefinition": PipelineDefinition, "RoleArn": RoleArn, "LastModifiedTime": now()}
         write_json(self._pipeline_file(PipelineName), record)
@@ -92,20 +94,64 @@ class LocalSageMaker:
 
     # --- executions ------------------------------------------------------------------------------------------------
     def start_pipeline_execution(
-        self, *, PipelineName: str, PipelineParameters: list[dict[str, str]] | None = None, **_: Any
+        self,
+        *,
+        PipelineName: str,
+        PipelineParameters: list[dict[str, str]] | None = None,
+        SelectiveExecutionConfig: Json | None = None,
+        **_: Any,
     ) -> Json:
         """Start the pipeline in a thread of this process; its execution's ARN."""
         pipeline = self.describe_pipeline(PipelineName=PipelineName)
         definition = json.loads(pipeline["PipelineDefinition"])
+        steps = definitions.steps_of(definition)
         overrides = {p["Name"]: p["Value"] for p in PipelineParameters or []}
         parameters = definitions.parameter_values(definition, overrides)
+        known: dict[str, Json] = {}
+        selected, source = frozenset(steps), None
+        if SelectiveExecutionConfig:
+            names = [chosen["StepName"] for chosen in SelectiveExecutionConfig["SelectedSteps"]]
+            selection.check_names(steps, names)
+            selected = frozenset(names)
+            source = SelectiveExecutionConfig.get("SourcePipelineExecutionArn") or self._latest(PipelineName)
+            known = selection.taken(steps, selected, self._execution(source).properties(), source)
         execution = Execution.create(self.state / "executions", pipeline["PipelineArn"], parameters, definition)
-        arn = execution.record["PipelineExecutionArn"]
+        for name in known:
+            step = {"StepName": name, "StepStatus": "Succeeded", "StartTime": now(), "EndTime": now(), "Metadata": {}}
+            execution.save_step(step | {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": source}})
+            execution.save_properties(name, known[name])
+        self._run(execution, steps, parameters, known, selected)
+        return {"PipelineExecutionArn": execution.record["PipelineExecutionArn"]}
+
+    def retry_pipeline_execution(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
+        """Run an ended execution's failed and missing steps again, with its own definition and parameters."""
+        execution = self._execution(PipelineExecutionArn)
+        if execution.status not in ("Failed", "Stopped"):
+            raise MlopsError(f"execution {execution.id} is {execution.status}: only a Failed or Stopped one is retried")
+        definition = json.loads((execution.folder / "definition.json").read_bytes())
+        given = {p["Name"]: p["Value"] for p in execution.record["PipelineParameters"]}
+        execution.reopen()
+        known = execution.properties()
+        steps = definitions.steps_of(definition)
+        parameters = definitions.parameter_values(definition, given)
+        self._run(execution, steps, parameters, known, frozenset(steps) - set(known))
+        return {"PipelineExecutionArn": PipelineExecutionArn}
+
+    def _latest(self, pipeline: str) -> str:
+        found = self.list_pipeline_executions(PipelineName=pipeline, MaxResults=1)["PipelineExecutionSummaries"]
+        if not found:
+            raise MlopsError("there is no earlier execution to take results from: run the whole pipeline first")
+        return str(found[0]["PipelineExecutionArn"])
+
+    def _run(
+        self, execution: Execution, steps: dict[str, Step], parameters: Json, known: Json, selected: frozenset[str]
+    ) -> None:
+        arn, pipeline = execution.record["PipelineExecutionArn"], execution.record["PipelineArn"]
         scope = Scope(
             parameters=parameters,
             execution={
-                "PipelineName": PipelineName,
-                "PipelineArn": pipeline["PipelineArn"],
+                "PipelineName": pipeline.rpartition("/")[2],
+                "PipelineArn": pipeline,
                 "PipelineExecutionId": execution.id,
                 "PipelineExecutionArn": arn,
                 "StartDateTime": execution.record["CreationTime"].isoformat(),
@@ -113,6 +159,7 @@ class LocalSageMaker:
             },
         )
         context = jobs.Context(
+            root=self.state.parent,
             store=self.store,
             launcher=self.launcher,
             folder=self.state / "jobs",
@@ -122,10 +169,9 @@ class LocalSageMaker:
             modules=self.modules,
             stopped=lambda: False,
         )
-        engine = Engine(definition, execution, scope, context, Cache(self.state / "cache", self.store), self.registry)
-        self._engines[arn] = engine
-        threading.Thread(target=engine.run, name=f"execution-{execution.id}").start()
-        return {"PipelineExecutionArn": arn}
+        runner = Steps(execution, context, Cache(self.state / "cache", self.store), self.registry)
+        self._engines[arn] = Engine(steps, execution, scope, runner, known, selected)
+        threading.Thread(target=self._engines[arn].run, name=f"execution-{execution.id}").start()
 
     def stop_pipeline_execution(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
         """Stop an execution that this process runs; its jobs are ended."""
@@ -176,31 +222,6 @@ class LocalSageMaker:
         lines = [line for file in files if file.is_file() for line in file.read_text(errors="replace").splitlines()]
         return lines[-count:]
 
-    # --- models ----------------------------------------------------------------------------------------------------
-    def list_model_packages(self, *, ModelPackageGroupName: str, **filters: Any) -> Json:
-        """The versions of a group, the newest first."""
-        arns = [
-            self._arn("model-package", f"{ModelPackageGroupName}/{version}")
-            for version in reversed(self.registry.versions(ModelPackageGroupName))
-        ]
-        found = [self.describe_model_package(ModelPackageName=arn) for arn in arns]
-        wanted = filters.get("ModelApprovalStatus")
-        summaries = [_package_summary(p) for p in found if wanted in (None, p["ModelApprovalStatus"])]
-        return {"ModelPackageSummaryList": summaries}
-
-    def describe_model_package(self, *, ModelPackageName: str) -> Json:
-        """A version of a model."""
-        package = self.registry.read(ModelPackageName)
-        if package is None:
-            raise ResourceNotFound(f"model package {ModelPackageName} does not exist")
-        return package
-
-    def update_model_package(self, *, ModelPackageArn: str, **changes: Any) -> Json:
-        """Change a version's approval or metadata."""
-        self.describe_model_package(ModelPackageName=ModelPackageArn)
-        self.registry.update(ModelPackageArn, changes)
-        return {"ModelPackageArn": ModelPackageArn}
-
     # --- jobs ------------------------------------------------------------------------------------------------------
     def describe_processing_job(self, *, ProcessingJobName: str) -> Json:
         """A processing job that has completed."""
@@ -239,15 +260,21 @@ class LocalSageMaker:
         return ":".join([head, "/".join(parts)]) if parts else head
 
 
+def _check(text: str) -> None:
+    definition = json.loads(text)
+    fault = next(reference_faults(definition), None)
+    if fault:
+        raise MlopsError(f"definition: {fault}")
+    for step in definitions.steps_of(definition).values():
+        if step.type not in TYPES:
+            raise MlopsError(
+                f"step {step.name}: steps of type {step.type} do not run on this machine, only {', '.join(TYPES)} do"
+            )
+
+
 def _summary(record: Json) -> Json:
     fields = ("PipelineExecutionArn", "PipelineExecutionStatus", "PipelineExecutionDisplayName")
     summary = {field: record[field] for field in fields} | {"StartTime": record["CreationTime"]}
     if "FailureReason" in record:
         summary["PipelineExecutionFailureReason"] = record["FailureReason"]
     return summary
-
-
-def _package_summary(package: Json) -> Json:
-    fields = ("ModelPackageArn", "ModelPackageGroupName", "ModelPackageVersion", "CreationTime")
-    more = ("ModelPackageStatus", "ModelApprovalStatus")
-    return {field: package[field] for field in (*fields, *more)}

@@ -23,6 +23,8 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
+from mlops.local.namespace import enter
+
 
 def serve(connection: socket.socket) -> None:
     """Import, fork and report until the other end closes."""
@@ -109,11 +111,21 @@ def _become(request: dict[str, Any], to_close: list[int]) -> NoReturn:
         script, *arguments = request["argv"]
         sys.argv = [script, *arguments]
         sys.path[:] = [os.path.dirname(script), *(p for p in sys.path if p and p not in request["hide"])]
+        if request["mount"]:
+            _mount(request["mount"])
         for name in [n for n in sys.modules if n.partition(".")[0] == "mlops"]:
             del sys.modules[name]
         code = _run(script)
     finally:
         os._exit(code)
+
+
+def _mount(opt_ml: str) -> None:
+    try:
+        enter(opt_ml)
+    except SystemExit as end:
+        print(end.code, file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def _run(script: str) -> int:

@@ -1,0 +1,135 @@
+"""A harness for the local engine: definitions of little scripts, run through the boto3-shaped client."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlops.local.sagemaker import LocalSageMaker
+from mlops.local.store import Store
+
+Json = dict[str, Any]
+REGION, ACCOUNT, BUCKET = "us-east-1", "000000000000", "bucket"
+
+
+@dataclass
+class Outcome:
+    """An execution that has ended: its description and its steps by name."""
+
+    arn: str
+    status: str
+    reason: str
+    steps: dict[str, Json]
+
+
+@dataclass
+class Lab:
+    """A project folder, its client, and short ways to write definitions."""
+
+    root: Path
+    client: LocalSageMaker
+    store: Store
+    made: list[str] = field(default_factory=list)
+
+    def put(self, key: str, content: str | bytes) -> str:
+        """An object in the bucket; its URI."""
+        body = content.encode() if isinstance(content, str) else content
+        self.store.put_object(Bucket=BUCKET, Key=key, Body=body)
+        return f"s3://{BUCKET}/{key}"
+
+    def get(self, uri: str) -> str:
+        return self.store.read(uri).decode()
+
+    def processing(
+        self,
+        name: str,
+        script: str,
+        inputs: dict[str, Any] | None = None,
+        outputs: tuple[str, ...] = ("out",),
+        **more: Any,
+    ) -> Json:
+        """A Processing step that runs `script`; inputs are name -> URI, outputs are folders under `out/STEP/NAME`."""
+        code = self.put(f"code/{name}/main.py", script)
+        step = more.pop("step", {})
+        arguments: Json = {
+            "ProcessingResources": {
+                "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
+            },
+            "AppSpecification": {
+                "ImageUri": "image",
+                "ContainerEntrypoint": ["python3", "/opt/ml/processing/input/code/main.py"],
+                "ContainerArguments": more.pop("arguments", []),
+            },
+            "RoleArn": "arn:aws:iam::000000000000:role/x",
+            "ProcessingInputs": [
+                _input(key, uri) if not isinstance(uri, dict) or "LocalPath" not in uri else _input(key, **uri)
+                for key, uri in {"code": code, **(inputs or {})}.items()
+            ],
+            "ProcessingOutputConfig": {
+                "Outputs": [
+                    {
+                        "OutputName": output,
+                        "S3Output": {
+                            "S3Uri": {
+                                "Std:Join": {
+                                    "On": "/",
+                                    "Values": [
+                                        f"s3://{BUCKET}",
+                                        {"Get": "Execution.PipelineExecutionId"},
+                                        name,
+                                        output,
+                                    ],
+                                }
+                            },
+                            "LocalPath": f"/opt/ml/processing/output/{output}",
+                            "S3UploadMode": "EndOfJob",
+                        },
+                    }
+                    for output in outputs
+                ]
+            },
+            **more,
+        }
+        return {"Name": name, "Type": "Processing", "Arguments": arguments, **step}
+
+    def run(self, *steps: Json, parameters: list[Json] | None = None, **start: Any) -> Outcome:
+        """Make the pipeline of these steps, run it, and wait."""
+        definition = {"Version": "2020-12-01", "Metadata": {}, "Parameters": parameters or [], "Steps": list(steps)}
+        text = json.dumps(definition)
+        request = {"PipelineName": "p", "PipelineDefinition": text, "RoleArn": "arn:aws:iam::000000000000:role/x"}
+        if self.made:
+            self.client.update_pipeline(**request)
+        else:
+            self.client.create_pipeline(**request)
+            self.made.append("p")
+        return self.ended(self.client.start_pipeline_execution(PipelineName="p", **start)["PipelineExecutionArn"])
+
+    def ended(self, arn: str) -> Outcome:
+        """Wait for an execution."""
+        assert self.client.wait(arn, 60), "the execution did not end"
+        described = self.client.describe_pipeline_execution(PipelineExecutionArn=arn)
+        steps = self.client.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
+        reason = described.get("FailureReason", "")
+        return Outcome(arn, described["PipelineExecutionStatus"], reason, {step["StepName"]: step for step in steps})
+
+    def output(self, outcome: Outcome, step: str, name: str = "out") -> str:
+        """Where a step's output is, by its job's description."""
+        job = outcome.steps[step]["Metadata"]["ProcessingJob"]["Arn"].rpartition("/")[2]
+        outputs = self.client.describe_processing_job(ProcessingJobName=job)["ProcessingOutputConfig"]["Outputs"]
+        return str(next(o["S3Output"]["S3Uri"] for o in outputs if o["OutputName"] == name))
+
+
+def _input(name: str, S3Uri: Any, LocalPath: str = "", Distribution: str = "FullyReplicated") -> Json:  # noqa: N803
+    s3 = {"S3Uri": S3Uri, "LocalPath": LocalPath or f"/opt/ml/processing/input/{name}", "S3DataType": "S3Prefix"}
+    return {"InputName": name, "S3Input": s3 | {"S3InputMode": "File", "S3DataDistributionType": Distribution}}
+
+
+def write(text: str, file: str = "x.txt", output: str = "out") -> str:
+    """A script that writes `text` (a Python expression) into an output."""
+    return (
+        "import sys, os, json, pathlib\n"
+        "base = pathlib.Path(__file__).parents[2]\n"
+        f"folder = base / 'output' / {output!r}\n"
+        "folder.mkdir(parents=True, exist_ok=True)\n"
+        f"(folder / {file!r}).write_text({text})\n"
+    )

@@ -1,0 +1,236 @@
+"""Order, branches, failure, retries, stopping, the cache, and taking results from before."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from local_lab import BUCKET, Lab, write
+
+from mlops.errors import MlopsError
+
+GET = "Get"
+
+
+def out(step: str) -> dict[str, str]:
+    return {GET: f"Steps.{step}.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri"}
+
+
+def condition(name: str, conditions: list[dict[str, object]], yes: list[object], no: list[object]) -> dict[str, object]:
+    arguments = {"Conditions": conditions, "IfSteps": yes, "ElseSteps": no}
+    return {"Name": name, "Type": "Condition", "Arguments": arguments}
+
+
+def equals(left: object, right: object) -> dict[str, object]:
+    return {"Type": "Equals", "LeftValue": left, "RightValue": right}
+
+
+def test_a_step_sees_what_it_depends_on(lab: Lab) -> None:
+    first = lab.processing("First", write("'hello'"))
+    read = "(base / 'input' / 'before' / 'x.txt').read_text() + ' again'"
+    second = lab.processing("Second", write(read), {"before": out("First")})
+    done = lab.run(second, first)
+    assert done.status == "Succeeded"
+    assert lab.get(lab.output(done, "Second") + "/x.txt") == "hello again"
+    assert done.steps["First"]["EndTime"] <= done.steps["Second"]["StartTime"]
+
+
+def test_depends_on_orders_without_data(lab: Lab) -> None:
+    done = lab.run(lab.processing("B", write("''"), step={"DependsOn": ["A"]}), lab.processing("A", write("''")))
+    assert done.steps["A"]["EndTime"] <= done.steps["B"]["StartTime"]
+
+
+def test_independent_steps_run_at_the_same_time(lab: Lab, tmp_path: Path) -> None:
+    """Each of two jobs waits for the other: one after the other would never end."""
+    for name in ("a", "b"):
+        os.mkfifo(f"{tmp_path}/{name}")
+    a = f"import sys\nopen('{tmp_path}/a', 'w').close()\nopen('{tmp_path}/b').close()\n"
+    b = f"import sys\nopen('{tmp_path}/a').close()\nopen('{tmp_path}/b', 'w').close()\n"
+    done = lab.run(lab.processing("A", a + write("''")), lab.processing("B", b + write("''")))
+    assert done.status == "Succeeded"
+
+
+def test_a_failed_step_stops_what_depends_on_it_while_the_rest_finishes(lab: Lab) -> None:
+    bad = lab.processing("Bad", "import sys; sys.exit('no luck')")
+    after = lab.processing("After", write("''"), {"before": out("Bad")})
+    other = lab.processing("Other", write("''"))
+    last = lab.processing("Last", write("''"), {"before": out("Other")})
+    done = lab.run(bad, after, other, last)
+    assert done.status == "Failed"
+    assert done.reason == "Step Bad failed: no luck (exit code 1)"
+    assert {name: s["StepStatus"] for name, s in done.steps.items()} == {
+        "Bad": "Failed",
+        "Other": "Succeeded",
+        "Last": "Succeeded",
+    }
+
+
+@pytest.mark.parametrize(
+    ("conditions", "taken"),
+    [
+        ([equals(1, 1), equals("a", "a")], "Yes"),
+        ([equals(1, 1), equals(1, 2)], "No"),
+        ([{"Type": "Not", "Expression": equals(1, 2)}], "Yes"),
+        ([{"Type": "Or", "Conditions": [equals(1, 2), equals(2, 2)]}], "Yes"),
+        ([{"Type": "In", "QueryValue": "b", "Values": ["a", "b"]}], "Yes"),
+        ([{"Type": "GreaterThan", "LeftValue": 2, "RightValue": 2}], "No"),
+        ([{"Type": "GreaterThanOrEqualTo", "LeftValue": 2, "RightValue": 2}], "Yes"),
+        ([{"Type": "LessThan", "LeftValue": 1.5, "RightValue": 2}], "Yes"),
+        ([{"Type": "LessThanOrEqualTo", "LeftValue": 3, "RightValue": 2}], "No"),
+    ],
+)
+def test_conditions_take_one_branch(lab: Lab, conditions: list[dict[str, object]], taken: str) -> None:
+    yes, no = lab.processing("Yes", write("''")), lab.processing("No", write("''"))
+    done = lab.run(condition("If", conditions, [yes], [no]))
+    assert done.status == "Succeeded"
+    assert set(done.steps) == {"If", taken}
+    assert done.steps["If"]["Metadata"]["Condition"]["Outcome"] == str(taken == "Yes")
+
+
+def test_conditions_nest(lab: Lab) -> None:
+    inner = condition("Inner", [equals(1, 2)], [lab.processing("A", write("''"))], [lab.processing("B", write("''"))])
+    done = lab.run(condition("Outer", [equals(1, 1)], [inner], [lab.processing("C", write("''"))]))
+    assert set(done.steps) == {"Outer", "Inner", "B"}
+
+
+def test_a_fail_step_fails_the_execution_with_its_message(lab: Lab) -> None:
+    message = {"Std:Join": {"On": " ", "Values": ["too low:", {GET: "Parameters.Score"}]}}
+    fail = {"Name": "Stop", "Type": "Fail", "Arguments": {"ErrorMessage": message}}
+    done = lab.run(
+        condition("If", [equals(1, 1)], [fail], []),
+        parameters=[{"Name": "Score", "Type": "Float", "DefaultValue": 0.25}],
+    )
+    assert (done.status, done.reason) == ("Failed", "too low: 0.25")
+    assert done.steps["Stop"]["Metadata"]["Fail"]["ErrorMessage"] == "too low: 0.25"
+
+
+def test_comparing_text_with_a_number_fails_the_step(lab: Lab) -> None:
+    values = lab.processing("Values", write('\'{"a": "x"}\'', "v.json"))
+    values["PropertyFiles"] = [{"PropertyFileName": "V", "OutputName": "out", "FilePath": "v.json"}]
+    found = {"Std:JsonGet": {"PropertyFile": {GET: "Steps.Values.PropertyFiles.V"}, "Path": "a"}}
+    less = {"Type": "LessThan", "LeftValue": found, "RightValue": 1}
+    done = lab.run(values, condition("If", [less], [], []))
+    assert done.status == "Failed"
+    assert done.reason == 'Step If failed: LessThan: cannot compare "x" with 1'
+
+
+RETRY = {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "IntervalSeconds": 0.01, "BackoffRate": 2, "MaxAttempts": 3}
+
+
+def dies(times: int, folder: object) -> str:
+    """A script that is killed so many times before it works."""
+    return (
+        f"import os, signal, pathlib\ncount = pathlib.Path('{folder}/count')\n"
+        "n = int(count.read_text()) if count.exists() else 0\ncount.write_text(str(n + 1))\n"
+        f"if n < {times}: os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+
+
+@pytest.mark.parametrize(("deaths", "attempts", "status"), [(2, 3, "Succeeded"), (9, 4, "Failed")])
+def test_retry_policies_are_honoured(lab: Lab, tmp_path: Path, deaths: int, attempts: int, status: str) -> None:
+    step = lab.processing("Flaky", dies(deaths, tmp_path) + write("''"), step={"RetryPolicies": [RETRY]})
+    done = lab.run(step)
+    assert (done.status, done.steps["Flaky"]["AttemptCount"]) == (status, attempts)
+
+
+def test_a_script_s_own_error_is_not_retried(lab: Lab) -> None:
+    done = lab.run(lab.processing("Bad", "raise SystemExit('wrong')", step={"RetryPolicies": [RETRY]}))
+    assert (done.status, done.steps["Bad"]["AttemptCount"]) == ("Failed", 1)
+
+
+CACHED = {"CacheConfig": {"Enabled": True, "ExpireAfter": "P1D"}}
+
+
+def test_the_cache_compares_arguments_and_content(lab: Lab) -> None:
+    uri = lab.put("data/a.txt", "one")
+    text = "(base / 'input' / 'data' / 'a.txt').read_text()"
+
+    def run(**more: object) -> bool:
+        step = lab.processing("Step", write(text), {"data": f"s3://{BUCKET}/data"}, step=CACHED, **more)
+        done = lab.run(step)
+        assert done.status == "Succeeded"
+        return "CacheHitResult" in done.steps["Step"]
+
+    assert [run(), run()] == [False, True]
+    assert not run(Environment={"A": "b"})
+    lab.put("data/a.txt", "two")
+    assert uri and not run()
+    assert run()
+
+
+def test_the_cache_expires_and_notices_lost_outputs(lab: Lab) -> None:
+    expired = {"CacheConfig": {"Enabled": True, "ExpireAfter": "T0m"}}
+    step = lab.processing("Step", write("'x'"), step=CACHED)
+    first = lab.run(step)
+    assert "CacheHitResult" not in lab.run({**step, **expired}).steps["Step"]
+    key = lab.output(first, "Step").removeprefix(f"s3://{BUCKET}/") + "/x.txt"
+    again = lab.run(step)
+    assert "CacheHitResult" in again.steps["Step"]
+    lab.store.delete_object(Bucket=BUCKET, Key=lab.output(again, "Step").removeprefix(f"s3://{BUCKET}/") + "/x.txt")
+    lab.store.delete_object(Bucket=BUCKET, Key=key)
+    assert "CacheHitResult" not in lab.run(step).steps["Step"]
+
+
+def test_failed_runs_are_not_cached(lab: Lab, tmp_path: Path) -> None:
+    script = f"import pathlib\nif not pathlib.Path('{tmp_path}/ok').exists(): raise SystemExit('not yet')\n"
+    step = lab.processing("Step", script + write("''"), step=CACHED)
+    assert lab.run(step).status == "Failed"
+    Path(f"{tmp_path}/ok").touch()
+    assert lab.run(step).status == "Succeeded"
+
+
+def test_selected_steps_run_on_the_results_of_before(lab: Lab) -> None:
+    first = lab.processing("First", write("os.urandom(8).hex()"))
+    second = lab.processing("Second", write("(base / 'input' / 'x' / 'x.txt').read_text()"), {"x": out("First")})
+    third = lab.processing("Third", write("''"), {"x": out("Second")})
+    before = lab.run(first, second, third)
+    chosen = {"SelectedSteps": [{"StepName": "Second"}]}
+    done = lab.run(first, second, third, SelectiveExecutionConfig=chosen)
+    assert done.status == "Succeeded"
+    assert done.steps["First"]["SelectiveExecutionResult"]["SourcePipelineExecutionArn"] == before.arn
+    assert set(done.steps) == {"First", "Second"}
+    assert lab.get(lab.output(done, "Second") + "/x.txt") == lab.get(lab.output(before, "First") + "/x.txt")
+    with pytest.raises(MlopsError, match="has no step 'Nope'"):
+        lab.run(first, SelectiveExecutionConfig={"SelectedSteps": [{"StepName": "Nope"}]})
+
+
+def test_selecting_behind_a_failed_step_is_refused(lab: Lab) -> None:
+    first = lab.processing("First", "raise SystemExit(1)")
+    second = lab.processing("Second", write("''"), {"x": out("First")})
+    lab.run(first, second)
+    with pytest.raises(MlopsError, match="step First is needed and did not succeed"):
+        lab.run(first, second, SelectiveExecutionConfig={"SelectedSteps": [{"StepName": "Second"}]})
+
+
+def test_a_retried_execution_reruns_only_what_failed(lab: Lab, tmp_path: Path) -> None:
+    good = lab.processing("Good", write("os.urandom(8).hex()"))
+    script = f"import pathlib\nif not pathlib.Path('{tmp_path}/ok').exists(): raise SystemExit('not yet')\n"
+    bad = lab.processing("Bad", script + write("''"), {"x": out("Good")})
+    failed = lab.run(good, bad)
+    assert failed.status == "Failed"
+    Path(f"{tmp_path}/ok").touch()
+    lab.client.retry_pipeline_execution(PipelineExecutionArn=failed.arn)
+    done = lab.ended(failed.arn)
+    assert (done.status, done.reason) == ("Succeeded", "")
+    assert done.steps["Good"] == failed.steps["Good"]
+    with pytest.raises(MlopsError, match="only a Failed or Stopped one"):
+        lab.client.retry_pipeline_execution(PipelineExecutionArn=failed.arn)
+
+
+def test_stopping_ends_the_jobs(lab: Lab, tmp_path: Path) -> None:
+    os.mkfifo(f"{tmp_path}/started")
+    script = f"import signal\nopen('{tmp_path}/started', 'w').close()\nsignal.pause()\n"
+    text = {"Version": "2020-12-01", "Parameters": [], "Steps": [lab.processing("Endless", script)]}
+    lab.client.create_pipeline(PipelineName="e", PipelineDefinition=json.dumps(text), RoleArn="r")
+    arn = lab.client.start_pipeline_execution(PipelineName="e")["PipelineExecutionArn"]
+    open(f"{tmp_path}/started").close()  # noqa: SIM115 - returns when the job has begun
+    lab.client.stop_pipeline_execution(PipelineExecutionArn=arn)
+    done = lab.ended(arn)
+    assert (done.status, done.steps["Endless"]["StepStatus"]) == ("Stopped", "Stopped")
+
+
+@pytest.mark.parametrize("kind", ["Callback", "EMR", "QualityCheck", "ClarifyCheck", "AutoML"])
+def test_other_step_types_are_refused_by_name_before_anything_runs(lab: Lab, kind: str) -> None:
+    with pytest.raises(MlopsError, match=f"step Odd: steps of type {kind} do not run"):
+        lab.run({"Name": "Odd", "Type": kind, "Arguments": {}})
+    assert not (lab.root / ".mlops" / "executions").exists()
