@@ -31,6 +31,7 @@ lint: .venv/ready  ## check style, types and workflows
 bench: .venv/ready  ## measure a bake, and a run beside a shell chain
 	$(RUN) python benchmarks/bake.py
 	$(RUN) python benchmarks/local_run.py
+	$(RUN) python benchmarks/many_steps.py
 
 clean:  ## remove everything that make made
 	rm -rf $(TOOLS) .venv build uv.lock .mypy_cache .pytest_cache .ruff_cache

@@ -14,6 +14,7 @@ DEPENDENCIES = frozenset(
         "click",
         "mypy",
         "numpy",
+        "optuna",
         "pandas",
         "pandas-stubs",
         "pre-commit",

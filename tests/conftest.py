@@ -6,13 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from cookiecutter.main import cookiecutter
 from filelock import FileLock
+
+if TYPE_CHECKING:
+    from local_lab import Lab
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT_FOLDER = "{{cookiecutter.project_slug}}"
@@ -175,3 +178,13 @@ def run_in(project_env: Path) -> RunIn:
         return run_module(project_env, project, *args, check=check, env=env)
 
     return run
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator["Lab"]:
+    """The local engine in an empty project, with short ways to write definitions (tests/local/local_lab.py)."""
+    from local_lab import make_lab
+
+    made = make_lab(tmp_path)
+    yield made
+    made.client.close()

@@ -171,3 +171,42 @@ def test_ctrl_c_stops_the_jobs_and_leaves_a_stopped_execution(
         assert "stopped" in run.stderr.read().decode()
     assert run.returncode == 130
     assert "Stopped" in run_in(project, "mlops", "status").stdout
+
+
+def step_lines(stdout: str) -> dict[str, str]:
+    """The line of each step that `mlops run` printed."""
+    return {words[1]: line for line in stdout.splitlines() if len(words := line.split()) > 2 and line.startswith("  ")}
+
+
+def test_part_of_the_pipeline_runs_on_the_results_of_before(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    none = run_in(project, "mlops", "run", "--only", "Train", check=False)
+    assert none.returncode == 1
+    assert "no earlier execution" in none.stderr
+    run_in(project, "mlops", "run")
+    lines = step_lines(run_in(project, "mlops", "run", "--from", "Evaluate", "--no-cache").stdout)
+    assert "taken from" in lines["Preprocess"] and "taken from" in lines["Train"]
+    assert "taken from" not in lines["Evaluate"] and "Register" in lines
+    lines = step_lines(run_in(project, "mlops", "run", "--only", "Train", "--set", "max_depth=2").stdout)
+    assert "taken from" in lines["Preprocess"] and "Evaluate" not in lines
+    wrong = run_in(project, "mlops", "run", "--from", "Trane", check=False)
+    assert wrong.returncode == 2
+    assert "no step 'Trane'" in wrong.stderr
+    both = run_in(project, "mlops", "run", "--from", "Train", "--only", "Train", check=False)
+    assert both.returncode == 2
+
+
+def test_a_failed_execution_is_retried_from_where_it_failed(bake: Bake, run_in: RunIn, tmp_path: Path) -> None:
+    project = bake()
+    script = project / "model" / "evaluate.py"
+    wait = f"import pathlib\nif not pathlib.Path({str(tmp_path / 'ok')!r}).exists(): raise SystemExit('not yet')\n"
+    script.write_text(script.read_text().replace("import argparse\n", f"import argparse\n{wait}", 1))
+    assert run_in(project, "mlops", "run", check=False).returncode == 1
+    (tmp_path / "ok").touch()
+    execution = run_in(project, "mlops", "status").stdout.splitlines()[1].split()[0]
+    retried = run_in(project, "mlops", "run", "--retry", execution).stdout
+    assert "model 1 registered" in retried
+    assert len(run_in(project, "mlops", "status").stdout.splitlines()) == 2
+    again = run_in(project, "mlops", "run", "--retry", execution, check=False)
+    assert again.returncode == 1
+    assert "is Succeeded" in again.stderr

@@ -119,7 +119,7 @@ class Lab:
         return str(next(o["S3Output"]["S3Uri"] for o in outputs if o["OutputName"] == name))
 
 
-def _input(name: str, S3Uri: Any, LocalPath: str = "", Distribution: str = "FullyReplicated") -> Json:  # noqa: N803
+def _input(name: str, S3Uri: Any, LocalPath: str = "", Distribution: str = "FullyReplicated") -> Json:
     s3 = {"S3Uri": S3Uri, "LocalPath": LocalPath or f"/opt/ml/processing/input/{name}", "S3DataType": "S3Prefix"}
     return {"InputName": name, "S3Input": s3 | {"S3InputMode": "File", "S3DataDistributionType": Distribution}}
 
@@ -133,3 +133,9 @@ def write(text: str, file: str = "x.txt", output: str = "out") -> str:
         "folder.mkdir(parents=True, exist_ok=True)\n"
         f"(folder / {file!r}).write_text({text})\n"
     )
+
+
+def make_lab(root: Path) -> Lab:
+    """A client with nothing in it, for the project in `root`."""
+    store = Store(root / ".mlops" / "s3")
+    return Lab(root, LocalSageMaker(root, store, REGION, ACCOUNT, lambda path: ()), store)

@@ -3,10 +3,10 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from local_lab import BUCKET, Lab, write
-
 from mlops.errors import MlopsError
 
 GET = "Get"
@@ -145,7 +145,7 @@ def test_the_cache_compares_arguments_and_content(lab: Lab) -> None:
     uri = lab.put("data/a.txt", "one")
     text = "(base / 'input' / 'data' / 'a.txt').read_text()"
 
-    def run(**more: object) -> bool:
+    def run(**more: Any) -> bool:
         step = lab.processing("Step", write(text), {"data": f"s3://{BUCKET}/data"}, step=CACHED, **more)
         done = lab.run(step)
         assert done.status == "Succeeded"
@@ -223,7 +223,7 @@ def test_stopping_ends_the_jobs(lab: Lab, tmp_path: Path) -> None:
     text = {"Version": "2020-12-01", "Parameters": [], "Steps": [lab.processing("Endless", script)]}
     lab.client.create_pipeline(PipelineName="e", PipelineDefinition=json.dumps(text), RoleArn="r")
     arn = lab.client.start_pipeline_execution(PipelineName="e")["PipelineExecutionArn"]
-    open(f"{tmp_path}/started").close()  # noqa: SIM115 - returns when the job has begun
+    open(f"{tmp_path}/started").close()
     lab.client.stop_pipeline_execution(PipelineExecutionArn=arn)
     done = lab.ended(arn)
     assert (done.status, done.steps["Endless"]["StepStatus"]) == ("Stopped", "Stopped")

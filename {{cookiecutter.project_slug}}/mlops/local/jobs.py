@@ -2,8 +2,8 @@
 
 A request of CreateProcessingJob goes in, a description in the shape of DescribeProcessingJob comes out; training.py
 does the same for training jobs. Each host has a folder of its own in place of `/opt/ml`; that path is replaced
-wherever it stands in the entrypoint, the arguments and the environment. Source: "How Amazon SageMaker Processing Runs Your
-Processing Container" in the SageMaker developer guide.
+wherever it stands in the entrypoint, the arguments and the environment. Source: "How Amazon SageMaker Processing Runs
+Your Processing Container" in the SageMaker developer guide.
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ class Registry:
 
     def _described(self, request: Json, group: str, version: int) -> Json:
         return request | {
+            "ModelPackageName": group,
             "ModelPackageVersion": version,
             "ModelPackageArn": f"{self.arn_prefix}:model-package/{group}/{version}",
             "CreationTime": now(),

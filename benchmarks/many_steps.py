@@ -1,0 +1,44 @@
+"""What does the engine itself cost per step, and does that stay flat as a definition grows? Run it with `make bench`.
+
+Each step is a Processing job of a script that does nothing, in a process of its own, one after the other.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests" / "local"), str(ROOT / "{{cookiecutter.project_slug}}")]
+
+from local_lab import make_lab  # noqa: E402
+
+COUNTS = (25, 50, 100, 200)
+ROUNDS = 3
+
+
+def milliseconds_per_step(count: int) -> float:
+    """A chain of `count` steps, from the start of the execution to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        lab = make_lab(Path(folder))
+        steps = [lab.processing(f"S{i}", "", step={"DependsOn": [f"S{i - 1}"]} if i else {}) for i in range(count)]
+        text = json.dumps({"Version": "2020-12-01", "Metadata": {}, "Parameters": [], "Steps": steps})
+        lab.client.create_pipeline(PipelineName="many", PipelineDefinition=text, RoleArn="role")
+        started = time.perf_counter()
+        done = lab.ended(lab.client.start_pipeline_execution(PipelineName="many")["PipelineExecutionArn"])
+        elapsed = time.perf_counter() - started
+        lab.client.close()
+        assert done.status == "Succeeded", done.reason
+        return elapsed / count * 1000
+
+
+def main() -> None:
+    """Print the least of a few rounds for each size."""
+    print("steps   ms per step")
+    for count in COUNTS:
+        print(f"{count:>5}{min(milliseconds_per_step(count) for _ in range(ROUNDS)):>14.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""One job: the /opt/ml contract, hosts, failure, limits, hard-coded paths, and the shapes of descriptions."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
+from local_lab import BUCKET, Lab, write
+from mlops.check import _shape
+from mlops.files import archive
+from mlops.local import namespace
+
+Json = dict[str, Any]
+
+
+def training(lab: Lab, script: str, name: str = "Train", **more: Any) -> Json:
+    """A Training step in script mode with one channel."""
+    code = lab.put(f"code/{name}/sourcedir.tar.gz", archive({"train.py": script.encode()}))
+    data = more.pop("data", f"s3://{BUCKET}/data")
+    arguments: Json = {
+        "AlgorithmSpecification": {"TrainingImage": "image", "TrainingInputMode": "File"},
+        "HyperParameters": {"sagemaker_program": "train.py", "sagemaker_submit_directory": code}
+        | more.pop("hyperparameters", {}),
+        "InputDataConfig": [
+            {
+                "ChannelName": "train",
+                "DataSource": {
+                    "S3DataSource": {
+                        "S3DataType": "S3Prefix",
+                        "S3Uri": data,
+                        "S3DataDistributionType": more.pop("distribution", "FullyReplicated"),
+                    }
+                },
+            }
+        ],
+        "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/models"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": more.pop("count", 1), "VolumeSizeInGB": 1},
+        "RoleArn": "arn:aws:iam::000000000000:role/x",
+        "StoppingCondition": {"MaxRuntimeInSeconds": more.pop("seconds", 60)},
+    }
+    return {"Name": name, "Type": "Training", "Arguments": arguments}
+
+
+def trained(lab: Lab, step: Json) -> Json:
+    """The description of the job that a training step ran."""
+    done = lab.run(step)
+    assert done.status == "Succeeded", done.reason
+    name = done.steps[step["Name"]]["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
+    return lab.client.describe_training_job(TrainingJobName=name)
+
+
+def model(lab: Lab, description: Json) -> dict[str, str]:
+    """The files of a trained model."""
+    import io
+    import tarfile
+
+    content = lab.store.read(description["ModelArtifacts"]["S3ModelArtifacts"])
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        members = [m for m in tar.getmembers() if m.isfile()]
+        return {m.name: tar.extractfile(m).read().decode() for m in members}  # type: ignore[union-attr]
+
+
+REPORT = """
+import json, os, sys, pathlib
+out = pathlib.Path(os.environ["SM_MODEL_DIR"]) / (os.environ["SM_CURRENT_HOST"] + ".json")
+opt = pathlib.Path(os.environ["SM_MODEL_DIR"]).parent
+out.write_text(json.dumps({
+    "argv": sys.argv[1:],
+    "hosts": json.loads(os.environ["SM_HOSTS"]),
+    "files": sorted(os.listdir(os.environ["SM_CHANNEL_TRAIN"])),
+    "hyperparameters": json.loads((opt / "input/config/hyperparameters.json").read_text()),
+    "resource": json.loads((opt / "input/config/resourceconfig.json").read_text()),
+    "channels": json.loads((opt / "input/config/inputdataconfig.json").read_text()),
+    "hps": json.loads(os.environ["SM_HPS"]),
+    "mlops": "mlops" in sys.modules,
+    "cwd": os.getcwd(),
+}))
+print("hello from", os.environ["SM_CURRENT_HOST"])
+"""
+
+
+def test_training_follows_the_opt_ml_contract(lab: Lab) -> None:
+    lab.put("data/a.csv", "1")
+    description = trained(lab, training(lab, REPORT, hyperparameters={"max_depth": "3", "name": '"quoted by v2"'}))
+    found = json.loads(model(lab, description)["algo-1.json"])
+    assert found["argv"] == ["--max_depth", "3", "--name", "quoted by v2"]
+    assert found["hps"] == {"max_depth": "3", "name": "quoted by v2"}
+    assert found["files"] == ["a.csv"]
+    assert found["resource"]["current_host"] == "algo-1"
+    assert list(found["channels"]) == ["train"]
+    assert found["mlops"] is False
+
+
+def test_hosts_are_processes_with_shards_and_logs_of_their_own(lab: Lab) -> None:
+    for name in "abc":
+        lab.put(f"data/{name}.csv", name)
+    step = training(lab, REPORT, count=2, distribution="ShardedByS3Key")
+    done = lab.run(step)
+    assert done.status == "Succeeded", done.reason
+    name = done.steps["Train"]["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
+    files = model(lab, lab.client.describe_training_job(TrainingJobName=name))
+    shards = [json.loads(files[f"algo-{i}.json"])["files"] for i in (1, 2)]
+    assert shards == [["a.csv", "c.csv"], ["b.csv"]]
+    assert all(json.loads(text)["hosts"] == ["algo-1", "algo-2"] for text in files.values())
+    assert lab.client.log_lines(done.arn, "Train", 9) == ["hello from algo-1", "hello from algo-2"]
+
+
+def test_one_failing_host_fails_the_job_and_ends_the_others(lab: Lab) -> None:
+    lab.put("data/a.csv", "1")
+    script = "import os, signal, sys\nif os.environ['SM_CURRENT_HOST'] == 'algo-2': sys.exit('mine')\nsignal.pause()\n"
+    done = lab.run(training(lab, script, count=2))
+    assert done.reason == "Step Train failed: mine (exit code 1 on algo-2)"
+
+
+def test_the_failure_file_is_the_reason(lab: Lab) -> None:
+    lab.put("data/a.csv", "1")
+    script = "import os, sys\nopen(os.environ['SM_OUTPUT_DIR'] + '/failure', 'w').write('w' * 2000)\nsys.exit(4)\n"
+    done = lab.run(training(lab, script))
+    assert done.steps["Train"]["FailureReason"].startswith("w" * 1000)
+    assert len(done.steps["Train"]["FailureReason"]) <= 1024
+
+
+def test_exit_codes_count(lab: Lab) -> None:
+    done = lab.run(lab.processing("Step", "import os\nprint('bye')\nos._exit(7)"))
+    assert done.reason == "Step Step failed: bye (exit code 7)"
+
+
+def test_a_job_that_runs_too_long_is_ended(lab: Lab) -> None:
+    step = lab.processing("Slow", "import signal; signal.pause()", StoppingCondition={"MaxRuntimeInSeconds": 1})
+    assert "longer than its MaxRuntimeInSeconds (1 s)" in lab.run(step).reason
+
+
+def test_entrypoints_that_are_no_python_script_run(lab: Lab) -> None:
+    step = lab.processing("Shell", "", arguments=["hello"])
+    command = 'echo "$0 $GREETING" > /opt/ml/processing/output/out/x.txt'
+    step["Arguments"]["AppSpecification"]["ContainerEntrypoint"] = ["sh", "-c", command]
+    done = lab.run({**step, "Arguments": {**step["Arguments"], "Environment": {"GREETING": "at /opt/ml"}}})
+    assert done.status == "Succeeded", done.reason
+    said = lab.get(lab.output(done, "Shell") + "/x.txt").strip()
+    assert said.startswith("hello at /") and said.endswith("/opt/ml") and said != "hello at /opt/ml"
+
+
+def test_an_input_that_does_not_exist_is_named(lab: Lab) -> None:
+    done = lab.run(lab.processing("Step", write("''"), {"data": f"s3://{BUCKET}/nothing"}))
+    assert done.reason == f"Step Step failed: input data: no object at s3://{BUCKET}/nothing"
+
+
+HARD = """
+from pathlib import Path
+text = Path("/opt/ml/processing/input/data/a").read_text()
+Path("/opt/ml/processing/output/out/x.txt").write_text(text)
+"""
+
+
+def test_scripts_with_hard_coded_paths_run(lab: Lab) -> None:
+    lab.put("hard/a", "found")
+    done = lab.run(lab.processing("Hard", HARD, {"data": f"s3://{BUCKET}/hard"}))
+    assert done.status == "Succeeded", done.reason
+    assert lab.get(lab.output(done, "Hard") + "/x.txt") == "found"
+    assert not Path("/opt/ml/processing").exists()
+
+
+def test_where_namespaces_are_forbidden_the_line_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def forbidden(opt_ml: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(namespace, "_mount", forbidden)
+    with pytest.raises(SystemExit, match="take the path from an argument or an SM_ variable"):
+        namespace.enter(str(tmp_path))
+
+
+def test_a_path_in_a_docstring_needs_no_mount(tmp_path: Path) -> None:
+    code = tmp_path / "opt" / "ml" / "code"
+    code.mkdir(parents=True)
+    (code / "a.py").write_text('"""Reads /opt/ml/x."""\n# and /opt/ml/y\n')
+    assert not namespace.has_hard_path(code, tmp_path)
+    (code / "b.py").write_text("open('/opt/ml/x')\n")
+    assert namespace.has_hard_path(code, tmp_path)
+
+
+MODEL = ServiceModel(Loader().load_service_model("sagemaker", "service-2"), "sagemaker")
+
+
+def conforms(operation: str, response: Json) -> list[str]:
+    """How a response differs from the operation's output shape in botocore's service model."""
+    return list(_shape(response, MODEL.operation_model(operation).output_shape, "", {}))
+
+
+def test_descriptions_have_botocore_s_output_shapes(lab: Lab) -> None:
+    lab.put("data/a.csv", "1")
+    group = {
+        "Name": "Register",
+        "Type": "RegisterModel",
+        "Arguments": {
+            "ModelPackageGroupName": "g",
+            "ModelApprovalStatus": "PendingManualApproval",
+            "InferenceSpecification": {
+                "Containers": [{"Image": "i", "ModelDataUrl": {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}}],
+                "SupportedContentTypes": ["text/csv"],
+                "SupportedResponseMIMETypes": ["text/csv"],
+            },
+        },
+    }
+    equal = {"Type": "Equals", "LeftValue": 1, "RightValue": 1}
+    fail = {"Name": "Stop", "Type": "Fail", "Arguments": {"ErrorMessage": "enough"}, "DependsOn": ["Register"]}
+    gate = {
+        "Name": "Gate",
+        "Type": "Condition",
+        "DependsOn": ["Register", "Process"],
+        "Arguments": {"Conditions": [equal], "IfSteps": [fail], "ElseSteps": []},
+    }
+    parameters = [{"Name": "P", "Type": "Integer", "DefaultValue": 3}]
+    done = lab.run(lab.processing("Process", write("''")), training(lab, REPORT), group, gate, parameters=parameters)
+    client, arn = lab.client, done.arn
+    jobs = {name: step["Metadata"] for name, step in done.steps.items()}
+    process = jobs["Process"]["ProcessingJob"]["Arn"].rpartition("/")[2]
+    train = jobs["Train"]["TrainingJob"]["Arn"].rpartition("/")[2]
+    package = jobs["Register"]["RegisterModel"]["Arn"]
+    responses = {
+        "DescribePipeline": client.describe_pipeline(PipelineName="p"),
+        "DescribePipelineExecution": client.describe_pipeline_execution(PipelineExecutionArn=arn),
+        "ListPipelineExecutions": client.list_pipeline_executions(PipelineName="p"),
+        "ListPipelineExecutionSteps": client.list_pipeline_execution_steps(PipelineExecutionArn=arn),
+        "ListPipelineParametersForExecution": client.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn),
+        "DescribePipelineDefinitionForExecution": client.describe_pipeline_definition_for_execution(
+            PipelineExecutionArn=arn
+        ),
+        "DescribeProcessingJob": client.describe_processing_job(ProcessingJobName=process),
+        "DescribeTrainingJob": client.describe_training_job(TrainingJobName=train),
+        "DescribeModelPackage": client.describe_model_package(ModelPackageName=package),
+        "ListModelPackages": client.list_model_packages(ModelPackageGroupName="g"),
+    }
+    assert done.status == "Failed"
+    assert {name: conforms(name, response) for name, response in responses.items() if conforms(name, response)} == {}
+    assert conforms("DescribePipeline", {"PipelineNam": "p"}), "the check itself can fail"
+
+
+def test_two_executions_at_once_are_both_right(lab: Lab) -> None:
+    step = lab.processing("Step", write("sys.argv[1]"), arguments=[{"Get": "Parameters.Word"}])
+    parameters = [{"Name": "Word", "Type": "String", "DefaultValue": "none"}]
+    lab.run(step, parameters=parameters)
+    arns = [
+        lab.client.start_pipeline_execution(PipelineName="p", PipelineParameters=[{"Name": "Word", "Value": word}])[
+            "PipelineExecutionArn"
+        ]
+        for word in ("one", "two", "three")
+    ]
+    said = [lab.get(lab.output(lab.ended(arn), "Step") + "/x.txt") for arn in arns]
+    assert said == ["one", "two", "three"]
+    assert os.listdir(lab.root / ".mlops" / "jobs") == []

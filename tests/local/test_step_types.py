@@ -1,0 +1,249 @@
+"""Lambda, Model, Transform and Tuning steps, and a whole definition that was compiled elsewhere."""
+
+import json
+from typing import Any
+
+import pytest
+from local_lab import BUCKET, Lab, write
+from mlops.files import archive
+from test_jobs import training
+
+Json = dict[str, Any]
+GET = "Get"
+
+
+def function(lab: Lab, text: str, name: str = "notify") -> None:
+    folder = lab.root / "infra" / name
+    folder.mkdir(parents=True)
+    (folder / "handler.py").write_text(text)
+
+
+def lambda_step(outputs: dict[str, str], **arguments: Any) -> Json:
+    return {
+        "Name": "Call",
+        "Type": "Lambda",
+        "FunctionArn": {GET: "Parameters.Function"},
+        "Arguments": arguments,
+        "OutputParameters": [{"OutputName": name, "OutputType": kind} for name, kind in outputs.items()],
+    }
+
+
+FUNCTION = [
+    {"Name": "Function", "Type": "String", "DefaultValue": "arn:aws:lambda:us-east-1:000000000000:function:p-notify"}
+]
+
+
+def test_a_lambda_step_calls_its_handler_and_passes_its_outputs_on(lab: Lab) -> None:
+    function(lab, "def handler(event, context):\n    return {'sum': event['a'] + event['b'], 'word': 'x'}\n")
+    call = lambda_step({"sum": "Integer", "word": "String"}, a=1, b=2)
+    read = {"Std:Join": {"On": "-", "Values": [{GET: f"Steps.Call.OutputParameters['{n}']"} for n in ("sum", "word")]}}
+    done = lab.run(call, lab.processing("After", write("sys.argv[1]"), arguments=[read]), parameters=FUNCTION)
+    assert done.status == "Succeeded", done.reason
+    assert lab.get(lab.output(done, "After") + "/x.txt") == "3-x"
+    assert done.steps["Call"]["Metadata"]["Lambda"]["OutputParameters"][0] == {"Name": "sum", "Value": "3"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def handler(event, context):\n    raise ValueError('no such topic')\n", "ValueError: no such topic"),
+        ("def handler(event, context):\n    return {}\n", "has no 'sum'"),
+        ("def handler(event, context):\n    return {'sum': 'many'}\n", "the step declares Integer"),
+        ("x = 1\n", "no function handler"),
+        (None, "infra/p-notify/handler.py"),
+    ],
+)
+def test_a_lambda_step_that_fails_says_why(lab: Lab, text: str | None, words: str) -> None:
+    if text:
+        function(lab, text)
+    done = lab.run(lambda_step({"sum": "Integer"}), parameters=FUNCTION)
+    assert done.status == "Failed"
+    assert words in done.reason
+
+
+INFERENCE = """
+def model_fn(folder): return open(folder + "/factor").read()
+def input_fn(body, content_type): return [float(x) for x in body.decode().split()]
+def predict_fn(rows, model): return [x * float(model) for x in rows]
+def output_fn(rows, accept): return "\\n".join(map(str, rows)), accept
+"""
+
+
+def test_a_transform_step_sends_every_object_through_the_model(lab: Lab) -> None:
+    lab.put("model.tar.gz", archive({"factor": b"2", "code/inference.py": INFERENCE.encode()}))
+    lab.put("rows/a.csv", "1\n2\n")
+    lab.put("rows/deep/b.csv", "3\n")
+    model = {
+        "Name": "Model",
+        "Type": "Model",
+        "Arguments": {"PrimaryContainer": {"Image": "i", "ModelDataUrl": f"s3://{BUCKET}/model.tar.gz"}},
+    }
+    transform = {
+        "Name": "Batch",
+        "Type": "Transform",
+        "Arguments": {
+            "ModelName": {GET: "Steps.Model.ModelName"},
+            "TransformInput": {
+                "ContentType": "text/csv",
+                "SplitType": "Line",
+                "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/rows"}},
+            },
+            "TransformOutput": {"S3OutputPath": f"s3://{BUCKET}/answers", "Accept": "text/csv", "AssembleWith": "Line"},
+            "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        },
+    }
+    done = lab.run(model, transform)
+    assert done.status == "Succeeded", done.reason
+    assert lab.get(f"s3://{BUCKET}/answers/a.csv.out") == "2.0\n4.0\n"
+    assert lab.get(f"s3://{BUCKET}/answers/deep/b.csv.out") == "6.0\n"
+    lab.put("rows/c.csv", "not a number\n")
+    failed = lab.run(model, transform)
+    assert "c.csv, request 1: could not convert string to float" in failed.reason
+
+
+OBJECTIVE = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--x", type=float); parser.add_argument("--n", type=int); parser.add_argument("--kind")
+args, _ = parser.parse_known_args()
+if args.kind == "bad": raise SystemExit("this kind does not train")
+import os
+open(os.environ["SM_MODEL_DIR"] + "/x", "w").write(str(args.x))
+print("score=0.0"); print(f"score={-(args.x - 3) ** 2 - args.n:.6f}")
+"""
+
+
+def tuning(lab: Lab, strategy: str, ranges: Json, jobs: int = 6) -> Json:
+    lab.put("data/a.csv", "1")
+    definition = training(lab, OBJECTIVE)["Arguments"]
+    definition["StaticHyperParameters"] = definition.pop("HyperParameters")
+    definition["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "score", "Regex": "score=([-0-9.]+)"}]
+    config = {
+        "Strategy": strategy,
+        "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "score"},
+        "ResourceLimits": {"MaxNumberOfTrainingJobs": jobs, "MaxParallelTrainingJobs": 2},
+        "ParameterRanges": ranges,
+        "RandomSeed": 1,
+    }
+    arguments = {"HyperParameterTuningJobConfig": config, "TrainingJobDefinition": definition}
+    return {"Name": "Tune", "Type": "Tuning", "Arguments": arguments}
+
+
+CONTINUOUS = {
+    "ContinuousParameterRanges": [{"Name": "x", "MinValue": "0", "MaxValue": "10"}],
+    "IntegerParameterRanges": [{"Name": "n", "MinValue": "1", "MaxValue": "3"}],
+}
+CATEGORIES = [
+    {"Name": "x", "Values": ["1", "3", "5"]},
+    {"Name": "n", "Values": ["1", "2"]},
+    {"Name": "kind", "Values": ["good"]},
+]
+TOP = {
+    "Std:Join": {
+        "On": "/",
+        "Values": [
+            f"s3://{BUCKET}/models",
+            {GET: "Steps.Tune.TrainingJobSummaries[0].TrainingJobName"},
+            "output/model.tar.gz",
+        ],
+    }
+}
+
+
+def use_best(lab: Lab) -> Json:
+    """A step that reads the best model and the hyperparameters that gave it."""
+    script = "tarfile.open(base / 'input' / 'model' / 'model.tar.gz').extractfile('x').read().decode()"
+    best = {GET: "Steps.Tune.BestTrainingJob.TunedHyperParameters.x"}
+    return lab.processing(
+        "Use", "import tarfile\n" + write(f"{script} + ' ' + sys.argv[1]"), {"model": TOP}, arguments=[best]
+    )
+
+
+def test_a_grid_tries_every_combination_and_the_best_is_passed_on(lab: Lab) -> None:
+    done = lab.run(tuning(lab, "Grid", {"CategoricalParameterRanges": CATEGORIES}, jobs=20), use_best(lab))
+    assert done.status == "Succeeded", done.reason
+    assert lab.get(lab.output(done, "Use") + "/x.txt") == "3.0 3"
+    assert len(lab.client.log_lines(done.arn, "Tune", 99)) == 6
+
+
+@pytest.mark.parametrize("strategy", ["Random", "Bayesian"])
+def test_a_search_is_reproducible_and_ranks_by_the_objective(lab: Lab, strategy: str) -> None:
+    if strategy == "Bayesian":
+        pytest.importorskip("optuna")
+    found = []
+    for _ in range(2):
+        done = lab.run(tuning(lab, strategy, CONTINUOUS), use_best(lab))
+        assert done.status == "Succeeded", done.reason
+        lines = lab.client.log_lines(done.arn, "Tune", 99)
+        values = [float(line.split()[0]) for line in lines]
+        assert values == sorted(values, reverse=True)
+        assert len(values) == 6
+        found.append(lines)
+    assert strategy == "Bayesian" or found[0] == found[1]
+
+
+def test_failed_trials_are_left_out(lab: Lab) -> None:
+    kinds = [*CATEGORIES[:2], {"Name": "kind", "Values": ["good", "bad"]}]
+    done = lab.run(tuning(lab, "Grid", {"CategoricalParameterRanges": kinds}, jobs=20))
+    assert done.status == "Succeeded"
+    kinds = [*CATEGORIES[:2], {"Name": "kind", "Values": ["bad"]}]
+    done = lab.run(tuning(lab, "Grid", {"CategoricalParameterRanges": kinds}, jobs=20))
+    assert "no training job of the tuning job succeeded: this kind does not train" in done.reason
+
+
+def test_hyperband_is_refused_clearly(lab: Lab) -> None:
+    done = lab.run(tuning(lab, "Hyperband", CONTINUOUS))
+    assert done.reason == (
+        "Step Tune failed: strategy Hyperband does not run on this machine: Random, Grid and Bayesian do"
+    )
+
+
+HARD = """
+import json
+from pathlib import Path
+best = json.loads(Path("/opt/ml/processing/input/best/x.txt").read_text())
+Path("/opt/ml/processing/output/out/report.json").write_text(json.dumps({"metrics": {"score": {"value": best}}}))
+"""
+
+
+def test_a_definition_compiled_elsewhere_runs(lab: Lab) -> None:
+    """SDK v2's habits: quoted hyperparameters, hard-coded paths, nested joins and conditions, JsonGet by URI."""
+    function(lab, "def handler(event, context):\n    return {'sent': event['text']}\n")
+    tune = tuning(lab, "Random", CONTINUOUS, jobs=2)
+    fixed = tune["Arguments"]["TrainingJobDefinition"]["StaticHyperParameters"]
+    tune["Arguments"]["TrainingJobDefinition"]["StaticHyperParameters"] = {k: json.dumps(v) for k, v in fixed.items()}
+    best = {GET: "Steps.Tune.BestTrainingJob.FinalHyperParameterTuningJobObjectiveMetric.Value"}
+    write_best = lab.processing("Best", write("sys.argv[1]"), arguments=[{"Std:Join": {"On": "", "Values": [best]}}])
+    source = {GET: "Steps.Best.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri"}
+    report = lab.processing("Report", HARD, {"best": source})
+    folder = {GET: "Steps.Report.ProcessingOutputConfig.Outputs[0].S3Output.S3Uri"}
+    inner_join = {"Std:Join": {"On": "", "Values": ["report", ".", "json"]}}
+    uri = {"Std:Join": {"On": "/", "Values": [folder, inner_join]}}
+    score = {"Std:JsonGet": {"S3Uri": uri, "Path": "metrics.score.value"}}
+    low = {"Name": "TooLow", "Type": "Fail", "Arguments": {"ErrorMessage": "too low"}}
+    send = {
+        **lambda_step({"sent": "String"}, text={"Std:Join": {"On": " ", "Values": ["score", score]}}),
+        "Name": "Send",
+    }
+    inner = {
+        "Name": "Inner",
+        "Type": "Condition",
+        "Arguments": {
+            "Conditions": [{"Type": "LessThan", "LeftValue": score, "RightValue": 0}],
+            "IfSteps": [send],
+            "ElseSteps": [low],
+        },
+    }
+    outer = {
+        "Name": "Outer",
+        "Type": "Condition",
+        "Arguments": {
+            "Conditions": [{"Type": "GreaterThan", "LeftValue": score, "RightValue": -1e9}],
+            "IfSteps": [inner],
+            "ElseSteps": [],
+        },
+        "DependsOn": ["Report"],
+    }
+    done = lab.run(tune, write_best, report, outer, parameters=FUNCTION)
+    assert done.status == "Succeeded", done.reason
+    assert done.steps["Send"]["Metadata"]["Lambda"]["OutputParameters"][0]["Value"].startswith("score -")
