@@ -253,3 +253,16 @@ def test_two_executions_at_once_are_both_right(lab: Lab) -> None:
     said = [lab.get(lab.output(lab.ended(arn), "Step") + "/x.txt") for arn in arns]
     assert said == ["one", "two", "three"]
     assert os.listdir(lab.root / ".mlops" / "jobs") == []
+
+
+def test_a_job_that_writes_to_a_large_input_is_caught(lab: Lab) -> None:
+    """Large objects are read in place; one that a job changed is gone from the store, not wrong in it."""
+    uri = lab.put("large/a.bin", b"x" * 2_000_000)
+    read = lab.processing("Read", write("str((base / 'input' / 'data' / 'a.bin').stat().st_size)"), {"data": uri})
+    assert lab.run(read).status == "Succeeded"
+    change = "import pathlib\nf = pathlib.Path(__file__).parents[1] / 'data' / 'a.bin'\nf.write_bytes(b'short')\n"
+    done = lab.run(lab.processing("Change", change, {"data": uri}))
+    assert (
+        done.reason == "Step Change failed: the job wrote to its input a.bin: write to an output, inputs are only read"
+    )
+    assert lab.store.objects(uri) == []
