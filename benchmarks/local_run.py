@@ -8,6 +8,7 @@ round. The contenders do the work of the same three scripts on the same data:
     mlops run     every step, in processes of their own (`--no-cache`)
     nothing new   `mlops run` again: every job comes from the cache
     --help        what each command costs before it does anything
+    make, dvc ... the tools of peers.py that are on the PATH, each forced to run every stage
 
 `python benchmarks/local_run.py --rows 1000000` makes a table of that many rows and 30 columns in place of the sample.
 """
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from conftest import bake_template, copy_template, shared_environment, without_shell_settings  # noqa: E402
+from peers import installed  # noqa: E402
 
 CHAIN = """
 import sys; sys.path.insert(0, "model")
@@ -91,6 +93,26 @@ class Contest:
         self._call(["tar", "-czf", str(self.work / "packed" / "model.tar.gz"), "-C", str(self.work / "model"), "."])
         self._call([self.python, "model/evaluate.py", *third])
 
+    def peers(self) -> dict[str, Callable[[], None]]:
+        """The other tools that are installed."""
+        first, second, third = (" ".join(arguments) for arguments in self._fresh_work())
+        pack = f"tar -czf {self.work}/packed/model.tar.gz -C {self.work}/model ."
+        stages = [
+            ("preprocess", f"{self.python} model/preprocess.py {first}"),
+            ("train", f"{self.python} model/train.py {second} && {pack}"),
+            ("evaluate", f"{self.python} model/evaluate.py {third}"),
+        ]
+        commands = installed(self.project, stages)
+
+        def contender(command: list[str]) -> Callable[[], None]:
+            def run() -> None:
+                self._fresh_work()
+                self._call(command)
+
+            return run
+
+        return {name: contender(command) for name, command in commands.items()}
+
     def one_process(self) -> None:
         """The three scripts in one interpreter."""
         first, second, third = self._fresh_work()
@@ -124,6 +146,7 @@ def main() -> None:
             "mlops run": contest.run_all,
             "nothing new": contest.run_again,
             "--help": contest.help,
+            **contest.peers(),
         }
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
         for turn in range(args.rounds + 1):
