@@ -125,11 +125,12 @@ def test_status_shows_what_failed_and_its_log(bake: Bake, run_in: RunIn) -> None
     assert "out of cheese" in run_in(project, "mlops", "status", execution).stdout
 
 
+@pytest.mark.parametrize("step", ["Preprocess", "Train", "Evaluate"])
 def test_a_killed_run_is_noticed_and_finished_steps_are_kept(
-    bake: Bake, run_in: RunIn, project_env: Path, tmp_path: Path
+    bake: Bake, run_in: RunIn, project_env: Path, tmp_path: Path, step: str
 ) -> None:
     project = bake()
-    script = project / "model" / "train.py"
+    script = project / "model" / f"{step.lower()}.py"
     original = script.read_text()
     started = tmp_path / "started"
     os.mkfifo(started)
@@ -137,7 +138,7 @@ def test_a_killed_run_is_noticed_and_finished_steps_are_kept(
     command = [str(project_env), "-m", "mlops", "run"]
     env = without_shell_settings({"PYTHONPATH": str(project)})
     with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.DEVNULL) as run:
-        started.open().close()  # returns when Train has begun
+        started.open().close()  # returns when the step has begun
         run.kill()
 
     listed = run_in(project, "mlops", "status").stdout
@@ -147,7 +148,20 @@ def test_a_killed_run_is_noticed_and_finished_steps_are_kept(
     script.write_text(original)
     again = run_in(project, "mlops", "run").stdout
     assert "model 1 registered" in again
-    assert "cached" in next(line for line in again.splitlines() if "Preprocess" in line)
+    lines = step_lines(again)
+    finished = [name for name in ("Preprocess", "Train", "Evaluate") if "cached" in lines[name]]
+    assert finished == ["Preprocess", "Train", "Evaluate"][: ["Preprocess", "Train", "Evaluate"].index(step)]
+
+
+def test_two_runs_at_once_are_both_right(bake: Bake, run_in: RunIn, project_env: Path) -> None:
+    project = bake()
+    env = without_shell_settings({"PYTHONPATH": str(project)})
+    commands = [[str(project_env), "-m", "mlops", "run", "--set", f"max_depth={depth}"] for depth in (2, 3)]
+    runs = [subprocess.Popen(c, cwd=project, env=env, stdout=subprocess.PIPE, text=True) for c in commands]
+    said = [run.communicate(timeout=300)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert sorted(text.split(" registered")[0][-1] for text in said) == ["1", "2"]
+    assert {"1", "2"} == {line.split()[0] for line in run_in(project, "mlops", "models").stdout.splitlines()[1:]}
 
 
 def test_ctrl_c_stops_the_jobs_and_leaves_a_stopped_execution(

@@ -133,6 +133,12 @@ def test_retry_policies_are_honoured(lab: Lab, tmp_path: Path, deaths: int, atte
     assert (done.status, done.steps["Flaky"]["AttemptCount"]) == (status, attempts)
 
 
+def test_a_retry_policy_expires(lab: Lab, tmp_path: Path) -> None:
+    policy = RETRY | {"ExpireAfterMin": 0}
+    done = lab.run(lab.processing("Flaky", dies(9, tmp_path) + write("''"), step={"RetryPolicies": [policy]}))
+    assert (done.status, done.steps["Flaky"]["AttemptCount"]) == ("Failed", 1)
+
+
 def test_a_script_s_own_error_is_not_retried(lab: Lab) -> None:
     done = lab.run(lab.processing("Bad", "raise SystemExit('wrong')", step={"RetryPolicies": [RETRY]}))
     assert (done.status, done.steps["Bad"]["AttemptCount"]) == ("Failed", 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from mlops.definition import Step
@@ -122,6 +123,9 @@ class Engine:
             except JobFailed as error:
                 policy = _policy(step, error.kind)
                 if policy is None or record["AttemptCount"] > int(policy.get("MaxAttempts", 5)):
+                    raise
+                expires = policy.get("ExpireAfterMin")
+                if expires is not None and now() - record["StartTime"] > timedelta(minutes=float(expires)):
                     raise
                 rate = float(policy.get("BackoffRate", 2.0)) ** (record["AttemptCount"] - 1)
                 if self.stopping.wait(float(policy.get("IntervalSeconds", 1)) * rate):
