@@ -49,24 +49,14 @@ def show_model(door: Door, version: int) -> None:
 
 def approve(door: Door, version: int, reason: str) -> None:
     """Approve a version and make it the champion."""
-    package = describe(door, version)
-    door.sagemaker.update_model_package(
-        ModelPackageArn=package["ModelPackageArn"],
-        ModelApprovalStatus="Approved",
-        ApprovalDescription=_signed(reason),
-    )
+    package = _decide(door, version, "Approved", reason)
     champion.crown(door, package)
     show.verdict(True, f"model {version} approved: it is the champion now", "mlops serve")
 
 
 def reject(door: Door, version: int, reason: str) -> None:
     """Reject a version; if it was the champion, the newest version that is still approved takes its place."""
-    package = describe(door, version)
-    door.sagemaker.update_model_package(
-        ModelPackageArn=package["ModelPackageArn"],
-        ModelApprovalStatus="Rejected",
-        ApprovalDescription=_signed(reason),
-    )
+    _decide(door, version, "Rejected", reason)
     best = champion.current(door)
     if not best or best["version"] != version:
         show.verdict(True, f"model {version} rejected", None)
@@ -79,6 +69,15 @@ def reject(door: Door, version: int, reason: str) -> None:
     else:
         champion.dethrone(door)
         show.verdict(True, f"model {version} rejected: there is no champion now", None)
+
+
+def _decide(door: Door, version: int, status: str, reason: str) -> Json:
+    """Set a version's approval; its description from before."""
+    package = describe(door, version)
+    door.sagemaker.update_model_package(
+        ModelPackageArn=package["ModelPackageArn"], ModelApprovalStatus=status, ApprovalDescription=_signed(reason)
+    )
+    return package
 
 
 def packages_of(door: Door) -> list[Json]:
