@@ -25,9 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
-from conftest import bake_template, copy_template, shared_environment, without_shell_settings  # noqa: E402
+from clean_copy import copy_template  # noqa: E402
+from conftest import bake_template, shared_environment, without_shell_settings  # noqa: E402
 from peers import installed  # noqa: E402
 
 CHAIN = """

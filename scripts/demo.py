@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from clean_copy import ROOT
+
 PROJECT = ROOT / "build" / "my-model"
 SERVER_START_SECONDS = 60
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from clean_copy import ROOT, copy_template
 from cookiecutter.main import cookiecutter
 from filelock import FileLock
 
 if TYPE_CHECKING:
     from local_lab import Lab
 
-ROOT = Path(__file__).resolve().parent.parent
 PROJECT_FOLDER = "{{cookiecutter.project_slug}}"
 PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
 
@@ -29,21 +29,6 @@ class RunIn(Protocol):
 
 
 Bake = Callable[..., Path]
-
-
-def tracked_files(root: Path) -> list[Path]:
-    """The files of a working tree that git has or would add, relative to the root."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listing = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
-    return [Path(name) for name in sorted(set(listing.split("\0"))) if name and (root / name).is_file()]
-
-
-def copy_template(target: Path) -> Path:
-    """Copy the template's working tree without what git ignores: caches, environments, builds."""
-    for name in tracked_files(ROOT):
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, target / name)
-    return target
 
 
 def bake_template(template: Path, output: Path, **answers: str) -> Path:

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import PROJECT_FOLDER, ROOT, Bake, bake_template
+from clean_copy import ROOT
+from conftest import PROJECT_FOLDER, Bake, bake_template
 from cookiecutter.environment import StrictEnvironment
 from cookiecutter.exceptions import FailedHookException
 

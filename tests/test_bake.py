@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROBLEM_TYPES, PROJECT_FOLDER, ROOT, Bake, tracked_files
+from clean_copy import ROOT, tracked_files
+from conftest import PROBLEM_TYPES, PROJECT_FOLDER, Bake
 from jinja2.exceptions import TemplateSyntaxError
 
 DATASETS = dict(zip(PROBLEM_TYPES, ("breast_cancer", "wine", "diabetes"), strict=True))

@@ -6,7 +6,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Bake, tracked_files
+from clean_copy import ROOT, tracked_files
+from conftest import Bake
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 # Written in parts, so that this file does not name what it looks for.
