@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from mlops.files import write_json
 from mlops.local.launcher import Command, Launcher, Running
 from mlops.local.namespace import has_hard_path
-from mlops.local.store import Shared, Store
+from mlops.local.store import Store
 
 Json = dict[str, Any]
 OPT_ML = re.compile(r"/opt/ml(?=/|$)")
@@ -68,7 +68,6 @@ class Host:
 
     name: str
     opt_ml: Path
-    shared: list[Shared] = field(default_factory=list)
 
     def place(self, path: str) -> Path:
         """Where a path below `/opt/ml` is on this machine."""
@@ -89,7 +88,7 @@ def process(name: str, request: Json, context: Context) -> Json:
     for index, host in enumerate(hosts):
         for entry in inputs:
             s3 = entry["S3Input"]
-            host.shared += fetch(entry["InputName"], s3, host.place(s3["LocalPath"]), index, len(hosts), context)
+            fetch(entry["InputName"], s3, host.place(s3["LocalPath"]), index, len(hosts), context)
         for output in outputs:
             host.place(output["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
         config = host.opt_ml / "config"
@@ -144,9 +143,6 @@ def run_hosts(
     finally:
         for running in processes:
             running.kill()
-    changed = [shared.file.name for host in hosts for shared in host.shared if shared.is_changed()]
-    if changed:
-        raise JobFailed(f"the job wrote to its input {changed[0]}: write to an output, inputs are only read")
     if failure:
         raise failure
 
@@ -185,15 +181,15 @@ def make_hosts(count: int, folder: Path) -> list[Host]:
     return hosts
 
 
-def fetch(name: str, s3: Json, place: Path, index: int, count: int, context: Context) -> list[Shared]:
-    """Put an input's objects into place; with ShardedByS3Key every host gets each count-th object."""
+def fetch(name: str, s3: Json, place: Path, index: int, count: int, context: Context) -> None:
+    """Copy an input's objects; with ShardedByS3Key every host gets each count-th object."""
     objects = context.store.objects(s3["S3Uri"])
     if not objects:
         raise JobFailed(f"input {name}: no object at {s3['S3Uri']}")
     if s3.get("S3DataDistributionType") == "ShardedByS3Key":
         objects = objects[index::count]
     place.mkdir(parents=True, exist_ok=True)
-    return context.store.download(objects, place)
+    context.store.download(objects, place)
 
 
 def write_resource_config(folder: Path, host: Host, hosts: list[Host], instance_type: str) -> None:

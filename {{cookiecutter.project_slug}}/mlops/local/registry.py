@@ -47,10 +47,6 @@ class Registry:
         """The version numbers of a group."""
         return sorted(int(f.stem) for f in (self.folder / group).glob("[0-9]*.json"))
 
-    def groups(self) -> list[str]:
-        """The names of all groups."""
-        return sorted(f.name for f in self.folder.iterdir() if f.is_dir()) if self.folder.is_dir() else []
-
     def read(self, arn: str) -> Json | None:
         """The package with that ARN."""
         group, _, version = arn.rpartition(":model-package/")[2].rpartition("/")

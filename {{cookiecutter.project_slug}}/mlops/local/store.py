@@ -13,14 +13,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from mlops.files import write_atomically
-
-LARGE = 1024 * 1024  # bytes; a smaller object is copied, which costs nothing worth saving
 
 
 class NoSuchKey(Exception):
@@ -31,23 +28,6 @@ class Exceptions:
     """What `client.exceptions` holds."""
 
     NoSuchKey = NoSuchKey
-
-
-@dataclass(frozen=True)
-class Shared:
-    """A large object that a job reads in place, as it was when the job began."""
-
-    file: Path
-    size: int
-    modified: int
-
-    def is_changed(self) -> bool:
-        """Whether the job wrote to it; the object is removed then, for it is no longer what its name says."""
-        stat = self.file.stat()
-        changed = (stat.st_size, stat.st_mtime_ns) != (self.size, self.modified)
-        if changed:
-            self.file.unlink()
-        return changed
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -130,22 +110,12 @@ class Store:
         files = (f for f in top.rglob("*") if f.is_file() and not f.name.startswith("."))
         return sorted((f.relative_to(top).as_posix(), f) for f in files)
 
-    def download(self, objects: list[tuple[str, Path]], folder: Path) -> list[Shared]:
-        """Put objects into a job's folder: copies of small ones, links to large ones, which are given back."""
-        shared = []
+    def download(self, objects: list[tuple[str, Path]], folder: Path) -> None:
+        """Copy objects into a job's folder."""
         for name, file in objects:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            stat = file.stat()
-            if stat.st_size >= LARGE:
-                try:
-                    os.link(file, target)
-                    shared.append(Shared(file, stat.st_size, stat.st_mtime_ns))
-                    continue
-                except OSError:  # another file system, or one without links
-                    pass
             shutil.copyfile(file, target)
-        return shared
 
     def take(self, folder: Path, uri: str) -> None:
         """Move the files below a finished job's `folder` into the store at `uri`."""

@@ -40,7 +40,7 @@ def train(name: str, request: Json, context: Context) -> Json:
         for channel in channels:
             s3 = channel["DataSource"]["S3DataSource"]
             place = host.opt_ml / "input" / "data" / channel["ChannelName"]
-            host.shared += fetch(channel["ChannelName"], s3, place, index, len(hosts), context)
+            fetch(channel["ChannelName"], s3, place, index, len(hosts), context)
         for folder in ("model", "output/data", "code"):
             (host.opt_ml / folder).mkdir(parents=True, exist_ok=True)
         write_resource_config(config, host, hosts, resources.get("InstanceType", ""))

@@ -37,7 +37,7 @@ def transform(name: str, request: Json, context: Context, read_model: Callable[[
     objects = context.store.objects(uri)
     if not objects:
         raise JobFailed(f"TransformInput: no object at {uri}")
-    host.shared += context.store.download(objects, host.opt_ml / "input")
+    context.store.download(objects, host.opt_ml / "input")
     output = request["TransformOutput"]
     order = {
         "content_type": source.get("ContentType", "text/csv"),
