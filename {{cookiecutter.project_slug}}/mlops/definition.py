@@ -180,25 +180,6 @@ def with_defaults(definition: dict[str, Json], values: dict[str, Json]) -> dict[
     return {**definition, "Metadata": {}, "Parameters": parameters}
 
 
-def with_caching(definition: dict[str, Json], enabled: bool) -> dict[str, Json]:
-    """The definition for this machine: every job's cache on, or off with `--no-cache`.
-
-    SageMaker's cache compares S3 URIs, so a step that reads a fixed place (the champion's) must not use it there. The
-    local cache compares what the URIs hold, so here every job can.
-    """
-
-    def changed(body: dict[str, Json]) -> dict[str, Json]:
-        if body["Type"] in ("Processing", "Training"):
-            kept = body.get("CacheConfig", {}).get("ExpireAfter")
-            return {**body, "CacheConfig": {"Enabled": enabled} | ({"ExpireAfter": kept} if kept else {})}
-        if body["Type"] == "Condition":
-            inner = {k: [changed(b) for b in body["Arguments"].get(k) or []] for k in ("IfSteps", "ElseSteps")}
-            return {**body, "Arguments": body["Arguments"] | inner}
-        return body
-
-    return {**definition, "Steps": [changed(body) for body in definition["Steps"]]}
-
-
 def parameter_values(definition: dict[str, Json], overrides: dict[str, Json]) -> dict[str, Json]:
     """The value of each parameter of an execution; raises MlopsError for an unknown, missing or mistyped one."""
     declared = {parameter["Name"]: parameter for parameter in definition.get("Parameters") or []}

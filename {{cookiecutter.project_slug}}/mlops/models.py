@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlops import champion, show
-from mlops.aws import Door
+from mlops.aws import Door, is_missing, pages
 from mlops.errors import MlopsError
 from mlops.evidence import evaluation_of_package
 from mlops.parameters import started_by
@@ -17,7 +17,7 @@ def list_models(door: Door) -> None:
     """Every version, the newest first, with its metric and approval; the champion is marked."""
     packages = packages_of(door)
     if not packages:
-        show.console.print("no model is registered yet: `mlops run` trains one")
+        show.line("no model is registered yet: `mlops run` trains one")
         return
     best = champion.current(door)
     rows = []
@@ -82,18 +82,23 @@ def _decide(door: Door, version: int, status: str, reason: str) -> Json:
 
 def packages_of(door: Door) -> list[Json]:
     """The summaries of all versions, the newest first."""
-    listed = door.sagemaker.list_model_packages(
-        ModelPackageGroupName=door.names.group, SortBy="CreationTime", SortOrder="Descending"
-    )
-    found: list[Json] = listed["ModelPackageSummaryList"]
-    return found
+    request = {"ModelPackageGroupName": door.names.group, "SortBy": "CreationTime", "SortOrder": "Descending"}
+    try:
+        return list(pages(door.sagemaker.list_model_packages, "ModelPackageSummaryList", **request))
+    except Exception as error:
+        if is_missing(door, error):  # the group comes with the first model
+            return []
+        raise
 
 
 def describe(door: Door, version: int) -> Json:
     """One version; raises MlopsError if there is none."""
     try:
-        return door.sagemaker.describe_model_package(ModelPackageName=door.names.package(version))
-    except door.sagemaker.exceptions.ResourceNotFound:
+        found: Json = door.sagemaker.describe_model_package(ModelPackageName=door.names.package(version))
+        return found
+    except Exception as error:
+        if not is_missing(door, error):
+            raise
         known = ", ".join(str(p["ModelPackageVersion"]) for p in packages_of(door)) or "none"
         raise MlopsError(f"there is no model {version}: there are {known}") from None
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlops.aws import Names
 from mlops.code import code_parameters, objects, package
 from mlops.errors import USAGE, MlopsError
 from mlops.images import image_uri
 from mlops.local.store import local_files, split_uri
+from mlops.names import Names
 from mlops.settings import Environment, Settings
 
 
@@ -79,7 +79,7 @@ def values(
         "TrainingInstanceType": training.instance_type,
         "TrainingInstanceCount": training.instance_count,
         "TrainingVolumeSizeInGB": training.volume_size_in_gb,
-        "InferenceInstanceType": environment.inference.instance_type,
+        "InferenceInstanceType": environment.endpoint.instance_type,
         "MaxRuntimeInSeconds": environment.limits.max_runtime_in_seconds,
         "InputDataUri": data.uri,
         "InputDataVersion": data.version,

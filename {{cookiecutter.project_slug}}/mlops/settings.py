@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -84,10 +84,55 @@ class Resources(Section):
     volume_size_in_gb: Annotated[int, Field(ge=1, le=16384)]
 
 
-class Inference(Section):
-    """The instance that a registered model is meant for."""
+class Training(Resources):
+    """The instances of training jobs; with `spot`, cheaper ones that AWS may take back."""
 
+    spot: bool = False
+    max_wait_in_seconds: Annotated[int, Field(ge=60, le=2_419_200)] | None = None
+
+
+class Endpoint(Section):
+    """The endpoint's shape, how a new model takes over, and the alarms that roll it back.
+
+    Capacities are instances, `invocations_per_instance` is per minute, latency is the 99th percentile, `max_5xx_errors`
+    a count per minute. Memory and concurrency are for `serverless` only.
+    """
+
+    mode: Literal["real-time", "serverless", "asynchronous", "batch"]
     instance_type: InstanceType
+    min_instance_count: Annotated[int, Field(ge=1, le=100)] = 1
+    max_instance_count: Annotated[int, Field(ge=1, le=100)] = 2
+    invocations_per_instance: Annotated[int, Field(ge=1)] = 1000
+    traffic: Literal["canary", "linear", "all-at-once"] = "canary"
+    traffic_percent: Annotated[int, Field(ge=1, le=50)] = 10
+    wait_in_seconds: Annotated[int, Field(ge=0, le=3600)] = 300
+    capture_percent: Annotated[int, Field(ge=0, le=100)] = 100
+    max_5xx_errors: Annotated[int, Field(ge=1)] = 5
+    max_latency_in_milliseconds: Annotated[int, Field(ge=1)] = 1000
+    max_cpu_percent: Annotated[int, Field(ge=1)] = 90
+    memory_size_in_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = 2048
+    max_concurrency: Annotated[int, Field(ge=1, le=200)] = 5
+
+    @model_validator(mode="after")
+    def _scale_upwards(self) -> Endpoint:
+        if self.max_instance_count < self.min_instance_count:
+            raise ValueError("max_instance_count is less than min_instance_count")
+        return self
+
+
+class Network(Section):
+    """The VPC that jobs and endpoints run in."""
+
+    subnet_ids: Annotated[list[Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-z]+$")]], Field(min_length=1)]
+    security_group_ids: Annotated[
+        list[Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-z]+$")]], Field(min_length=1, max_length=5)
+    ]
+
+
+class Encryption(Section):
+    """The KMS key of volumes and outputs; without it they are encrypted with AWS's own."""
+
+    kms_key_arn: Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[0-9a-f-]+$")]
 
 
 class Limits(Section):
@@ -103,9 +148,11 @@ class Environment(Section):
     account_id: AccountId
     region: Region
     processing: Resources
-    training: Resources
-    inference: Inference
+    training: Training
+    endpoint: Endpoint
     limits: Limits
+    network: Network | None = None
+    encryption: Encryption | None = None
 
     @property
     def is_local(self) -> bool:
@@ -124,7 +171,12 @@ def load_environment(root: Path, name: str) -> Environment:
     if name not in ENVIRONMENTS or not file.is_file():
         known = ", ".join(e for e in ENVIRONMENTS if (root / "environments" / f"{e}.toml").is_file())
         raise MlopsError(f"no environment {name!r}: environments/ has {known or 'none'}", USAGE)
-    return _validate(Environment, file, {"name": name} | _read(file))
+    environment = _validate(Environment, file, {"name": name} | _read(file))
+    wait, longest = environment.training.max_wait_in_seconds, environment.limits.max_runtime_in_seconds
+    if environment.training.spot and (wait is None or wait < longest):
+        least = f"at least limits.max_runtime_in_seconds ({longest})"
+        raise MlopsError(f"{file.name}: training.max_wait_in_seconds: spot training needs it, {least}", USAGE)
+    return environment
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -44,6 +44,11 @@ def verdict(passed: bool, line: str, todo: str | None) -> None:
         console.print(f"  next: {escape(todo)}")
 
 
+def line(text: str) -> None:
+    """One plain line."""
+    console.print(escape(text))
+
+
 def log(step: str, lines: list[str]) -> None:
     """The end of a failed step's output."""
     console.print(f"[dim]--- last lines of {step}'s log ---[/]")

@@ -1,25 +1,28 @@
-"""`mlops status`: the latest executions, or one with its steps."""
+"""`mlops status` and `mlops stop`: the latest executions, or one with its steps."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from mlops import show
-from mlops.aws import Door
-from mlops.errors import MlopsError
+from mlops.aws import Door, is_missing, pages
+from mlops.errors import USAGE, MlopsError
+from mlops.follow import note, seconds
+from mlops.logs import last_lines, links
 
 Json = dict[str, Any]
+LOG_LINES = 40
 
 
 def list_executions(door: Door, count: int) -> None:
     """The latest executions, the newest first, and how each ended."""
-    try:
-        listed = door.sagemaker.list_pipeline_executions(PipelineName=door.names.pipeline, MaxResults=count)
-    except door.sagemaker.exceptions.ResourceNotFound:
-        show.console.print("nothing has run yet: `mlops run` does")
+    found = executions(door, count)
+    if not found:
+        show.line(f"nothing has run yet: `mlops run{_where(door)}` does")
         return
     rows = []
-    for summary in listed["PipelineExecutionSummaries"]:
+    for summary in found:
         reason = summary.get("PipelineExecutionFailureReason", "")
         started = f"{summary['StartTime']:%Y-%m-%d %H:%M:%S}"
         name = summary["PipelineExecutionArn"].rpartition("/")[2]
@@ -27,23 +30,87 @@ def list_executions(door: Door, count: int) -> None:
     show.table(["execution", "status", "started (UTC)", "reason"], rows)
 
 
-def show_execution(door: Door, name: str) -> None:
-    """One execution's steps, and the log of the step that failed."""
+def executions(door: Door, count: int) -> list[Json]:
+    """The summaries of the latest executions, the newest first; none if there is no pipeline yet."""
+    request = {"PipelineName": door.names.pipeline, "SortBy": "CreationTime", "SortOrder": "Descending"}
+    request_pages = pages(
+        door.sagemaker.list_pipeline_executions, "PipelineExecutionSummaries", **request, MaxResults=min(count, 100)
+    )
+    try:
+        return list(islice(request_pages, count))
+    except Exception as error:
+        if is_missing(door, error):
+            return []
+        raise
+
+
+def describe(door: Door, name: str) -> Json:
+    """One execution; raises MlopsError if there is none."""
     arn = door.names.execution(name)
     try:
-        execution = door.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
-    except door.sagemaker.exceptions.ResourceNotFound:
-        raise MlopsError(f"there is no execution {name}: `mlops status` lists them") from None
-    steps = door.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
-    rows = [[s["StepName"], s["StepStatus"], _seconds(s), s.get("FailureReason")] for s in steps]
-    show.table(["step", "status", "seconds", "reason"], rows)
+        found: Json = door.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
+    except Exception as error:
+        if is_missing(door, error):
+            raise MlopsError(f"there is no execution {name}: `mlops status{_where(door)}` lists them") from None
+        raise
+    return found
+
+
+def steps_of(door: Door, arn: str) -> list[Json]:
+    """An execution's steps in the order they started."""
+    call = door.sagemaker.list_pipeline_execution_steps
+    return list(pages(call, "PipelineExecutionSteps", PipelineExecutionArn=arn, SortOrder="Ascending"))
+
+
+def show_execution(door: Door, name: str) -> None:
+    """One execution's steps, what they are billed for, and the log of the step that failed."""
+    execution = describe(door, name)
+    arn = execution["PipelineExecutionArn"]
+    steps = steps_of(door, arn)
+    headings = ["step", "status", "time", "note"]
+    rows = [[s["StepName"], s["StepStatus"], seconds(s), s.get("FailureReason") or note(s)] for s in steps]
+    if not door.environment.is_local:
+        from mlops.cost import billable_seconds
+
+        headings.insert(3, "billable s")
+        for row, step in zip(rows, steps, strict=True):
+            row.insert(3, billable_seconds(door, step))
+    show.table(headings, rows)
     for step in steps:
-        if step["StepStatus"] == "Failed" and "Fail" not in step["Metadata"]:
-            show.log(step["StepName"], door.sagemaker.log_lines(arn, step["StepName"], 40))
+        if step["StepStatus"] == "Failed" and "Fail" not in step.get("Metadata", {}):
+            show.log(step["StepName"], last_lines(door, arn, step, LOG_LINES))
+    if not door.environment.is_local:
+        for console, address in links(door, arn).items():
+            show.line(f"{console}: {address}")
     reason = execution.get("FailureReason")
     status = execution["PipelineExecutionStatus"]
     show.verdict(status in ("Succeeded", "Executing"), f"{status}: {reason}" if reason else status, None)
 
 
-def _seconds(step: Json) -> str:
-    return f"{(step['EndTime'] - step['StartTime']).total_seconds():.2f}" if "EndTime" in step else ""
+def follow_execution(door: Door, name: str | None) -> int:
+    """Follow an execution (the latest by default) to its end; the exit code, as of `mlops run`."""
+    from mlops.run import watch
+
+    if name is None:
+        latest = executions(door, 1)
+        if not latest:
+            raise MlopsError(f"nothing has run yet: `mlops run{_where(door)}` does", USAGE)
+        name = latest[0]["PipelineExecutionArn"].rpartition("/")[2]
+    return watch(door, describe(door, name)["PipelineExecutionArn"], "followed")
+
+
+def stop_execution(door: Door, name: str) -> None:
+    """Ask an execution to stop; one that has ended is left as it is, and said so."""
+    execution = describe(door, name)
+    status = execution["PipelineExecutionStatus"]
+    if status not in ("Executing", "Stopping"):
+        raise MlopsError(f"execution {name} has ended already: {status}")
+    from mlops.upsert import token
+
+    arn = execution["PipelineExecutionArn"]
+    door.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=token())
+    show.verdict(True, f"execution {name} is stopping", f"mlops status {name}{_where(door)}")
+
+
+def _where(door: Door) -> str:
+    return "" if door.environment.is_local else f" --env {door.environment.name}"

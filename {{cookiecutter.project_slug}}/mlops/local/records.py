@@ -107,6 +107,14 @@ class Execution:
             self._lock_stream.close()
             self._lock_stream = None
 
+    def ask_to_stop(self) -> None:
+        """Ask the process that runs this execution to stop it."""
+        write_json(self.folder / "stop.json", {"AskedTime": now()})
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether another process asked."""
+        return (self.folder / "stop.json").is_file()
+
     def save(self) -> None:
         """Write `execution.json`."""
         write_json(self.folder / "execution.json", self.record)
@@ -126,6 +134,7 @@ class Execution:
     def reopen(self) -> None:
         """Make an ended execution Executing again, held by this process; steps that did not succeed are forgotten."""
         self._hold_lock()
+        (self.folder / "stop.json").unlink(missing_ok=True)
         for step in self.steps():
             if step["StepStatus"] != "Succeeded":
                 (self.folder / "steps" / f"{step['StepName']}.json").unlink()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from mlops.local import jobs, selection
 from mlops.local.cache import Cache
 from mlops.local.engine import Engine
 from mlops.local.launcher import Launcher
-from mlops.local.records import Execution, ResourceNotFound, now, read_json
+from mlops.local.records import FINAL, Execution, ResourceNotFound, now, read_json
 from mlops.local.registry import Registry, RegistryCalls
 from mlops.local.steps import TYPES, Steps
 from mlops.local.store import Store
@@ -91,6 +92,15 @@ class LocalSageMaker(RegistryCalls):
         if not file.is_file():
             raise ResourceNotFound(f"pipeline {PipelineName} does not exist")
         return read_json(file)
+
+    def add_tags(self, *, ResourceArn: str, Tags: list[dict[str, str]]) -> Json:
+        """Add to a pipeline's tags, or replace those of the same key."""
+        name = ResourceArn.rpartition("/")[2]
+        record = self.describe_pipeline(PipelineName=name)
+        tags = {tag["Key"]: tag["Value"] for tag in [*record.get("Tags", []), *Tags]}
+        record["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
+        write_json(self._pipeline_file(name), record)
+        return {"Tags": record["Tags"]}
 
     # --- executions ------------------------------------------------------------------------------------------------
     def start_pipeline_execution(
@@ -174,15 +184,22 @@ class LocalSageMaker(RegistryCalls):
         threading.Thread(target=self._engines[arn].run, name=f"execution-{execution.id}").start()
 
     def stop_pipeline_execution(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
-        """Stop an execution that this process runs; its jobs are ended."""
-        if PipelineExecutionArn not in self._engines:
-            raise ResourceNotFound(f"{PipelineExecutionArn} is not run by this process")
-        self._engines[PipelineExecutionArn].stopping.set()
+        """Stop an execution, whichever process runs it; its jobs are ended."""
+        if PipelineExecutionArn in self._engines:
+            self._engines[PipelineExecutionArn].stopping.set()
+        else:
+            self._execution(PipelineExecutionArn).ask_to_stop()
         return {"PipelineExecutionArn": PipelineExecutionArn}
 
     def wait(self, arn: str, seconds: float) -> bool:
-        """Wait for an execution of this process; whether it has ended. Not a call of boto3's."""
-        return arn not in self._engines or self._engines[arn].ended.wait(seconds)
+        """Wait for an execution; whether it has ended. Not a call of boto3's."""
+        engine = self._engines.get(arn)
+        if engine is None:
+            time.sleep(seconds)
+            return self._execution(arn).status in FINAL
+        if engine.execution.is_asked_to_stop():
+            engine.stopping.set()
+        return engine.ended.wait(seconds)
 
     def describe_pipeline_execution(self, *, PipelineExecutionArn: str) -> Json:
         """An execution's status, reason and times."""

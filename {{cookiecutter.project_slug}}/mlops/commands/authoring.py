@@ -1,0 +1,45 @@
+"""Authoring verbs: compile the pipeline, and find mistakes without running anything."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from mlops.errors import MlopsError
+
+
+@click.command(name="compile")
+def compile_() -> None:
+    """Write pipeline/definition.json from pipeline/pipeline.py."""
+    from mlops.compile import compile_project
+    from mlops.root import find_root
+
+    changed = compile_project(find_root())
+    print("pipeline/definition.json " + ("changed: commit it" if changed else "is up to date"))
+
+
+@click.command()
+def check() -> None:
+    """Check settings and definition offline: fresh, well-formed, every reference and request shape right."""
+    from mlops import check as verb
+    from mlops import definition
+    from mlops.root import find_root
+    from mlops.settings import ENVIRONMENTS, load_environment, load_settings
+
+    root = find_root()
+    settings = load_settings(root)
+    for name in ENVIRONMENTS:
+        load_environment(root, name)
+    compiled = definition.load(root)
+    faults = [*verb.reference_faults(compiled), *verb.shape_faults(compiled)]
+    for fault in faults:
+        print(f"pipeline/definition.json: {fault}", file=sys.stderr)
+    if faults:
+        raise MlopsError(f"{len(faults)} faults: mend pipeline/pipeline.py and run `mlops compile`")
+    if definition.is_stale(root, settings):
+        raise MlopsError("pipeline/definition.json is stale: run `mlops compile` and commit it")
+    print(f"ok: {len(definition.steps_of(compiled))} steps, {len(compiled['Parameters'])} parameters")
+
+
+COMMANDS = (compile_, check)
