@@ -104,7 +104,7 @@ class Endpoint(Section):
     max_instance_count: Annotated[int, Field(ge=1, le=100)] = 2
     invocations_per_instance: Annotated[int, Field(ge=1)] = 1000
     traffic: Literal["canary", "linear", "all-at-once"] = "canary"
-    traffic_percent: Annotated[int, Field(ge=1, le=50)] = 10
+    traffic_percent: Annotated[int, Field(ge=10, le=50)] = 10
     wait_in_seconds: Annotated[int, Field(ge=0, le=3600)] = 300
     capture_percent: Annotated[int, Field(ge=0, le=100)] = 100
     max_5xx_errors: Annotated[int, Field(ge=1)] = 5
