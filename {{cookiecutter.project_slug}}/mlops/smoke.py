@@ -1,6 +1,6 @@
 """The smoke test: a served model must answer its own sample request as it did when it was trained, and fast enough.
 
-The request and the answer are in the artifact (`sample_request.json`, `sample_response.json`, written by train.py), whose
+The request and the answer are in the artifact (`sample_request.json`, `sample_response.json`, written by train.py). Its
 digest is pinned: so what is compared is exactly the model that was evaluated and reviewed.
 """
 
