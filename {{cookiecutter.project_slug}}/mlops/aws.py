@@ -39,6 +39,11 @@ class Door:
         """boto3's S3 client, or what answers like it."""
         return self.client("s3")
 
+    @property
+    def option(self) -> str:
+        """What a command needs to act here too: ` --env dev`, or nothing for this machine."""
+        return "" if self.environment.is_local else f" --env {self.environment.name}"
+
     def client(self, service: str) -> Any:
         """The client of an AWS service."""
         raise NotImplementedError

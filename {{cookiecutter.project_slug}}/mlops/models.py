@@ -51,7 +51,7 @@ def approve(door: Door, version: int, reason: str) -> None:
     """Approve a version and make it the champion."""
     package = _decide(door, version, "Approved", reason)
     champion.crown(door, package)
-    show.verdict(True, f"model {version} approved: it is the champion now", "mlops serve")
+    show.verdict(True, f"model {version} approved: it is the champion now", f"mlops serve{door.option}")
 
 
 def reject(door: Door, version: int, reason: str) -> None:

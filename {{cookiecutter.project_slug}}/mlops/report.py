@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mlops import evidence, show
-from mlops.aws import Door, pages
+from mlops.aws import Door
 from mlops.errors import FAILED, REJECTED
 from mlops.logs import last_lines
+from mlops.status import steps_of
 
 Json = dict[str, Any]
 LOG_LINES = 25
@@ -16,9 +17,7 @@ LOG_LINES = 25
 def report(door: Door, arn: str, body: Json) -> int:
     """Print it; the exit code of the command: 0 succeeded, 3 rejected by the gate, 1 failed."""
     execution = door.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
-    steps = list(
-        pages(door.sagemaker.list_pipeline_execution_steps, "PipelineExecutionSteps", PipelineExecutionArn=arn)
-    )
+    steps = steps_of(door, arn)
     evaluation = evidence.evaluation_of_steps(door, body, steps)
     if evaluation:
         show.metrics(evaluation)
@@ -26,7 +25,6 @@ def report(door: Door, arn: str, body: Json) -> int:
         from mlops import cost
 
         show.line(cost.summary(door, steps))
-    where = "" if door.environment.is_local else f" --env {door.environment.name}"
     rejected = evidence.rejection(steps)
     if rejected:
         show.verdict(False, rejected, "nothing was registered; improve the model, or change [gate] in mlops.toml")
@@ -36,11 +34,11 @@ def report(door: Door, arn: str, body: Json) -> int:
         if failed:
             show.log(failed["StepName"], last_lines(door, arn, failed, LOG_LINES))
         reason = str(execution.get("FailureReason", execution["PipelineExecutionStatus"]))
-        show.verdict(False, reason, f"mlops explain {arn.rpartition('/')[2]}{where}" if where and failed else None)
+        show.verdict(False, reason, f"mlops explain {arn.rpartition('/')[2]}{door.option}" if door.option and failed else None)
         return FAILED
     package = evidence.registered(steps)
     version = package.rpartition("/")[2] if package else None
     reason = evaluation.gate.get("reason", "") if evaluation else ""
-    todo = f"mlops approve {version} --reason '...'{where}, then mlops serve{where}" if version else None
+    todo = f"mlops approve {version} --reason '...'{door.option}, then mlops serve{door.option}" if version else None
     show.verdict(True, f"model {version} registered: {reason}" if version else "succeeded", todo)
     return 0

@@ -19,7 +19,7 @@ def list_executions(door: Door, count: int) -> None:
     """The latest executions, the newest first, and how each ended."""
     found = executions(door, count)
     if not found:
-        show.line(f"nothing has run yet: `mlops run{_where(door)}` does")
+        show.line(f"nothing has run yet: `mlops run{door.option}` does")
         return
     rows = []
     for summary in found:
@@ -51,7 +51,7 @@ def describe(door: Door, name: str) -> Json:
         found: Json = door.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
     except Exception as error:
         if is_missing(door, error):
-            raise MlopsError(f"there is no execution {name}: `mlops status{_where(door)}` lists them") from None
+            raise MlopsError(f"there is no execution {name}: `mlops status{door.option}` lists them") from None
         raise
     return found
 
@@ -94,7 +94,7 @@ def follow_execution(door: Door, name: str | None) -> int:
     if name is None:
         latest = executions(door, 1)
         if not latest:
-            raise MlopsError(f"nothing has run yet: `mlops run{_where(door)}` does", USAGE)
+            raise MlopsError(f"nothing has run yet: `mlops run{door.option}` does", USAGE)
         name = latest[0]["PipelineExecutionArn"].rpartition("/")[2]
     return watch(door, describe(door, name)["PipelineExecutionArn"], "followed")
 
@@ -109,8 +109,4 @@ def stop_execution(door: Door, name: str) -> None:
 
     arn = execution["PipelineExecutionArn"]
     door.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=token())
-    show.verdict(True, f"execution {name} is stopping", f"mlops status {name}{_where(door)}")
-
-
-def _where(door: Door) -> str:
-    return "" if door.environment.is_local else f" --env {door.environment.name}"
+    show.verdict(True, f"execution {name} is stopping", f"mlops status {name}{door.option}")
