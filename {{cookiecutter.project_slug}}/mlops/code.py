@@ -76,16 +76,17 @@ def objects(packed: Package, prefix: str, as_archive: bool) -> tuple[str, dict[s
 def library_finder(root: Path) -> Callable[[Path], tuple[str, ...]]:
     """A function that tells which installed libraries a script of `model/`, known by its file name, imports."""
 
-    def libraries_of(path: Path) -> tuple[str, ...]:
-        script = root / "model" / path.name
-        if not script.is_file():
-            return ()
-        own = {file.stem for file in script.parent.glob("*.py")}
-        modules = (module for file in _closure(script.parent, script.name) for module in _imports(file))
-        tops = ((module, module.partition(".")[0]) for module in modules)
-        return tuple(sorted({m for m, top in tops if top not in own and top not in sys.stdlib_module_names}))
+    return lambda path: imported_libraries(root / "model" / path.name)
 
-    return libraries_of
+
+def imported_libraries(script: Path) -> tuple[str, ...]:
+    """The installed libraries that a script and the modules beside it import; none if there is no such file."""
+    if not script.is_file():
+        return ()
+    own = {file.stem for file in script.parent.glob("*.py")}
+    modules = (module for file in _closure(script.parent, script.name) for module in _imports(file))
+    tops = ((module, module.partition(".")[0]) for module in modules)
+    return tuple(sorted({m for m, top in tops if top not in own and top not in sys.stdlib_module_names}))
 
 
 def libraries(root: Path, definition: dict[str, Any]) -> tuple[str, ...]:

@@ -179,9 +179,12 @@ class LocalSageMaker(RegistryCalls):
             modules=self.modules,
             stopped=lambda: False,
         )
-        runner = Steps(execution, context, Cache(self.state / "cache", self.store), self.registry)
-        self._engines[arn] = Engine(steps, execution, scope, runner, known, selected)
+        self._engines[arn] = Engine(steps, execution, scope, self._runner(execution, context), known, selected)
         threading.Thread(target=self._engines[arn].run, name=f"execution-{execution.id}").start()
+
+    def _runner(self, execution: Execution, context: jobs.Context) -> Steps:
+        """What runs the steps of an execution."""
+        return Steps(execution, context, Cache(self.state / "cache", self.store), self.registry)
 
     def stop_pipeline_execution(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
         """Stop an execution, whichever process runs it; its jobs are ended."""

@@ -1,0 +1,30 @@
+"""A stand-in in this process and a lab on it, empty at each test's start."""
+
+from collections.abc import Iterator
+
+import pytest
+from local_lab import ACCOUNT, REGION
+
+from stand_in.aws_lab import AwsLab
+from stand_in.server import StandIn
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[StandIn]:
+    """A stand-in in this process, for tests whose jobs need no library."""
+    started = StandIn()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def here(running: StandIn) -> Iterator[StandIn]:
+    """The same, with nothing in it."""
+    running.reset()
+    yield running
+
+
+@pytest.fixture
+def aws(here: StandIn) -> AwsLab:
+    """A lab with an empty bucket in it."""
+    return AwsLab(here.environment(ACCOUNT, REGION))
