@@ -12,7 +12,7 @@ from pathlib import Path
 from clean_copy import ROOT, copy_template
 
 sys.path.insert(0, str(ROOT / "tests"))
-from conftest import PROJECT_FOLDER, bake_template, stand_in_python, without_shell_settings  # noqa: E402
+from conftest import PROJECT_FOLDER, bake_template, stand_in_python, without_shell_settings
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 THROTTLED_JSON = b'{"__type":"ThrottlingException","message":"Rate exceeded"}'
@@ -87,6 +88,13 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection: with FIN, or with RST if it was made to linger for no time."""
+        if request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER):
+            request.close()
+        else:
+            super().shutdown_request(request)
+
 
 def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
@@ -129,12 +137,9 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(content)
 
         def reset(self) -> None:
-            """End the connection with RST: closing with a linger time of zero sends one."""
+            """End the connection with RST: closing one with a linger time of zero sends it."""
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
-            self.rfile.close()
-            self.wfile.close()
-            self.connection.close()
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing."""

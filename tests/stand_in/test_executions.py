@@ -141,7 +141,7 @@ def test_selected_steps_take_the_rest_from_an_earlier_execution(aws: AwsLab) -> 
 
 
 def test_parameters_are_checked_and_listed(aws: AwsLab) -> None:
-    parameters = [
+    parameters: list[Json] = [
         {"Name": "Depth", "Type": "Integer", "DefaultValue": 3},
         {"Name": "Word", "Type": "String", "DefaultValue": "a"},
     ]

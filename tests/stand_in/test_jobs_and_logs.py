@@ -141,7 +141,7 @@ def test_answers_have_botocore_s_output_shapes(aws: AwsLab, here: StandIn) -> No
         "DescribeTrainingJob": service.jobs.describe("Training", jobs["Train"]),
         "DescribeProcessingJob": service.jobs.describe("Processing", jobs["Work"]),
     }
-    model: ServiceModel = aws.client.meta.service_model  # type: ignore[attr-defined]
+    model: ServiceModel = aws.client.meta.service_model
     faults = {
         name: list(
             _shape(

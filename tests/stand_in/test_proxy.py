@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_weather(proxy: Open) -> None:
 
 
 def test_with_retries_everything_ends_right_and_exactly_once(here: StandIn, aws: AwsLab, proxy: Open) -> None:
-    bad = proxy(7, throttle=0.1, reset_before=0.1, reset_after=0.1)
+    bad = proxy(3, throttle=0.1, reset_before=0.1, reset_after=0.1)
     env = here.environment("000000000000")
     aws.define(aws.processing("Work", write("''")))
     sagemaker, s3 = client("sagemaker", env, bad.url, attempts=10), client("s3", env, bad.url, attempts=10)
@@ -83,7 +83,7 @@ def test_with_retries_everything_ends_right_and_exactly_once(here: StandIn, aws:
         s3.put_object(Bucket=BUCKET, Key=f"many/{number}", Body=str(number).encode() * 1000)
     assert len(set(arns)) == len(tokens)
     assert all(aws.ended(arn).status == "Succeeded" for arn in arns)
-    found = aws.client.get_paginator("list_pipeline_executions").paginate(PipelineName="p")  # type: ignore[attr-defined]
+    found = aws.client.get_paginator("list_pipeline_executions").paginate(PipelineName="p")
     assert len([s for page in found for s in page["PipelineExecutionSummaries"]]) == len(tokens)
     assert s3.get_object(Bucket=BUCKET, Key="many/3")["Body"].read() == b"3" * 1000
     assert {"throttle", "reset_before", "reset_after", "pass"} == set(bad.counts)
