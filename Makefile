@@ -10,10 +10,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # Not the environment of the shell: the one that is made here.
 unexport VIRTUAL_ENV
 
-.PHONY: help test demo lint bench clean
+.PHONY: help test demo lint bench stand-in clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 test: .venv/ready  ## run all tests
 	$(RUN) pytest -n 2
@@ -32,6 +32,9 @@ bench: .venv/ready  ## measure a bake, and a run beside a shell chain
 	$(RUN) python benchmarks/bake.py
 	$(RUN) python benchmarks/local_run.py
 	$(RUN) python benchmarks/many_steps.py
+
+stand-in: .venv/ready  ## run a stand-in for AWS in which pipelines train; prints what to export
+	$(RUN) python scripts/serve_stand_in.py
 
 clean:  ## remove everything that make made
 	rm -rf $(TOOLS) .venv build uv.lock .mypy_cache .pytest_cache .ruff_cache

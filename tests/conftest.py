@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +18,7 @@ from filelock import FileLock
 
 if TYPE_CHECKING:
     from local_lab import Lab
+    from stand_in.remote import Remote
 
 PROJECT_FOLDER = "{{cookiecutter.project_slug}}"
 PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
@@ -97,30 +99,32 @@ def find_uv() -> str:
     return found
 
 
-def shared_environment(project: Path, *groups: str) -> Path:
+def shared_environment(project: Path, *groups: str, extra: tuple[str, ...] = ()) -> Path:
     """Make the environment of a baked project once, and again only when its pyproject.toml changes.
 
-    It has the project's dependencies but not the project itself, so all baked projects can share it.
-    Returns its Python.
+    It has the project's dependencies but not the project itself, so all baked projects can share it; `extra` are
+    requirements beyond the project's. Returns its Python.
     """
-    wanted = (project / "pyproject.toml").read_text(encoding="utf-8") + sys.version + " ".join(groups)
+    wanted = (project / "pyproject.toml").read_text(encoding="utf-8") + sys.version + " ".join([*groups, *extra])
     folder = ROOT / "build" / "environments" / hashlib.sha256(wanted.encode()).hexdigest()[:12]
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "ready").exists():
-            command = [
-                find_uv(),
-                "sync",
-                "--quiet",
-                "--compile-bytecode",
-                "--no-install-project",
-                *(f"--group={name}" for name in groups),
-            ]
+            sync = ["sync", "--no-install-project", *(f"--group={name}" for name in groups)]
+            install = ["pip", "install", f"--python={python}", *extra]
             env = without_shell_settings({"UV_PROJECT_ENVIRONMENT": str(folder)})
-            subprocess.run(command, cwd=project, env=env, check=True, stdin=subprocess.DEVNULL)
+            for command in [sync, install] if extra else [sync]:
+                asked = [find_uv(), *command, "--quiet", "--compile-bytecode"]
+                subprocess.run(asked, cwd=project, env=env, check=True, stdin=subprocess.DEVNULL)
             (folder / "ready").touch()
     return python
+
+
+def stand_in_python(project: Path) -> Path:
+    """A Python with the project's dependencies and the moto that this repository pins."""
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    return shared_environment(project, extra=tuple(name for name in own if name.startswith("moto[")))
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +137,29 @@ def project_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def sdk_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `project_env`, with the SageMaker SDK as well. For tests that compile."""
     return shared_environment(bake_template(template, tmp_path_factory.mktemp("environment")), "compile")
+
+
+@pytest.fixture(scope="session")
+def stand_in_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `project_env`, with moto as well: the Python of a stand-in for AWS, whose jobs can train."""
+    return stand_in_python(bake_template(template, tmp_path_factory.mktemp("environment")))
+
+
+@pytest.fixture(scope="session")
+def stand_in_process(stand_in_env: Path) -> Iterator["Remote"]:
+    """A stand-in for AWS in a process of its own, shared by all tests of a pytest worker."""
+    from stand_in.remote import Remote
+
+    started = Remote(stand_in_env)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def stand_in(stand_in_process: "Remote") -> "Remote":
+    """A stand-in for AWS with nothing in it, whose pipelines truly run: `.environment(account, region)` to export."""
+    stand_in_process.reset()
+    return stand_in_process
 
 
 def run_module(

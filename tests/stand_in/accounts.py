@@ -1,4 +1,7 @@
-"""Credentials that say whose they are: the access key ends with the account's number, so no account must be set up."""
+"""Credentials that say whose they are: an access key ends with its account, so that none has to be set up first.
+
+moto wants a key of 20 characters.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable
 
 from moto.iam import models
 
-KEY = re.compile(r"STANDIN(\d{12})")
+KEY = re.compile(r"STANDIN0(\d{12})")
 DEFAULT_ACCOUNT, DEFAULT_REGION = "123456789012", "us-east-1"  # moto's own account
 
 
@@ -15,7 +18,7 @@ def environment(url: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAU
     """The variables with which boto3, a CLI or a job talks to the stand-in as an account."""
     return {
         "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": f"STANDIN{account_id}",
+        "AWS_ACCESS_KEY_ID": f"STANDIN0{account_id}",
         "AWS_SECRET_ACCESS_KEY": "not-a-secret",
         "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",

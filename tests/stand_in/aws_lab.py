@@ -33,10 +33,13 @@ def client(service: str, environment: dict[str, str], url: str | None = None, at
 class AwsLab(Lab):
     """As the local engine's lab, through boto3."""
 
+    client: Any
+    store: Any
+
     def __init__(self, environment: dict[str, str]) -> None:
         super().__init__(Path(), client("sagemaker", environment), client("s3", environment))
         self.logs = client("logs", environment)
-        self.store.create_bucket(Bucket=BUCKET)  # type: ignore[attr-defined]
+        self.store.create_bucket(Bucket=BUCKET)
 
     def get(self, uri: str) -> str:
         bucket, _, key = uri.removeprefix("s3://").partition("/")
@@ -78,7 +81,7 @@ class AwsLab(Lab):
 
     def steps(self, arn: str) -> dict[str, Json]:
         """The steps of an execution by name, from all pages."""
-        pages = self.client.get_paginator("list_pipeline_execution_steps").paginate(  # type: ignore[attr-defined]
+        pages = self.client.get_paginator("list_pipeline_execution_steps").paginate(
             PipelineExecutionArn=arn, SortOrder="Ascending"
         )
         return {step["StepName"]: step for page in pages for step in page["PipelineExecutionSteps"]}

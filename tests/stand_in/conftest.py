@@ -18,10 +18,10 @@ def running() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def here(running: StandIn) -> Iterator[StandIn]:
+def here(running: StandIn) -> StandIn:
     """The same, with nothing in it."""
     running.reset()
-    yield running
+    return running
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ class Remote:
 
     def environment(self, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION) -> dict[str, str]:
         """The variables to export to talk to it as an account."""
-        own = {"AWS_ACCESS_KEY_ID": f"STANDIN{account_id}", "AWS_DEFAULT_REGION": region}
+        own = {"AWS_ACCESS_KEY_ID": f"STANDIN0{account_id}", "AWS_DEFAULT_REGION": region}
         return self._environment | own
 
     def add_fault(self, step: str, reason: str, **more: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
@@ -47,9 +48,7 @@ class StandIn:
         """Start on `port`, a free one by default; raises OSError for a port that is taken."""
         if StandIn._running:
             raise RuntimeError("a stand-in runs in this process: close it before starting another")
-        for name in ("MOTO_ACCOUNT_ID",):  # would make all accounts one
-            os.environ.pop(name, None)
-        self.folder = Path(tempfile.mkdtemp(prefix="stand-in-"))
+        os.environ.pop("MOTO_ACCOUNT_ID", None)  # it would make all accounts one
         self.faults = Faults()
         self.check_roles = False
         self._services: dict[tuple[str, str], Service] = {}
@@ -62,8 +61,11 @@ class StandIn:
             answer: Iterable[bytes] = moto(environ, start_response)
             return answer
 
-        self._server = make_server(HOST, port, application, threaded=True, request_handler=Handler)
-        self.url = f"http://{HOST}:{self._server.server_port}"
+        with socket.create_server((HOST, port)) as bound:  # werkzeug ends the process where a port is taken
+            number, fd = bound.getsockname()[1], bound.fileno()
+            self._server = make_server(HOST, number, application, threaded=True, request_handler=Handler, fd=fd)
+        self.url = f"http://{HOST}:{number}"
+        self.folder = Path(tempfile.mkdtemp(prefix="stand-in-"))
         self._undo = [accounts.install(), calls.install(self)]
         self._extensions = [import_module(name) for name in EXTENSIONS if find_spec(name)]
         for extension in self._extensions:

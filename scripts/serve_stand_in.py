@@ -1,0 +1,33 @@
+"""Run the stand-in for AWS by hand, with a Python whose jobs can train: `make stand-in`. Ctrl-C ends it.
+
+Then, in a generated project and a shell with the printed variables: `uv run mlops run --env dev`.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from clean_copy import ROOT, copy_template
+
+sys.path.insert(0, str(ROOT / "tests"))
+from conftest import PROJECT_FOLDER, bake_template, stand_in_python, without_shell_settings
+
+
+def main() -> int:
+    """Make the environment if there is none yet, then serve; the server's exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        python = stand_in_python(bake_template(copy_template(Path(folder) / "template"), Path(folder) / "project"))
+    path = os.pathsep.join([str(ROOT / PROJECT_FOLDER), str(ROOT / "tests")])
+    command = [str(python), "-m", "stand_in", *sys.argv[1:]]
+    with subprocess.Popen(command, env=without_shell_settings({"PYTHONPATH": path})) as server:
+        while True:
+            try:
+                return server.wait()
+            except KeyboardInterrupt:
+                continue  # the server has it too, and ends by itself
+
+
+if __name__ == "__main__":
+    sys.exit(main())
