@@ -51,6 +51,9 @@ def line(text: str) -> None:
 
 def log(step: str, lines: list[str]) -> None:
     """The end of a failed step's output."""
+    if not lines:
+        console.print(f"[dim]--- {step} printed nothing ---[/]")
+        return
     console.print(f"[dim]--- last lines of {step}'s log ---[/]")
     for line in lines:
         console.print(f"[dim]|[/] {escape(line)}")
