@@ -3,9 +3,9 @@
 Each writes its own description of the three stages into the contest's folder, in its simplest idiomatic form, and
 counts as one whole command: once with every stage forced to run, and, if the tool has a cache, once more with nothing
 changed. make, DVC and Snakemake run each stage in a process of its own; Kedro and Dagster run all of them in one;
-Metaflow and ZenML do as they do by default, a process for each step and one for all. A tool takes part when it is on the
-PATH; none is installed for you. Those whose steps are Python functions import the scripts, so their environment needs
-the project's libraries:
+Metaflow and ZenML do as they do by default, a process for each step and one for all. A tool takes part when it is on
+the PATH; none is installed for you. Those whose steps are Python functions import the scripts, so their environment
+needs the project's libraries:
 
     uv venv peers && uv pip install --python peers kedro dagster metaflow 'zenml[local]' dvc snakemake \\
         xgboost-cpu==3.2.0 scikit-learn==1.8.0 pandas==2.2.3 numpy==2.1.0 scipy==1.15.0 pyarrow==22.0.0
