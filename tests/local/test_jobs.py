@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,46 @@ def test_training_follows_the_opt_ml_contract(lab: Lab) -> None:
     description = trained(lab, training(lab, REPORT, hyperparameters={"max_depth": "3", "name": '"quoted by v2"'}))
     found = json.loads(model(lab, description)["algo-1.json"])
     assert found["argv"] == ["--max_depth", "3", "--name", "quoted by v2"]
-    assert found["hps"] == {"max_depth": "3", "name": "quoted by v2"}
+    assert found["hps"] == {"max_depth": 3, "name": "quoted by v2"}
+    assert found["hyperparameters"] == {
+        "max_depth": "3",
+        "name": '"quoted by v2"',
+        "sagemaker_program": "train.py",
+        "sagemaker_submit_directory": f"s3://{BUCKET}/code/Train/sourcedir.tar.gz",
+    }
     assert found["files"] == ["a.csv"]
     assert found["resource"]["current_host"] == "algo-1"
     assert list(found["channels"]) == ["train"]
     assert found["mlops"] is False
+
+
+def test_hyperparameters_become_flags_as_the_toolkit_makes_them(lab: Lab) -> None:
+    lab.put("data/a.csv", "1")
+    given = {"C": "0.50", "verbose": "true", "sizes": "[1, 2]", "note": "", "nothing": "null", "map": '{"a": 1}'}
+    found = json.loads(model(lab, trained(lab, training(lab, REPORT, hyperparameters=given)))["algo-1.json"])
+    flags = dict(zip(found["argv"][::2], found["argv"][1::2], strict=True))
+    assert flags == {
+        "-C": "0.5",
+        "--verbose": "True",
+        "--sizes": "[1, 2]",
+        "--note": "",
+        "--nothing": "",
+        "--map": "a=1",
+    }
+    assert found["hps"]["verbose"] is True and found["hps"]["sizes"] == [1, 2]
+
+
+def test_a_training_job_runs_its_own_entrypoint(lab: Lab) -> None:
+    lab.put("data/a.csv", "1")
+    step = training(lab, "raise SystemExit('not this one')", hyperparameters={"depth": "3"})
+    command = 'cp /opt/ml/input/data/train/a.csv "/opt/ml/model/$0"; echo "$SM_MODEL_DIR" > /opt/ml/model/variable'
+    step["Arguments"]["AlgorithmSpecification"] |= {
+        "ContainerEntrypoint": ["sh", "-c", command],
+        "ContainerArguments": ["copy.csv"],
+    }
+    assert model(lab, trained(lab, step)) == {"copy.csv": "1", "variable": "\n"}
+    del step["Arguments"]["AlgorithmSpecification"]["ContainerEntrypoint"]
+    assert "ContainerArguments without a ContainerEntrypoint" in lab.run(step).reason
 
 
 def test_hosts_are_processes_with_shards_and_logs_of_their_own(lab: Lab) -> None:
@@ -160,6 +196,26 @@ def test_scripts_with_hard_coded_paths_run(lab: Lab) -> None:
     done = lab.run(lab.processing("Hard", HARD, {"data": f"s3://{BUCKET}/hard"}))
     assert done.status == "Succeeded", done.reason
     assert lab.get(lab.output(done, "Hard") + "/x.txt") == "found"
+    assert not Path("/opt/ml/processing").exists()
+
+
+SHELL = """set -e
+command -v pip3 > /dev/null
+cd /opt/ml/processing/input/code
+python3 main.py "$1" > /opt/ml/processing/output/out/x.txt
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/opt/ml is mounted by Linux namespaces")
+def test_shell_scripts_with_hard_coded_paths_run_with_this_python(lab: Lab) -> None:
+    step = lab.processing("Shell", "import sys; print(sys.argv[1], sys.prefix)", {"shell": lab.put("run.sh", SHELL)})
+    step["Arguments"]["AppSpecification"] |= {
+        "ContainerEntrypoint": ["/bin/sh", "/opt/ml/processing/input/shell/run.sh"],
+        "ContainerArguments": ["hello"],
+    }
+    done = lab.run(step)
+    assert done.status == "Succeeded", done.reason
+    assert lab.get(lab.output(done, "Shell") + "/x.txt").split() == ["hello", sys.prefix]
     assert not Path("/opt/ml/processing").exists()
 
 

@@ -251,6 +251,16 @@ class LocalSageMaker(RegistryCalls):
         """A training job that has completed."""
         return self._job("training-job", TrainingJobName)
 
+    def describe_hyper_parameter_tuning_job(self, *, HyperParameterTuningJobName: str) -> Json:
+        """A tuning job that has completed."""
+        found = self._job("hyper-parameter-tuning-job", HyperParameterTuningJobName)
+        return {key: value for key, value in found.items() if key != "TrainingJobSummaries"}
+
+    def list_training_jobs_for_hyper_parameter_tuning_job(self, *, HyperParameterTuningJobName: str, **_: Any) -> Json:
+        """The training jobs of a tuning job that succeeded, the best first."""
+        found = self._job("hyper-parameter-tuning-job", HyperParameterTuningJobName)
+        return {"TrainingJobSummaries": found["TrainingJobSummaries"]}
+
     def close(self) -> None:
         """Stop what this process runs."""
         for engine in self._engines.values():
@@ -290,6 +300,9 @@ def _check(text: str) -> None:
             raise MlopsError(
                 f"step {step.name}: steps of type {step.type} do not run on this machine, only {', '.join(TYPES)} do"
             )
+        for other, trigger in definitions.dependencies(step.body):
+            if trigger != "Completed":
+                raise MlopsError(f"step {step.name}: DependsOn: {other} {trigger}: only Completed runs on this machine")
 
 
 def _summary(record: Json) -> Json:

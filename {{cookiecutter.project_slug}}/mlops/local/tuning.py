@@ -47,7 +47,7 @@ def tune(name: str, request: Json, context: Context) -> Json:
     started, summaries, reasons = now(), [], []
 
     def attempt(number: int, trial: int, chosen: dict[str, str]) -> Json | None:
-        job = f"{name[:55]}-{number:03d}"
+        job = f"{name[:44]}-{name[-10:]}-{number:03d}"  # at most 63 characters, and its end tells steps apart
         log = context.log.with_suffix(f".{number:03d}.log")
         folder = context.folder / f"{number:03d}"
         training = {key: value for key, value in definition.items() if key != "StaticHyperParameters"}
