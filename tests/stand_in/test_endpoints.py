@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
-from hosting_lab import ACCOUNT, BUCKET, ROLE, Lab, blue_green, until
+from stand_in.hosting_lab import ACCOUNT, BUCKET, ROLE, Lab, blue_green, until
 
 
 @pytest.fixture(scope="module")

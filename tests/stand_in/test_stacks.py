@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from hosting_lab import ROLE, Lab, blue_green, until
+from stand_in.hosting_lab import ROLE, Lab, blue_green, until
 
 TEMPLATE = """
 Description: An endpoint

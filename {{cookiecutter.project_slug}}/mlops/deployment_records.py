@@ -57,13 +57,28 @@ def latest(door: Door, environment: str | None = None) -> Record | None:
     keys = [item["Key"] for item in pages(door.s3.list_objects_v2, "Contents", Bucket=bucket, Prefix=prefix)]
     if not keys:
         return None
-    content = door.s3.get_object(Bucket=bucket, Key=max(keys))["Body"].read()
-    try:
-        return Record.model_validate(json.loads(content))
-    except (ValueError, ValidationError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise MlopsError(f"s3://{bucket}/{max(keys)} is not a deployment record ({said}): deploy again") from None
+    return _read(door, bucket, max(keys))
+
+
+def last_healthy(door: Door, other_than: str) -> Record | None:
+    """The last healthy deployment in the door's environment of another artifact than that with digest `other_than`."""
+    bucket, prefix = split_uri(_place(door, door.environment.name))
+    keys = [item["Key"] for item in pages(door.s3.list_objects_v2, "Contents", Bucket=bucket, Prefix=prefix)]
+    for key in sorted(keys, reverse=True):
+        record = _read(door, bucket, key)
+        if record.result == "healthy" and record.artifact_sha256 != other_than:
+            return record
+    return None
 
 
 def _place(door: Door, environment: str) -> str:
     return f"{door.names.artifacts}/deployments/{environment}/"
+
+
+def _read(door: Door, bucket: str, key: str) -> Record:
+    content = door.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    try:
+        return Record.model_validate(json.loads(content))
+    except (ValueError, ValidationError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise MlopsError(f"s3://{bucket}/{key} is not a deployment record ({said}): deploy again") from None

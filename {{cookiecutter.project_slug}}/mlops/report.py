@@ -34,7 +34,9 @@ def report(door: Door, arn: str, body: Json) -> int:
         if failed:
             show.log(failed["StepName"], last_lines(door, arn, failed, LOG_LINES))
         reason = _reason(execution, failed)
-        show.verdict(False, reason, f"mlops explain {arn.rpartition('/')[2]}{door.option}" if door.option and failed else None)
+        show.verdict(
+            False, reason, f"mlops explain {arn.rpartition('/')[2]}{door.option}" if door.option and failed else None
+        )
         return FAILED
     package = evidence.registered(steps)
     version = package.rpartition("/")[2] if package else None

@@ -90,7 +90,7 @@ def is_as_wanted(client: Any, wanted: Wanted) -> bool:
 
 
 def present(client: Any, name: str, show: Callable[[str], None]) -> Wanted | None:
-    """The stack as it stands, once no change is under way, so that it can be put back; None if there is none to keep."""
+    """The stack as it stands once no change is under way, so that it can be put back; None if there is none."""
     stack = settle(client, name, show)
     if stack is None or stack["StackStatus"] in (*DEAD, "REVIEW_IN_PROGRESS"):
         return None
