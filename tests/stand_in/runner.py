@@ -77,11 +77,8 @@ class StandInSteps(Steps):
     def _lambda(self, step: Step, arguments: Json, scope: Scope, stopped: Callable[[], bool]) -> Result:
         """Invoke: the code that moto's Lambda holds, laid out as the engine expects it."""
         with functions.unpacked(step, scope, self.context) as root:
-            own, self.context = self.context, replace(self.context, root=root)
-            try:
-                return super()._lambda(step, arguments, scope, stopped)
-            finally:
-                self.context = own
+            steps = StandInSteps(self.execution, replace(self.context, root=root), self.service)
+            return Steps._lambda(steps, step, arguments, scope, stopped)
 
     def _supervised(self, kind: str, name: str, request: Json, context: Context, inner: Run) -> Json:
         """Create a job, run it, keep its record and its log. Raises JobFailed in SageMaker's words, or JobStopped."""
