@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,17 +86,28 @@ def test_an_interrupt_ends_it_with_the_jobs_that_run(tmp_path: Path) -> None:
             name, _, value = line.removeprefix("export ").strip().partition("=")
             shown[name] = value
         aws = AwsLab(shown)
-        pid = tmp_path / "pid"
-        script = (
-            f"import os\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\nopen({str(tmp_path / 'gate')!r}).read()\n"
-        )
+        lock = tmp_path / "lock"
+        script = f"import fcntl\nheld = open({str(lock)!r}, 'w')\nfcntl.flock(held, fcntl.LOCK_EX)\n"
+        script += f"held.write('held')\nheld.flush()\nopen({str(tmp_path / 'gate')!r}).read()\n"
         aws.define(aws.processing("Work", script))
         arn = aws.start()
-        aws.until(arn, lambda _: pid.is_file() and pid.read_text())
+        aws.until(arn, lambda _: lock.is_file() and lock.read_text())
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+    deadline = time.monotonic() + 10
+    while not is_free(lock) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert is_free(lock), "the job outlived the server"
+
+
+def is_free(lock: Path) -> bool:
+    """Whether no process holds a lock on a file any more: the kernel takes it from one that has ended."""
+    with lock.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
