@@ -16,6 +16,7 @@ import pytest
 from local_lab import write
 
 from stand_in.aws_lab import AwsLab, client
+from stand_in.proxy import Proxy, Weather
 from stand_in.remote import MACHINERY, READY, TESTS, Remote
 
 ACCOUNT, REGION = "111111111111", "us-east-1"
@@ -45,6 +46,27 @@ def test_the_verbs_train_a_model_in_an_aws_that_is_not_there(
     assert b"accuracy" in s3.get_object(Bucket=bucket, Key=statistics.removeprefix(f"s3://{bucket}/"))["Body"].read()
     again = run_in(project, "mlops", "run", "--env", "dev", env=env)
     assert "cached" in again.stdout
+
+
+def test_a_run_over_a_bad_network_ends_right_and_exactly_once(
+    template: Path, tmp_path: Path, stand_in: Remote, run_in: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """A fifth of all calls is throttled or loses its connection, half of those after AWS has done what was asked."""
+    from conftest import bake_template
+
+    project = bake_template(template, tmp_path, dev_account_id=ACCOUNT)
+    stand_in.prepare(project.name, ACCOUNT, REGION)
+    env = stand_in.environment(ACCOUNT, REGION) | POLL
+    bad = Proxy(stand_in.url, Weather(throttle=0.1, reset_before=0.05, reset_after=0.05), seed=1)
+    try:
+        ran = run_in(project, "mlops", "run", "--env", "dev", env=env | {"AWS_ENDPOINT_URL": bad.url})
+    finally:
+        bad.close()
+    assert "model 1 registered" in ran.stdout
+    assert bad.counts["throttle"] and bad.counts["reset_before"] + bad.counts["reset_after"]
+    sagemaker = client("sagemaker", env)
+    assert len(sagemaker.list_pipeline_executions(PipelineName=project.name)["PipelineExecutionSummaries"]) == 1
+    assert len(sagemaker.list_model_packages(ModelPackageGroupName=project.name)["ModelPackageSummaryList"]) == 1
 
 
 @pytest.fixture
