@@ -7,11 +7,13 @@ import json
 import zipfile
 from typing import Any
 
+import pytest
 from local_lab import ACCOUNT, BUCKET, REGION, write
 from mlops.files import archive
 from test_jobs import training
 
 from stand_in.aws_lab import AwsLab, client, job_of
+from stand_in.reasons import of_job
 from stand_in.server import StandIn
 
 Json = dict[str, Any]
@@ -53,7 +55,7 @@ def test_a_lambda_step_runs_the_code_that_was_deployed_with_its_account_s_creden
         Code={"ZipFile": packed.getvalue()},
     )
     done = aws.run(lambda_step())
-    assert done.status == "Succeeded", done.steps
+    assert done.status == "Succeeded", [step.get("FailureReason") for step in done.steps.values()]
     assert done.steps["Call"]["Metadata"]["Lambda"] == {
         "Arn": FUNCTION,
         "OutputParameters": [{"Name": "said", "Value": f"hi {BUCKET} project-notify"}],
@@ -85,7 +87,7 @@ def test_a_model_and_a_transform_step_work_on_s3(aws: AwsLab) -> None:
         "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
     }
     done = aws.run(model, {"Name": "Batch", "Type": "Transform", "Arguments": arguments})
-    assert done.status == "Succeeded", done.steps
+    assert done.status == "Succeeded", [step.get("FailureReason") for step in done.steps.values()]
     assert aws.get(f"s3://{BUCKET}/predicted/a.csv.out") == "2.0\n4.0"
     name = done.steps["Model"]["Metadata"]["Model"]["Arn"].rpartition("/")[2]
     assert aws.client.describe_model(ModelName=name)["PrimaryContainer"]["ModelDataUrl"] == container["ModelDataUrl"]
@@ -96,7 +98,7 @@ def test_a_model_and_a_transform_step_work_on_s3(aws: AwsLab) -> None:
 
 def test_a_tuning_step_s_jobs_have_their_own_logs(aws: AwsLab) -> None:
     aws.put("data/a.csv", "1")
-    script = "import sys\nprint('score:', sys.argv[sys.argv.index('--x') + 1])\n"
+    script = "import sys\nprint('score:', sys.argv[sys.argv.index('--depth') + 1])\n"
     single = training(aws, script)["Arguments"]
     single["StaticHyperParameters"] = single.pop("HyperParameters")
     single["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "score", "Regex": "score: (.*)"}]
@@ -104,16 +106,35 @@ def test_a_tuning_step_s_jobs_have_their_own_logs(aws: AwsLab) -> None:
         "Strategy": "Grid",
         "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "score"},
         "ResourceLimits": {"MaxNumberOfTrainingJobs": 2, "MaxParallelTrainingJobs": 2},
-        "ParameterRanges": {"CategoricalParameterRanges": [{"Name": "x", "Values": ["1", "3"]}]},
+        "ParameterRanges": {"CategoricalParameterRanges": [{"Name": "depth", "Values": ["1", "3"]}]},
     }
     arguments = {"HyperParameterTuningJobConfig": config, "TrainingJobDefinition": single}
     done = aws.run({"Name": "Tune", "Type": "Tuning", "Arguments": arguments})
-    assert done.status == "Succeeded", done.steps
+    assert done.status == "Succeeded", [step.get("FailureReason") for step in done.steps.values()]
     name = done.steps["Tune"]["Metadata"]["TuningJob"]["Arn"].rpartition("/")[2]
     tuned = aws.client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
     best = tuned["BestTrainingJob"]
-    assert best["TunedHyperParameters"] == {"x": "3"}
+    assert best["TunedHyperParameters"] == {"depth": "3"}
     assert list(aws.log_of("Training", best["TrainingJobName"]).values()) == [["score: 3"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "local", "said"),
+    [
+        ("Processing", "no luck (exit code 1)", "AlgorithmError: See job logs for more information"),
+        ("Transform", "a.csv, request 1: no (exit code 1)", "ClientError: See job logs for more information"),
+        ("HyperParameterTuning", "no training job succeeded: x (exit code 1)", "All training jobs failed. Please"),
+        (
+            "Processing",
+            "ended by signal 9 (exit code -9 on algo-2)",
+            "ClientError: Please use an instance type with more",
+        ),
+        ("Training", "ended by signal 15 (exit code -15)", "AlgorithmError: ExecuteUserScriptError:\nExitCode 143"),
+        ("Training", "the job ran longer than its MaxRuntimeInSeconds (9 s)", "ClientError: the job ran longer"),
+    ],
+)
+def test_each_kind_of_job_fails_in_its_own_words(kind: str, local: str, said: str) -> None:
+    assert of_job(kind, local).startswith(said)
 
 
 def test_a_definition_may_come_from_s3(aws: AwsLab) -> None:
