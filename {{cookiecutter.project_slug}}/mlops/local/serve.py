@@ -107,7 +107,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
 
 
-def serve_folder(folder: Path, port: int, title: str, test: Callable[[str], bool]) -> None:
+def serve_folder(folder: Path, port: int, title: str, test: Callable[[str], bool] | None = None) -> None:
     """Serve the unpacked artifact in `folder` until SIGINT or SIGTERM; port 0 takes a free one.
 
     `test` is called with the URL once it answers; it raises, or returns whether to go on serving.
@@ -124,7 +124,7 @@ def serve_folder(folder: Path, port: int, title: str, test: Callable[[str], bool
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}"
     try:
-        if test(url):
+        if test is None or test(url):
             server.is_quiet = False
             print(f"serving {title} on {url} (Ctrl-C stops)", flush=True)
             ended.wait()
