@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from . import alarms, invoking, operations
+from . import alarms, cloudformation, invoking, operations
 
 
 class StandIn(Protocol):
@@ -23,11 +23,14 @@ def install(stand_in: StandIn) -> None:
     """Extend moto, in this process, for a running server."""
     operations.install()
     invoking.install()
+    cloudformation.install(stand_in.url)
     _watch.append(alarms.Watch())
 
 
 def close() -> None:
     """End every process and thread; moto is as it was."""
+    operations.ENDPOINTS.reset()  # first, so that no stack waits for an endpoint
+    cloudformation.close()
     _watch.pop().close()
     invoking.close()
     operations.close()

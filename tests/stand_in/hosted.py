@@ -32,6 +32,7 @@ class Endpoint:
         self._owed = 0.0
         self._lock = threading.Lock()
         self.gone = threading.Event()
+        self.coming: Fleet | None = None  # the fleet that starts
 
     @property
     def name(self) -> str:
@@ -64,6 +65,7 @@ class Endpoint:
 
     def create(self, fleet: Fleet) -> None:
         """Creating -> InService or Failed; runs in a thread."""
+        self.coming = fleet
         try:
             fleet.start()
         except StartFailed as error:
@@ -90,6 +92,7 @@ class Endpoint:
 
         `present` gives what Describe shows for a fleet.
         """
+        self.coming = green
         try:
             green.start()
             self._log(green)
@@ -133,9 +136,15 @@ class Endpoint:
         finally:
             timer.cancel()
 
+    def abandon(self) -> None:
+        """Wait for nothing any more."""
+        self.gone.set()
+        if self.coming:
+            self.coming.abandon()
+
     def delete(self) -> None:
         """Stop serving, once requests in flight are answered."""
-        self.gone.set()
+        self.abandon()
         fleets = [fleet for fleet in (self.blue, self.green) if fleet]
         self._shift(None, None, 0.0)
         for fleet in fleets:

@@ -59,7 +59,7 @@ class Endpoints:
     def reset(self) -> None:
         """End every process and every thread."""
         for endpoint in list(self._endpoints.values()):
-            endpoint.gone.set()
+            endpoint.abandon()
         for thread in list(self._threads):
             thread.join()
         for endpoint in list(self._endpoints.values()):

@@ -92,6 +92,10 @@ class Container:
         if not self._said.wait(deadline - monotonic()) or not self.port or not self._ping():
             raise StartFailed(failed)
 
+    def abandon(self) -> None:
+        """Do not wait for its start any more."""
+        self._said.set()
+
     def _read(self) -> None:
         """Collect the process's output; its first line of the form "... http://127.0.0.1:PORT (..." names the port."""
         assert self.process and self.process.stdout
@@ -156,6 +160,11 @@ class Fleet:
         for variant, image in self.images.items():
             self.containers[variant] = Container(image, variant)
             self.containers[variant].start()
+
+    def abandon(self) -> None:
+        """Do not wait for its start any more."""
+        for container in list(self.containers.values()):
+            container.abandon()
 
     def choose(self, target: str | None) -> str:
         """The variant that takes the next request: `target`, or by weight, exactly in proportion."""
