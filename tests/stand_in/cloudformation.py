@@ -21,7 +21,7 @@ from moto.core.utils import utcnow
 from moto.iam.access_control import CreateAccessKeyFailure, create_access_key
 from moto.utilities.utils import get_partition
 
-from . import stacks, templates
+from . import platform_types, stacks, templates
 from .resource_types import Clients
 from .stacks import Map, Resource, Run
 
@@ -324,6 +324,7 @@ NAMES = [name for name in Operations.__dict__ if not name.startswith("__")]
 def install(url: str) -> None:
     """Put the operations in the place of moto's; resources are made through the server at `url`."""
     _url.append(url)
+    assert platform_types  # importing it registers its types
     for name in NAMES:
         MOTO[name] = getattr(CloudFormationResponse, name, None)
         setattr(CloudFormationResponse, name, Operations.__dict__[name])

@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from moto.core.base_backend import BackendDict
 from moto.server import ThreadedMotoServer
 
 from stand_in import endpoints
@@ -53,6 +54,7 @@ class Lab:
         """End everything."""
         endpoints.close()
         self._server.stop()
+        BackendDict.reset()
 
     def artifact(self, name: str, predict: str = "return body.decode()", load: str = "return 1") -> str:
         """The address of an artifact whose model answers NAME:BODY unless `predict` or `load` do otherwise."""

@@ -17,8 +17,8 @@ from moto.core.utils import utcnow
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
 from . import alarms, objects
-from .operations import ENDPOINTS
 from .hosted import Endpoint
+from .operations import ENDPOINTS
 from .serving import Answer, Fleet
 
 Response = tuple[int, dict[str, str], bytes]

@@ -134,7 +134,7 @@ class Change:
 
 def resolved(stack: Stack, logical: str, definition: Json, names: Map) -> Json:
     """A resource's properties, intrinsic functions resolved, named if the template does not name it."""
-    properties: Json = clean_json(definition.get("Properties", {}), names)
+    properties: Json = without_nothing(clean_json(definition.get("Properties", {}), names))
     kind = definition["Type"]
     key = TYPES[kind].name if kind in TYPES else resource_name_property_from_type(kind)
     old = stack.made.get(logical)
@@ -142,6 +142,13 @@ def resolved(stack: Stack, logical: str, definition: Json, names: Map) -> Json:
         named = old.properties.get(key) if old else None
         properties[key] = named or generate_resource_name(kind, stack.name, logical)[:63]
     return properties
+
+
+def without_nothing(value: Any) -> Any:
+    """Lists without AWS::NoValue (moto leaves it out of dictionaries only)."""
+    if isinstance(value, dict):
+        return {key: without_nothing(inside) for key, inside in value.items()}
+    return [without_nothing(item) for item in value if item is not None] if isinstance(value, list) else value
 
 
 def differs(old: Resource, kind: str, properties: Json) -> tuple[set[str], bool]:

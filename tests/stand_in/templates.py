@@ -68,9 +68,9 @@ def _check(name: str, value: str, slot: Json) -> None:
     said = slot.get("ConstraintDescription")
     start = f"Parameter '{name}'" if not said else f"Parameter {name} failed to satisfy constraint: {said}"
     if "AllowedValues" in slot and value not in [str(allowed) for allowed in slot["AllowedValues"]]:
-        raise ValidationError(message=said and start or f"{start} must be one of AllowedValues")
+        raise ValidationError(message=(said and start) or f"{start} must be one of AllowedValues")
     if "AllowedPattern" in slot and not re.fullmatch(slot["AllowedPattern"], value):
-        raise ValidationError(message=said and start or f"{start} must match pattern {slot['AllowedPattern']}")
+        raise ValidationError(message=(said and start) or f"{start} must match pattern {slot['AllowedPattern']}")
     if slot.get("Type") == "Number":
         try:
             number = float(value)
