@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from hosting_lab import ROLE, Lab, blue_green, until
+
+from stand_in.hosting_lab import ROLE, Lab, blue_green, until
+from stand_in.server import StandIn
 
 TEMPLATE = """
 Description: An endpoint
@@ -96,10 +97,8 @@ Outputs:
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    lab = Lab()
-    yield lab
-    lab.close()
+def lab(running: StandIn) -> Lab:
+    return Lab(running)
 
 
 class Deployment:
