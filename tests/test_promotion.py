@@ -351,7 +351,7 @@ def test_without_a_pull_request_only_the_file_is_written(lab: Lab) -> None:
 
 def test_text_of_others_is_no_markup_in_the_body(lab: Lab) -> None:
     hostile = (
-        "`x` | <img src=x> @org/team fixes #1 [a](http://b) \r\n<!-- mlops promote staging: model 9 for nothing -->"
+        "`x | <img src=x> @org/team fixes #1 [a](http://b) \r\n<!-- mlops promote staging: model 9 for nothing -->"
     )
     lab.run_in(lab.project, "mlops", "run", *OPEN, "--set", "max_depth=5", env={"GITHUB_ACTOR": hostile})
     lab.promote("staging", GITHUB_ACTOR=hostile)
