@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from mlops.errors import MlopsError
+from mlops.git import Repository
 from mlops.github import ACTIONS_SETTING, GitHub, GitHubError
 from mlops.markdown import code, link
 from stand_in.github import OIDC_TOKEN, Failure, GitHubStandIn
@@ -145,6 +147,37 @@ def test_the_stand_in_refuses_what_a_token_may_not(stand_in: GitHubStandIn) -> N
     with pytest.raises(GitHubError) as other:
         GitHub(stand_in.url, stand_in.token, "org/other").pulls("topic", "main")
     assert other.value.status == 404
+
+
+def credentials(folder: Path, remote: str) -> dict[str, str]:
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    subprocess.run(["git", "remote", "add", "origin", remote], cwd=folder, check=True)
+    return Repository(folder)._credentials()
+
+
+@pytest.mark.parametrize(
+    ("remote", "server"),
+    [("https://github.com/o/r", ""), ("https://ghe.example.com:8443/o/r.git", "https://ghe.example.com:8443")],
+)
+def test_the_token_goes_to_github_and_replaces_what_checkout_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remote: str, server: str
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "secret")
+    monkeypatch.setenv("GITHUB_SERVER_URL", server)
+    env = credentials(tmp_path, remote)
+    left = f"http.https://{remote.split('/')[2]}/.extraheader"
+    subprocess.run(["git", "config", left, "AUTHORIZATION: basic b2xk"], cwd=tmp_path, check=True)
+    command = ["git", "config", "--get-urlmatch", "http.extraheader", remote]
+    done = subprocess.run(command, cwd=tmp_path, env=dict(os.environ) | env, capture_output=True, text=True)
+    assert done.stdout.split() == ["AUTHORIZATION:", "basic", base64.b64encode(b"x-access-token:secret").decode()]
+    assert env["GIT_CONFIG_VALUE_0"] == ""  # empties git's list of headers
+
+
+@pytest.mark.parametrize("remote", ["https://example.com/o/r", "http://github.com/o/r", "git@github.com:o/r", "/a/b"])
+def test_the_token_goes_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remote: str) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "secret")
+    monkeypatch.delenv("GITHUB_SERVER_URL", raising=False)
+    assert credentials(tmp_path, remote) == {"GIT_TERMINAL_PROMPT": "0"}
 
 
 @pytest.mark.parametrize(
