@@ -82,12 +82,15 @@ def _summary(change: Change) -> list[str]:
 def _metrics(change: Change) -> list[str]:
     """Candidate, champion and what is deployed, with the differences; the gate's metric first."""
     after, before = change.after.evidence, change.before.evidence if change.before else None
+    version, deployed_version = after.gate.champion_version, change.before.model.version if change.before else None
     champions = any(metric.champion is not None for metric in after.metrics.values())
-    version = after.gate.champion_version
+    if champions and version == deployed_version:
+        before = None  # the champion is what is deployed: measured on the same rows, so the better comparison
     headings = ["metric", f"model {change.after.model.version}", "± std"]
-    headings += [f"champion v{version}", "against champion"] if champions else []
-    if change.before:
-        headings += [f"deployed v{change.before.model.version}", "against deployed"]
+    if champions:
+        headings += [f"champion v{version}" + (", deployed" if version == deployed_version else ""), "difference"]
+    if before:
+        headings += [f"deployed v{deployed_version}", "difference"]
     rows = []
     for name in sorted(after.metrics, key=lambda name: (name != after.gate.metric, name)):
         metric = after.metrics[name]
@@ -102,6 +105,7 @@ def _metrics(change: Change) -> list[str]:
         rows.append(cells)
     lines = ["### Metrics", "", *table(headings, rows)]
     notes = ["Measured on the candidate's test rows" + ("; the champion on the same rows." if champions else ".")]
+    notes += ["(~): less than one standard deviation."] if any("(~)" in cell for row in rows for cell in row) else []
     if before and before.data.version != after.data.version:
         notes.append("What is deployed was measured on other data (see Lineage), so compare with care.")
     return [*lines, "", " ".join(notes)]

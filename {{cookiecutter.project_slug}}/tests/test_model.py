@@ -22,6 +22,7 @@ import metrics
 import preprocess
 import train
 
+JSON = "application/json"
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = data.load_schema()
 RAW = ROOT / "data"
@@ -238,6 +239,49 @@ def test_inference_answers_as_evaluation_does(work: Path) -> None:
         assert (json.loads(text), content_type) == (expected, "application/json")
     lines = inference.output_fn(expected, "text/csv")[0].strip().splitlines()
     assert len(lines) == len(rows)
+
+
+def test_evaluation_says_what_the_model_was_made_of(work: Path, nobody: Path) -> None:
+    found = judge(work, work / "packed", nobody)
+    made_of = json.loads((work / "model" / "lineage.json").read_text())
+    digest = hashlib.sha256((work / "packed" / "model.tar.gz").read_bytes()).hexdigest()
+    assert found["lineage"]["artifact_sha256"] == digest
+    assert found["lineage"]["versions"] == made_of["versions"]
+    assert {"python", "numpy", "pandas", "pyarrow", "sklearn", "xgboost"} == made_of["versions"].keys()
+    rows = {name: len(data.read_split(work / name)) for name in preprocess.SPLITS}
+    assert found["lineage"]["rows"] == rows == made_of["rows"] | {"test": rows["test"]}
+    assert found["greater_is_better"][METRIC] == GREATER
+    assert found["champion_values"] == {}
+
+
+def test_evaluation_holds_the_answer_to_the_sample(work: Path, nobody: Path) -> None:
+    sample = judge(work, work / "packed", nobody)["sample"]
+    model = inference.model_fn(str(work / "model"))
+    body = (work / "model" / "sample_request.json").read_bytes()
+    answer, kind = inference.output_fn(inference.predict_fn(inference.input_fn(body, JSON), model), JSON)
+    assert (sample["response"], sample["content_type"]) == (json.loads(answer), kind)
+    assert sample["request_sha256"] == hashlib.sha256(body).hexdigest()
+
+
+def test_an_artifact_without_lineage_can_still_be_judged(work: Path, nobody: Path, tmp_path: Path) -> None:
+    shutil.copytree(work / "model", tmp_path / "model")
+    for name in ("lineage.json", "sample_request.json"):
+        (tmp_path / "model" / name).unlink()
+    old = pack(tmp_path / "model", tmp_path / "old")
+    found = judge(work, old, crown(old, tmp_path / "champion"))
+    assert found["lineage"]["versions"] == {} and found["lineage"]["rows"].keys() == {"test"}
+    assert found["sample"] is None
+    assert found["champion_values"][METRIC] == found["gate"]["champion"]
+
+
+def test_an_answer_that_is_not_the_recorded_one_fails_evaluation(
+    work: Path, nobody: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(work / "model", tmp_path / "model")
+    (tmp_path / "model" / "sample_response.json").write_text('{"predictions": []}')
+    with pytest.raises(SystemExit):
+        judge(work, pack(tmp_path / "model", tmp_path / "packed"), nobody)
+    assert "answers sample_request.json otherwise" in capsys.readouterr().err
 
 
 def test_the_sample_in_the_artifact_has_its_answer(work: Path) -> None:
