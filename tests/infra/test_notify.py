@@ -93,7 +93,7 @@ def test_without_a_topic_it_prints(
 def test_with_a_topic_it_publishes_once(function: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     published: list[dict[str, str]] = []
     client = types.SimpleNamespace(publish=lambda **request: published.append(request))
-    monkeypatch.setitem(sys.modules, "boto3", types.SimpleNamespace(client=lambda service: client))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "boto3", types.SimpleNamespace(client=lambda service: client))
     monkeypatch.setenv("TOPIC_ARN", "arn:aws:sns:eu-west-1:111111111111:tumour-notifications")
     assert function["handler"](FAILED, None) == {"sent": True}
     ((request,),) = (published,)
