@@ -67,7 +67,8 @@ def diagnose(case: Case) -> Diagnosis:
 def _filled(rule: Rule, match: re.Match[str], case: Case) -> Diagnosis:
     given = {name: value.strip() for name, value in match.groupdict().items() if value}
     facts = _facts(case) | rule.defaults | given
-    return Diagnosis(rule.kind, rule.cause.format_map(facts), rule.fix.format_map(facts))
+    cause, fix = (" ".join(text.format_map(facts).split()) for text in (rule.cause, rule.fix))
+    return Diagnosis(rule.kind, cause, fix)
 
 
 def _facts(case: Case) -> dict[str, str]:

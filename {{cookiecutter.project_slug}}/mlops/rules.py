@@ -29,6 +29,11 @@ def _rule(kind: str, pattern: str, cause: str, fix: str, in_log: bool = True, **
 ALLOW = "add it to that role in infra/platform.yaml and deploy it with `mlops bootstrap{env}`"
 PLATFORM = "`mlops bootstrap{env}` makes what infra/platform.yaml describes"
 
+BUCKETS = (
+    "for S3 the role needs s3:GetObject, s3:PutObject and s3:ListBucket; a bucket other than {bucket} has to be named "
+    "in infra/platform.yaml and must allow it in its own policy. `mlops bootstrap{env}` deploys it"
+)
+
 RULES = (
     # --- before a job exists ---------------------------------------------------------------------------------------
     _rule(
@@ -52,15 +57,16 @@ RULES = (
         r"service[ -]limit '(?P<quota>[^']+)' is (?P<allowed>\d+ \w+), with current utilization of (?P<used>\d+)"
         r"[^.]*?request delta of (?P<asked>\d+)",
         "this account's quota '{quota}' in {region} is {allowed}; {used} are in use, this step asks for {asked} more",
-        "ask for more under Service Quotas, Amazon SageMaker, '{quota}', or wait until other jobs end, and {retry}; or use "
-        "another instance_type under [{section}] in {file} and {run}",
+        "ask for more under Service Quotas, Amazon SageMaker, '{quota}', or wait for other jobs to end, and {retry}; "
+        "or use another instance_type under [{section}] in {file} and {run}",
         in_log=False,
     ),
     _rule(
         "quota",
         r"(?:request delta of (?P<asked>\d+ ?\w+) for '(?P<quota>[^']+)' is greater|ResourceLimitExceeded)",
         "a quota of this account in {region} is reached: '{quota}', {asked} asked for",
-        "ask for more under Service Quotas, Amazon SageMaker, and {retry}; or use less under [{section}] in {file} and {run}",
+        "ask for more under Service Quotas, Amazon SageMaker, and {retry}; or use less under [{section}] in {file} and "
+        "{run}",
         in_log=False,
         quota="see the reason",
         asked="more",
@@ -133,7 +139,7 @@ RULES = (
     _rule(
         "permission",
         r"not authorized to perform:?\s+(?P<action>[a-z0-9-]+:\w+)(?:\s+on(?: the)? resource:?\s+"
-        r"(?P<resource>[^\s'\"]+))?(?P<denied>[^\n]*explicit deny[^\n]*)",
+        r"['\"]?(?P<resource>[^\s'\"]+))?(?P<denied>[^\n]*explicit deny[^\n]*)",
         "a policy denies role {role} {action} on {resource} in so many words ({denied})",
         "no permission of the role helps against an explicit deny: ask who keeps the account's service control "
         "policies, permission boundaries or the bucket's policy",
@@ -142,22 +148,27 @@ RULES = (
     _rule(
         "permission",
         r"not authorized to perform:?\s+(?P<action>[a-z0-9-]+:\w+)(?:\s+on(?: the)? resource:?\s+"
-        r"(?P<resource>[^\s'\"]+))?",
+        r"['\"]?(?P<resource>[^\s'\"]+))?",
         "role {role} lacks the permission {action} on {resource}",
         f"{ALLOW}; then {{retry}}",
         resource="what the reason names",
     ),
     _rule(
         "permission",
-        r"(?:Access denied for bucket: (?P<bucket_name>[^,\s]+)(?:, object key: (?P<key>\S+?))?(?=[.,;]?(?:\s|$))|"
-        r"object (?P<uri>s3://\S+) \(AccessDenied|\(AccessDenied\) when calling the (?P<operation>\w+)|"
-        r"\(403\) when calling the (?P<head>\w+)|sufficient permissions|AccessDenied)",
-        "role {role} lacks a permission{at}: {operation}{head} {uri}{bucket_name} {key} was denied",
-        "the role needs s3:GetObject, s3:PutObject and s3:ListBucket there; buckets other than {bucket} have to be "
-        "named in infra/platform.yaml and must allow it in their own policy. Deploy it with `mlops bootstrap{env}`",
-        uri="",
+        r"Access denied for bucket: (?P<bucket_name>[^,\s]+)(?:, object key: (?P<key>\S+?))?(?=[.,;]?(?:\s|$))|"
+        r"object s3://(?P<object>\S+) \(AccessDenied",
+        "role {role} may not read or write s3://{object}{bucket_name}/{key}",
+        BUCKETS,
+        object="",
         bucket_name="",
         key="",
+    ),
+    _rule(
+        "permission",
+        r"\(AccessDenied\w*\) when calling the (?P<operation>\w+)|\(403\) when calling the (?P<head>\w+)|"
+        r"sufficient permissions|AccessDenied",
+        "role {role} lacks the permission for {operation}{head}{at}",
+        BUCKETS,
         operation="",
         head="",
     ),
@@ -233,8 +244,8 @@ RULES = (
     # --- the pipeline -----------------------------------------------------------------------------------------------
     _rule(
         "reference",
-        r"[Pp]roperty ?[Ff]ile|JsonGet|[Jj]son ?[Pp]ath|has not run, so it has no properties|is not JSON|cannot compare|"
-        r"there is no '[^']*'; found",
+        r"[Pp]roperty ?[Ff]ile|JsonGet|[Jj]son ?[Pp]ath|has not run, so it has no properties|is not JSON|"
+        r"cannot compare|there is no '[^']*'; found",
         "{step} needs a value that an earlier step did not write, or wrote in another shape",
         "compare the path in pipeline/pipeline.py with what the step's script writes (Evaluate's report is "
         "evaluation.json of model/evaluate.py); `mlops check` finds references that can never work",
