@@ -70,7 +70,7 @@ def whole(step: Step) -> dict[str, Json]:
 
 def changes(old: Json, new: Json, path: str = "") -> Iterator[Change]:
     """Every field that differs, in the order of the new value, removed ones last."""
-    if old == new and type(old) is type(new):
+    if old == new:
         return
     if isinstance(old, dict) and isinstance(new, dict) and not (_is_function(old) or _is_function(new)):
         yield from _of_dictionaries(old, new, lambda key: f"{path}.{key}".lstrip("."))

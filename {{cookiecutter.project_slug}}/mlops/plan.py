@@ -60,12 +60,8 @@ def plan(root: Path, door: Door) -> Outline:
         remarks.append(f"{count} steps, {len(body['Parameters'])} parameters")
     else:
         title = f"pipeline {door.names.pipeline} in {where}: {summary(difference, bool(upload))}"
-    if (
-        existing
-        and not without_label(difference)
-        and not upload
-        and all(f.verdict == CACHED or f.is_certain for f in runs)
-    ):
+    is_same = existing is not None and not without_label(difference) and not upload
+    if is_same and all(f.verdict == CACHED or f.is_certain for f in runs):
         names = ", ".join(f.step for f in runs if f.verdict == CACHED)
         return Outline(f"{title}; {names} would take their cached results", remarks, [])
     return Outline(title, remarks, [*difference_sections(difference), *run_section(runs), *upload_section(upload)])
