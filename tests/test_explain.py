@@ -1,6 +1,7 @@
 """`mlops explain` is right: SageMaker's own texts through the table, and real failures on this machine."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Bake, RunIn
@@ -8,6 +9,10 @@ from failures import CONTAINER_TRACEBACK, LAUNCHER, SCRIPT_FAILED, SEE_LOG, case
 from mlops.causes import Case, diagnose
 from mlops.rules import RULES
 from mlops.tracebacks import decisive
+from places import Place
+
+if TYPE_CHECKING:
+    from stand_in.remote import Remote
 
 FAILURES = known_failures()
 
@@ -96,6 +101,36 @@ def test_a_rejection_is_explained_as_no_fault(bake: Bake, run_in: RunIn) -> None
     said = run_in(project, "mlops", "explain").stdout
     assert "nothing is broken" in said and "misses the threshold 0.9999" in said and "accuracy" in said
     assert "reason" not in said
+
+
+# --- on AWS, over HTTP ------------------------------------------------------------------------------------------------
+
+
+def fault(place: Place, stand_in: "Remote", step: str, reason: str, **more: Any) -> str:
+    """Let the next attempt of a step fail; what `mlops explain` says of it."""
+    stand_in.add_fault(step, reason, **more)
+    place.run("run", code=1)
+    return place.run("explain")
+
+
+def test_failures_on_aws(dev: Place, stand_in: "Remote") -> None:
+    known = {name: (case.reason, case.log) for name, (_, case, _) in FAILURES.items()}
+
+    reason, _ = known["quota"]
+    said = fault(dev, stand_in, "Train", reason, when="create")
+    assert "step Train failed" in said and "quota 'ml.m5.xlarge for training job usage'" in said
+    assert "no job was created, so there is no log" in said and "not started: Evaluate" in said
+
+    reason, log = known["permission-in-the-log"]
+    said = fault(dev, stand_in, "Evaluate", reason, when="before", log=log)
+    assert "lacks the permission s3:GetObject on arn:aws:s3:::lake/raw.csv" in said
+    assert "| botocore.exceptions.ClientError" in said
+    assert "log group /aws/sagemaker/ProcessingJobs, streams pipelines-" in said and "Studio: https://" in said
+
+    dev.edit("model/train.py", "    args = parse(argv)\n", '    args = parse(argv)\n    {}["depth"]\n')
+    dev.run("run", code=1)
+    said = dev.run("explain")
+    assert "KeyError: 'depth', raised at model/train.py, line " in said
 
 
 def newest(project: Path) -> str:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Bake, RunIn
-from test_environments import Place, execution, place, use_account
-
-__all__ = ["place"]  # a fixture
+from places import Place, execution, use_account
 
 STEPS = ("Preprocess", "Train", "Evaluate")
 
@@ -134,8 +132,6 @@ def test_against_needs_no_aws(committed: Path, run_in: RunIn) -> None:
     assert said.startswith("### pipeline my-model, dev, against HEAD: 1 parameter changed")
     assert "| ~ | `TrainingInstanceType` | `ml.m5.xlarge` | `ml.c5.xlarge` |" in said
     assert "| Train | cached |" in said  # another instance gives no other result
-    for line in said.splitlines():
-        assert not line.startswith("|") or line.count(" | ") == said.count("x") * 0 + line.count(" | ")
 
 
 def test_against_what_git_does_not_have(committed: Path, run_in: RunIn) -> None:
