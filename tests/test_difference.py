@@ -7,6 +7,7 @@ import pytest
 from mlops.definition import steps_of
 from mlops.difference import Change, changes, compare, render
 from mlops.forecast import Forecast, Success, counting, forecast
+from mlops.outline import Outline, Section, to_markdown
 
 Json = dict[str, Any]
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -112,6 +113,15 @@ def test_values_are_shown_short() -> None:
     uri = "s3://a-bucket-with-a-long-name-111122223333/project/code/0123456789abcdef/sourcedir.tar.gz"
     assert render(uri, 50) == "s3://…/code/0123456789abcdef/sourcedir.tar.gz"
     assert len(render("x" * 500, 40)) == 40
+
+
+def test_markdown_holds_what_a_value_may_hold() -> None:
+    rows = [["~", "a|b", "x\ny `z`", "<img src=x>"]]
+    text = to_markdown(Outline("title", ["careful"], [Section("Fields", ["", "field", "old", "new"], rows, (1, 2))]))
+    assert "| ~ | `a\\|b` | `x y 'z'` | &lt;img src=x&gt; |" in text
+    assert text.startswith("### title\n\n> [!WARNING]\n> careful")
+    folded = to_markdown(Outline("title", [], [Section("Fields", ["a"], [[str(n)] for n in range(30)])]))
+    assert "<details><summary>Fields (30)</summary>\n\n| a |" in folded and folded.rstrip().endswith("</details>")
 
 
 # --- the cache ---

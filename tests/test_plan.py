@@ -137,7 +137,9 @@ def test_against_needs_no_aws(committed: Path, run_in: RunIn) -> None:
 def test_against_what_git_does_not_have(committed: Path, run_in: RunIn) -> None:
     unknown = run_in(committed, "mlops", "plan", "--against", "no-such-branch", check=False)
     assert unknown.returncode == 2
-    assert unknown.stderr.startswith("mlops: git ") and len(unknown.stderr.strip().splitlines()) == 1
+    assert "knows no revision 'no-such-branch'" in unknown.stderr and len(unknown.stderr.strip().splitlines()) == 1
+    option = run_in(committed, "mlops", "plan", "--against=--output=x", check=False)
+    assert option.returncode == 2 and "knows no revision" in option.stderr and not (committed / "x").exists()
     git(committed, "rm", "--quiet", "-r", "--cached", "data")
     git(committed, "commit", "--quiet", "--message=data elsewhere")
     said = run_in(committed, "mlops", "plan", "--against", "HEAD").stdout
@@ -147,6 +149,18 @@ def test_against_what_git_does_not_have(committed: Path, run_in: RunIn) -> None:
     edit(committed, "mlops.toml", "[gate]\nnonsense = 1", "[gate]")
     said = run_in(committed, "mlops", "plan", "--against", "HEAD").stdout
     assert "all counts as new" in said and "gate.nonsense" in said and re.search(r"^\+ +Train", said, re.MULTILINE)
+
+
+def test_a_project_below_the_repositorys_top(bake: Bake, run_in: RunIn, tmp_path: Path) -> None:
+    project = bake()
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message=first")
+    edit(project, "mlops.toml", "max_depth = 4", "max_depth = 6")
+    edit(project, "data/breast_cancer.csv", "malignant", "benign")
+    said = run_in(project, "mlops", "plan", "--against", "main").stdout
+    assert re.search(r"^~ +max_depth +4 +6", said, re.MULTILINE) and "~  data/breast_cancer.csv" in said, said
+    assert "all counts as new" not in said
 
 
 def test_outside_of_git(bake: Bake, run_in: RunIn, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ READ = ("mlops.toml", "environments", "pipeline", "model")
 
 def against(root: Path, environment: str, revision: str) -> Outline:
     """Compared with a git revision; raises MlopsError if there is no such revision or the working tree has a fault."""
+    commit = _commit(root, revision)
     settings = load_settings(root)
     source = settings.data.source
     new = _planned(root, load_environment(root, environment))
@@ -52,7 +53,7 @@ def against(root: Path, environment: str, revision: str) -> Outline:
     with tempfile.TemporaryDirectory() as folder:
         former = Path(folder)
         paths = [*READ] if source.startswith("s3://") else [*READ, source]
-        _export(root, revision, paths, former)
+        _export(root, commit, paths, former)
         if not source.startswith("s3://") and not (former / source).exists():
             (former / source).symlink_to(root / source)
             remarks.append(f"{source}/ is not in {revision}: its files are not compared")
@@ -64,7 +65,7 @@ def against(root: Path, environment: str, revision: str) -> Outline:
         difference = without_label(compare(old, new))
         code = list(_code(former, root, old, new))
         settings_rows = list(_settings(former, root))
-    changed = list(_data(root, source, revision))
+    changed = list(_data(root, source, commit))
     title = f"pipeline {settings.project.name}, {environment}, against {revision}: {summary(difference, False)}"
     sections = [*difference_sections(difference), *_table("Settings", ["", "file", "key", "old", "new"], settings_rows)]
     sections += _table("Code packages", ["parameter", "script", "changed files"], code)
@@ -83,25 +84,41 @@ def _planned(root: Path, environment: Environment) -> Json:
     return body
 
 
-def _export(root: Path, revision: str, paths: list[str], folder: Path) -> None:
+def _commit(root: Path, revision: str) -> str:
+    """The commit that a revision names."""
+    try:
+        return (
+            _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+            .decode()
+            .strip()
+        )
+    except MlopsError as error:
+        if "not a git repository" in str(error):
+            raise
+        hint = "name a commit, tag or branch that is here (in a workflow, check out with fetch-depth: 0)"
+        raise MlopsError(f"git knows no revision {revision!r}: {hint}", USAGE) from None
+
+
+def _export(root: Path, commit: str, paths: list[str], folder: Path) -> None:
     """Write those of `paths` that the revision has into `folder`."""
-    listed = _git(root, "ls-tree", "--name-only", revision, "--", *paths).decode().split("\n")
+    listed = _git(root, "ls-tree", "--name-only", commit, "--", *paths).decode().split("\n")
     existing = [path for path in listed if path]
     if not existing:
-        raise MlopsError(f"{revision} has nothing of this project: name a revision that has", USAGE)
-    packed = _git(root, "archive", "--format=tar", revision, "--", *existing)
+        raise MlopsError(f"commit {commit[:12]} has nothing of this project: name a revision that has", USAGE)
+    packed = _git(root, "archive", "--format=tar", commit, "--", *existing)
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         tar.extractall(folder, filter="data")
 
 
 def _git(root: Path, *arguments: str) -> bytes:
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+        command = ["git", "-c", "core.quotePath=off", *arguments]
+        done = subprocess.run(command, cwd=root, capture_output=True, check=False)
     except FileNotFoundError:
         raise MlopsError("git is not installed: `mlops plan --against` reads the revision with it", USAGE) from None
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise MlopsError(f"git {arguments[0]}: {said[0].removeprefix('fatal: ')}: name a commit, tag or branch", USAGE)
+        raise MlopsError(f"git {arguments[0]}: {said[0].removeprefix('fatal: ')}", USAGE)
     return done.stdout
 
 
@@ -136,13 +153,12 @@ def _code(former: Path, root: Path, old: Json, new: Json) -> Iterator[list[str]]
         yield [parameter, f"model/{script}", changed]
 
 
-def _data(root: Path, source: str, revision: str) -> Iterator[list[str]]:
+def _data(root: Path, source: str, commit: str) -> Iterator[list[str]]:
     """Data files that differ from the revision's."""
     if source.startswith("s3://"):
         return
-    for line in (
-        _git(root, "diff", "--name-status", "--no-renames", "--relative", revision, "--", source).decode().splitlines()
-    ):
+    differing = _git(root, "diff", "--name-status", "--no-renames", "--relative", commit, "--", source)
+    for line in differing.decode().splitlines():
         status, _, name = line.partition("\t")
         yield [{"A": "+", "D": "-"}.get(status, "~"), name]
     for name in _git(root, "ls-files", "--others", "--exclude-standard", "--", source).decode().splitlines():

@@ -52,7 +52,7 @@ def diagnose(case: Case) -> Diagnosis:
     if "Fail" in case.step.get("Metadata", {}):
         return _rejected(case)
     if case.step.get("StepStatus") == "Stopped":
-        cause = "this step did not fail: somebody stopped the execution, or another step's failure ended it"
+        cause = "nothing failed here: somebody stopped the execution, or another step's failure ended it"
         return Diagnosis("stopped", cause, f"`mlops run{_where(case)} --retry {case.execution}` goes on where it was")
     end = ending(case.log)
     # SageMaker's own reason says it best; a script's is in its log.

@@ -103,7 +103,7 @@ def _explain_execution(door: Door, execution: Json, steps: list[Json], bodies: d
         show.verdict(False, f"stopped{by} when {', '.join(done) or 'no step'} had succeeded", None)
         case = Case({"StepStatus": "Stopped"}, {}, reason, [], door.environment, door.names, name)
     else:
-        show.verdict(False, "the execution failed before a step did", None)
+        show.verdict(False, "the execution failed, though no step did", None)
         _item("reason", reason)
         case = Case({}, {}, reason, [], door.environment, door.names, name)
     _show(diagnose(case))
@@ -157,5 +157,7 @@ def _places(door: Door, arn: str, step: Json, log: list[str]) -> str:
             return ""
         return f".mlops/executions/{arn.rpartition('/')[2]}/logs/{step['StepName']}.log"
     job = job_of(step)
-    lines = [f"log group {GROUPS[job[0]]}, streams {job[1]}/*"] if job else ["no job was created, so there is no log"]
+    made = [str(entry["Arn"]) for entry in step.get("Metadata", {}).values() if "Arn" in entry]
+    lines = [f"log group {GROUPS[job[0]]}, streams {job[1]}/*"] if job else made
+    lines = lines or ["no job was created, so there is no log"]
     return "\n".join([*lines, f"Studio: {links(door, arn)['Studio']}"])

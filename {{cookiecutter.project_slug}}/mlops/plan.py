@@ -57,7 +57,7 @@ def plan(root: Path, door: Door) -> Outline:
     if existing is None:
         count = len(definition.steps_of(body))
         title = f"there is no pipeline {door.names.pipeline} in {where} yet: `mlops run{door.option}` creates it"
-        remarks.append(f"{count} steps, {len(body['Parameters'])} parameters")
+        title += f", with {count} steps and {len(body['Parameters'])} parameters"
     else:
         title = f"pipeline {door.names.pipeline} in {where}: {summary(difference, bool(upload))}"
     is_same = existing is not None and not without_label(difference) and not upload

@@ -91,13 +91,10 @@ RULES = (
     ),
     _rule(
         "instance-type",
-        r"requested resource \S*?/(?P<type>ml\.[\w.-]+) is not available in this region|"
-        r"(?P<other>ml\.[\w.-]+)' at '[^']*nstanceType' failed to satisfy constraint",
-        "there is no {type}{other} for this kind of job in {region}",
+        r"requested resource \S*?/(?P<type>ml\.[\w.-]+) is not available in this region",
+        "there is no {type} for this kind of job in {region}",
         "choose an instance_type that this region has, under [{section}] in {file}; then {run}",
         in_log=False,
-        type="",
-        other="",
     ),
     _rule(
         "throttled",
@@ -249,6 +246,13 @@ RULES = (
         "{step} needs a value that an earlier step did not write, or wrote in another shape",
         "compare the path in pipeline/pipeline.py with what the step's script writes (Evaluate's report is "
         "evaluation.json of model/evaluate.py); `mlops check` finds references that can never work",
+        in_log=False,
+    ),
+    _rule(
+        "interrupted",
+        r"the process that ran this execution ended before it",
+        "the terminal was closed, the machine went down, or something killed `mlops run`",
+        "{retry} goes on where it was",
         in_log=False,
     ),
     # --- the script -------------------------------------------------------------------------------------------------
