@@ -40,6 +40,16 @@ def test_a_warning_earlier_in_the_log_is_not_the_cause() -> None:
     assert diagnose(case(SCRIPT_FAILED, [*noise, *traceback("ValueError: no rows"), *LAUNCHER])).kind == "script"
 
 
+@pytest.mark.parametrize("progress", ["reading raw.csv, 500 rows", "raw.csv, line 7, column 'age': corrected"])
+def test_progress_before_a_traceback_is_not_the_cause(progress: str) -> None:
+    assert diagnose(case(SCRIPT_FAILED, [progress, *traceback("ValueError: no rows"), *LAUNCHER])).kind == "script"
+
+
+def test_progress_before_last_words_is_not_the_cause() -> None:
+    found = diagnose(case(SCRIPT_FAILED, ["reading raw.csv, 500 rows", "no licence", *LAUNCHER]))
+    assert found.kind == "script-message" and "no licence" in found.cause
+
+
 def test_sagemakers_own_reason_counts_before_the_log() -> None:
     found = diagnose(case("ClientError: Artifact upload failed:Insufficient disk space", traceback("MemoryError")))
     assert found.kind == "disk"

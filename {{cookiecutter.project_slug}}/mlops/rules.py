@@ -276,8 +276,9 @@ RULES = (
     ),
     _rule(
         "data",
-        r"(?P<text>(?:\b[\w.-]+\.csv(?:\b[^\n]*)?[:,] |there is no \.(?:csv|parquet) file|the \w+ (?:set|split) is "
-        r"empty|target '[^']*'(?: is always|: no row)|schema\.toml: )[^\n]*?)(?= \(exit code|\"|$)",
+        r"(?P<text>(?:[\w.-]+\.csv(?:, line \d|: (?:the target )?column |: [^\n]*quote cells| has a header and no rows|"
+        r" is empty: )|there is no \.(?:csv|parquet) file|the \w+ (?:set|split) is empty|target '[^']*'(?: is always|: "
+        r"no row)|schema\.toml: )[^\n]*?)(?= \(exit code|\"|$)",
         "the data is not as model/schema.toml describes it: {text}",
         "correct the file, or model/schema.toml if the data is right; `mlops run` shows the next fault, if any",
     ),

@@ -22,29 +22,30 @@ LAST_LINES = 15
 class Traceback:
     """One traceback: its exception's last line, and the last frame in `model/` as `model/train.py, line 3, in main`.
 
-    `frame` is empty for a traceback that does not go through this repository's code.
+    `frame` is empty for a traceback that does not go through this repository's code; `end` is its last line's index.
     """
 
     exception: str
     frame: str
+    end: int
 
 
 def tracebacks(log: list[str]) -> list[Traceback]:
     """The tracebacks of a log, the first first."""
     found = []
     for start in (index for index, line in enumerate(log) if line.strip() == START):
-        frame, exception = "", ""
-        for line in log[start + 1 :]:
+        frame, exception, end = "", "", start
+        for index, line in enumerate(log[start + 1 :], start + 1):
             match = FRAME.match(line)
             own = OWN.search(match["path"]) if match else None
             if match and own:
                 inside = f", in {match['function']}" if match["function"] not in (None, "<module>") else ""
                 frame = f"model/{own['name']}, line {match['line']}{inside}"
             if line[:1].strip():  # the first line that is not indented says what was raised
-                exception = line.strip() if RAISED.match(line) else ""
+                exception, end = (line.strip() if RAISED.match(line) else ""), index
                 break
         if exception:
-            found.append(Traceback(exception, frame))
+            found.append(Traceback(exception, frame, end))
     return found
 
 
@@ -57,7 +58,8 @@ def decisive(log: list[str]) -> Traceback | None:
 
 
 def ending(log: list[str]) -> str:
-    """The part of a log in which its end is told: the decisive exception and the last lines."""
+    """The part of a log in which its end is told: the decisive exception and what follows it, else the last lines."""
     traceback = decisive(log)
     lines = [traceback.exception] if traceback else []
-    return "\n".join([*lines, *[line for line in log if line.strip()][-LAST_LINES:]])
+    rest = log[traceback.end + 1 :] if traceback and traceback.frame else log
+    return "\n".join([*lines, *[line for line in rest if line.strip()][-LAST_LINES:]])
