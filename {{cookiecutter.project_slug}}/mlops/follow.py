@@ -71,7 +71,7 @@ def _follow_lines(door: Door, arn: str, title: str) -> None:
             status = step["StepStatus"]
             if shown.get(step["StepName"]) != status and status != "Executing":
                 print(
-                    f"  {status:<10} {step['StepName']:<12} {_seconds(step):>8}  {_note(step)}".rstrip(),
+                    f"  {status:<10} {step['StepName']:<16} {_seconds(step):>8}  {_note(step)}".rstrip(),
                     flush=True,
                 )
                 shown[step["StepName"]] = status
