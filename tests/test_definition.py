@@ -66,9 +66,9 @@ def definition(project: Path) -> Json:
 
 
 def step(found: Json, name: str) -> Any:
-    if name in ("Register", "Rejected"):
-        return found["Steps"][3]["Arguments"]["IfSteps" if name == "Register" else "ElseSteps"][0]
-    return next(s for s in found["Steps"] if s["Name"] == name)
+    branches = found["Steps"][3]["Arguments"]
+    steps = [*found["Steps"], *branches["IfSteps"], *branches["ElseSteps"]]
+    return next(s for s in steps if s["Name"] == name)
 
 
 def put(name: str, path: list[str | int], value: object) -> Callable[[Json], None]:

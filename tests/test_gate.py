@@ -48,8 +48,8 @@ def test_the_champion_comparison_compares(bake: Bake, run_in: RunIn, problem_typ
     assert refused.returncode == 1 and "found a leak" in refused.stderr
 
 
-def newest(project: Path, name: str) -> Path:
-    return max((project / ".mlops" / "s3").rglob(name), key=lambda file: file.stat().st_mtime_ns)
+def newest(project: Path, name: str, where: str = ".mlops/s3") -> Path:
+    return max((project / where).rglob(name), key=lambda file: file.stat().st_mtime_ns)
 
 
 def test_a_threshold_that_is_not_met_rejects(bake: Bake, run_in: RunIn) -> None:
@@ -60,6 +60,20 @@ def test_a_threshold_that_is_not_met_rejects(bake: Bake, run_in: RunIn) -> None:
     assert done.returncode == REJECTED
     assert "Candidate rejected: auc" in done.stdout and "0.9999" in done.stdout
     assert models(run_in, project) == []
+    message = newest(project, "logs/NotifyRejected.log", ".mlops/executions").read_text()
+    assert message.startswith("my-model: a candidate was rejected") and "misses the threshold 0.9999" in message
+
+
+def test_a_notifier_that_fails_hides_no_rejection_and_no_registration(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    (project / "infra" / "notify" / "handler.py").write_text("def handler(event, context):\n    raise OSError('no net')\n")
+    registered = run_in(project, "mlops", "run", check=False)
+    assert registered.returncode == 1
+    assert "Step NotifyRegistered failed: OSError: no net" in registered.stdout
+    assert models(run_in, project) == ["1"]
+    rejected = run_in(project, "mlops", "run", "--set", "GateThreshold=0.9999", check=False)
+    assert rejected.returncode == 1
+    assert models(run_in, project) == ["1"]
 
 
 def test_a_champion_without_its_artifact_is_no_free_pass(bake: Bake, run_in: RunIn) -> None:

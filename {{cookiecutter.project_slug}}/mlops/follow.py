@@ -116,7 +116,7 @@ def _follow_lines(door: Door, arn: str, title: str) -> None:
             status = step["StepStatus"]
             if shown.get(step["StepName"]) == status or status in UNDER_WAY:
                 continue
-            print(f"  {status:<10} {step['StepName']:<12} {seconds(step):>8}  {note(step)}".rstrip(), flush=True)
+            print(f"  {status:<10} {step['StepName']:<16} {seconds(step):>8}  {note(step)}".rstrip(), flush=True)
             shown[step["StepName"]] = status
 
 

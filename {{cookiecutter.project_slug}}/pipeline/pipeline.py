@@ -1,7 +1,8 @@
 """The pipeline, in the SageMaker Python SDK v3: Preprocess -> Train -> Evaluate -> Gate -> Register, or Rejected.
 
-`mlops compile` turns it into `pipeline/definition.json`, which is what runs, on SageMaker and on this machine. Whatever
-differs between environments, accounts or executions is a pipeline parameter, so the definition is the same everywhere.
+Either end notifies. `mlops compile` turns it into `pipeline/definition.json`, which is what runs, on SageMaker and on
+this machine. Whatever differs between environments, accounts or executions is a pipeline parameter, so the definition
+is the same everywhere.
 
 Rules that keep the definition deterministic: jobs get their code from a parameter (`PreprocessCode` is the package of
 `model/preprocess.py`), never from `source_code=` or `code=`, which upload to a path with a timestamp in it.
@@ -9,6 +10,7 @@ Rules that keep the definition deterministic: jobs get their code from a paramet
 
 from __future__ import annotations
 
+from sagemaker.core.lambda_helper import Lambda
 from sagemaker.core.model_metrics import MetricsSource, ModelMetrics
 from sagemaker.core.processing import Processor
 from sagemaker.core.shapes import (
@@ -25,6 +27,7 @@ from sagemaker.core.workflow.pipeline_context import PipelineSession
 from sagemaker.core.workflow.properties import PropertyFile
 from sagemaker.mlops.workflow.condition_step import ConditionStep
 from sagemaker.mlops.workflow.fail_step import FailStep
+from sagemaker.mlops.workflow.lambda_step import LambdaOutput, LambdaOutputTypeEnum, LambdaStep
 from sagemaker.mlops.workflow.model_step import ModelStep
 from sagemaker.mlops.workflow.pipeline import Pipeline
 from sagemaker.mlops.workflow.steps import CacheConfig, ProcessingStep, TrainingStep
@@ -59,6 +62,7 @@ def build(settings: Settings, session: PipelineSession) -> Pipeline:
     training_volume = ParameterInteger("TrainingVolumeSizeInGB")
     inference_type = ParameterString("InferenceInstanceType")
     max_runtime = ParameterInteger("MaxRuntimeInSeconds")
+    notify_function = ParameterString("NotifyFunctionArn")
     # --- what differs between executions ---------------------------------------------------------------------------
     data_uri = ParameterString("InputDataUri")
     data_version = ParameterString("InputDataVersion")
@@ -76,8 +80,8 @@ def build(settings: Settings, session: PipelineSession) -> Pipeline:
     started_by = ParameterString("StartedBy")
     hyperparameters = {name: PARAMETER_TYPES[kind](name) for name, kind in sorted(settings.parameter_types().items())}
 
-    def output(name: str) -> ProcessingOutput:
-        uri = Join(on="/", values=[artifacts, "executions", ExecutionVariables.PIPELINE_EXECUTION_ID, name])
+    def output(name: str, place: str = "executions") -> ProcessingOutput:
+        uri = Join(on="/", values=[artifacts, place, ExecutionVariables.PIPELINE_EXECUTION_ID, name])
         s3 = ProcessingS3Output(s3_uri=uri, local_path=f"{JOB}/output/{name}", s3_upload_mode="EndOfJob")
         return ProcessingOutput(output_name=name, s3_output=s3)
 
@@ -103,7 +107,8 @@ def build(settings: Settings, session: PipelineSession) -> Pipeline:
                 job_input("code", preprocess_code),
                 job_input("data", data_uri, "ShardedByS3Key"),
             ],
-            outputs=[output(name) for name in ("train", "validation", "test", "report")],
+            # Splits expire (infra/platform.yaml): data and code give them again. What a model needs is in executions/.
+            outputs=[*(output(name, "intermediate") for name in ("train", "validation", "test")), output("report")],
             arguments=[
                 *("--input", f"{JOB}/input/data", "--output", f"{JOB}/output"),
                 *("--validation-fraction", validation_fraction.to_string()),
@@ -202,6 +207,34 @@ def build(settings: Settings, session: PipelineSession) -> Pipeline:
         ),
     )
 
+    # --- Notify: who watches the topic hears of every candidate (infra/notify/handler.py) ---------------------------
+    def notify(name: str, subject: str, todo: str, **told: object) -> LambdaStep:
+        return LambdaStep(
+            name=name,
+            lambda_func=Lambda(function_arn=notify_function, session=session),
+            inputs={
+                "subject": Join(on="", values=[group, ": ", subject]),
+                **told,
+                "gate": finding("gate.reason"),
+                "execution": ExecutionVariables.PIPELINE_EXECUTION_ARN,
+                "data": data_version,
+                "commit": commit,
+                "started_by": started_by,
+                "todo": todo,
+            },
+            outputs=[LambdaOutput(output_name="sent", output_type=LambdaOutputTypeEnum.Boolean)],
+        )
+
+    notify_registered = notify(
+        "NotifyRegistered",
+        "a candidate passed the gate",
+        "its promotion pull request; merging that approves and deploys it",
+        model=register.properties.ModelPackageArn,
+    )
+    notify_rejected = notify(
+        "NotifyRejected", "a candidate was rejected", "improve the model, or change [gate] in mlops.toml"
+    )
+
     # --- Gate: both halves are needed, and a missing number fails the execution ------------------------------------
     gate = ConditionStep(
         name="Gate",
@@ -209,18 +242,20 @@ def build(settings: Settings, session: PipelineSession) -> Pipeline:
             ConditionGreaterThanOrEqualTo(left=finding("gate.threshold_margin"), right=0.0),
             ConditionIn(value=finding("gate.champion_verdict"), in_values=["beaten", "no champion"]),
         ],
-        if_steps=[register],
+        if_steps=[register, notify_registered],
         else_steps=[
+            notify_rejected,
             FailStep(
                 name="Rejected",
                 error_message=Join(on="", values=["Candidate rejected: ", finding("gate.reason")]),
-            )
+                depends_on=[notify_rejected],
+            ),
         ],
     )
 
     parameters = [
         *(role, image, artifacts, group, processing_type, processing_count, processing_volume),
-        *(training_type, training_count, training_volume, inference_type, max_runtime),
+        *(training_type, training_count, training_volume, inference_type, max_runtime, notify_function),
         *(data_uri, data_version, preprocess_code, train_code, evaluate_code),
         *(validation_fraction, test_fraction, split_seed, metric, threshold, min_improvement),
         *(commit, repository, started_by, *hyperparameters.values()),

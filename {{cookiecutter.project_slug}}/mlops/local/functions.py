@@ -8,6 +8,7 @@ in the SageMaker developer guide.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ def invoke(step: Step, event: Json, scope: Scope, context: Context) -> tuple[str
     host = Host("algo-1", context.folder / "opt" / "ml")
     host.opt_ml.mkdir(parents=True)
     (host.opt_ml / "event.json").write_text(json.dumps(event, default=str))
-    argv = ["python3", str(CALL), str(file), "/opt/ml/event.json", "/opt/ml/answer.json"]
+    # Not a fork of the zygote, as jobs are: a function needs none of the libraries that the zygote is there to hold.
+    site_packages = [path for path in sys.path if path.endswith("-packages")]
+    files = [str(file), "/opt/ml/event.json", "/opt/ml/answer.json"]
+    argv = [sys.executable, "-I", "-S", str(CALL), *files, *site_packages]
     environment = {"AWS_REGION": context.region, "AWS_LAMBDA_FUNCTION_NAME": arn.rpartition(":")[2]}
     jobs.run_hosts([host], argv, lambda _: environment, context, SECONDS, "failure")
     answer = json.loads((host.opt_ml / "answer.json").read_text())
