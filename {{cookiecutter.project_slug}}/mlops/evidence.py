@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlops.aws import Door
@@ -14,17 +15,21 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`evaluation.json`: the metrics (value, standard deviation) by name, and the gate's numbers."""
+    """`evaluation.json`: the metrics (value, standard deviation) by name, the gate's numbers, and the rest of it."""
 
     metrics: dict[str, tuple[float, float | None]]
     gate: Json
+    uri: str = ""
+    digest: str = ""  # SHA-256 of the file
+    body: Json = field(default_factory=dict)
 
 
 def read_evaluation(door: Door, uri: str) -> Evaluation | None:
     """The evaluation at `uri`, or None if there is none that can be read."""
     bucket, key = split_uri(uri)
     try:
-        found = json.loads(door.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        content = door.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        found = json.loads(content)
     except (door.s3.exceptions.NoSuchKey, ValueError):
         return None
     if not isinstance(found, dict):
@@ -36,7 +41,7 @@ def read_evaluation(door: Door, uri: str) -> Evaluation | None:
         for name, entry in table.items()
         if isinstance(entry, dict) and isinstance(entry.get("value"), int | float)
     }
-    return Evaluation(metrics, found.get("gate", {}))
+    return Evaluation(metrics, found.get("gate", {}), uri, hashlib.sha256(content).hexdigest(), found)
 
 
 def evaluation_of_package(door: Door, package: Json) -> Evaluation | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops import champion, show
+from mlops import champion, lineage, show
 from mlops.aws import Door, is_missing, pages
 from mlops.errors import MlopsError
 from mlops.evidence import evaluation_of_package
@@ -37,14 +37,12 @@ def list_models(door: Door) -> None:
 def show_model(door: Door, version: int) -> None:
     """One version, whole: approval, metrics, lineage."""
     package = describe(door, version)
-    evaluation = evaluation_of_package(door, package)
-    lineage = package.get("CustomerMetadataProperties", {})
-    rows = [["approval", package["ModelApprovalStatus"]], ["note", package.get("ApprovalDescription")]]
-    rows += [["artifact", package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]]]
-    rows += [[key, lineage[key]] for key in sorted(lineage)]
+    found = lineage.of_package(door, package)
+    rows = [["approval", found.approval], ["note", package.get("ApprovalDescription", "")]]
+    rows += map(list, lineage.rows_for_people(found))
     show.table([f"model {version}", package["ModelPackageArn"]], [row for row in rows if row[1]])
-    if evaluation:
-        show.metrics(evaluation)
+    if found.evaluation:
+        show.metrics(found.evaluation)
 
 
 def approve(door: Door, version: int, reason: str) -> None:

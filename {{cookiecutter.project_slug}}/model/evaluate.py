@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+import lineage
 from artifact import Model, load
 from data import DataError, Parser, Schema, encode_target, fail, load_schema, read_split
 from metrics import METRICS, bootstrap, confusion, measure, roc_curve
@@ -144,11 +145,13 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         predicted = candidate.predict(rows)
         values = finite(measure(table, y, predicted), "the candidate")
         spread = bootstrap(table, y, predicted, args.bootstrap, args.seed)
-        against = None
+        made_of = lineage.of_artifact(args.model / "model.tar.gz", Path(scratch) / "candidate", len(rows))
+        sample = lineage.sample_of(Path(scratch) / "candidate", candidate)
+        against, theirs = None, dict[str, float]()
         if champion:
             scores = predict_with_own_code(champion[0], Path(scratch) / "champion", rows)
-            theirs = finite(measure({args.metric: table[args.metric]}, y, scores), "the champion")
-            against = (theirs[args.metric], champion[1])
+            theirs = measure(table, y, scores)
+            against = (finite({args.metric: theirs[args.metric]}, "the champion")[args.metric], champion[1])
     greater = table[args.metric].greater_is_better
     found: dict[str, Any] = {
         name: {"value": value} | ({"standard_deviation": spread[name]} if math.isfinite(spread[name]) else {})
@@ -161,7 +164,10 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     return {
         f"{schema.problem_type}_metrics": found,
         "gate": judge(args.metric, values[args.metric], against, greater, args.threshold, args.min_improvement),
-        "test_data": {"rows": len(rows)},
+        "champion_values": {name: value for name, value in theirs.items() if math.isfinite(value)},
+        "greater_is_better": {name: definition.greater_is_better for name, definition in table.items()},
+        "lineage": made_of,
+        "sample": sample,
     }
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import sklearn
 import xgboost as xgb
 
+import lineage
 from artifact import Model, save, threads
 from data import DataError, Parser, Schema, encode_target, fail, load_schema, read_split
 from features import make_preprocessing
@@ -88,7 +88,6 @@ def train(tables: dict[str, pd.DataFrame], schema: Schema, args: argparse.Namesp
         "best": {parameters["eval_metric"][-1]: float(booster.best_score)},
         "hyperparameters": parameters | {"num_round": args.num_round},
         "rows": {name: len(table) for name, table in tables.items()},
-        "versions": {module.__name__: module.__version__ for module in (np, pd, sklearn, xgb)},
     }
     return Model(schema, preprocessing, booster), record
 
@@ -99,6 +98,7 @@ def write_artifact(model: Model, record: dict[str, Any], sample: pd.DataFrame, f
     instances = json.loads(features.to_json(orient="records"))
     texts = {
         "training.json": json.dumps(record, indent=1, sort_keys=True),
+        lineage.LINEAGE: json.dumps(lineage.of_training(record["rows"]), indent=1, sort_keys=True),
         "sample_request.csv": features.to_csv(index=False),
         "sample_request.json": json.dumps({"instances": instances}, indent=1),
         "sample_response.json": json.dumps(as_json(model, model.predict(features)), indent=1),

@@ -21,9 +21,9 @@ def compile_() -> None:
 
 @click.command()
 def check() -> None:
-    """Check settings and definition offline: fresh, well-formed, every reference and request shape right."""
+    """Check settings, definition and deployments/ offline: fresh, well-formed, every reference and request right."""
     from mlops import check as verb
-    from mlops import definition
+    from mlops import definition, deployments
     from mlops.root import find_root
     from mlops.settings import ENVIRONMENTS, load_environment, load_settings
 
@@ -31,6 +31,7 @@ def check() -> None:
     settings = load_settings(root)
     for name in ENVIRONMENTS:
         load_environment(root, name)
+    deployments.check(root)
     compiled = definition.load(root)
     faults = [*verb.reference_faults(compiled), *verb.shape_faults(compiled)]
     for fault in faults:

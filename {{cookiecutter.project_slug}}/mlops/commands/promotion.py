@@ -1,0 +1,38 @@
+"""Promotion verbs: which model is deployed where, changed by pull requests."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("environment", metavar="ENV")
+@click.option("--model", "version", type=click.IntRange(1), help="This version; by default the newest candidate.")
+@click.option("--pull-request", "opens", is_flag=True, help="Open the environment's pull request, or update it.")
+@click.option(
+    "--from",
+    "source",
+    metavar="ENV",
+    help="Where the evidence is: dev's registry for staging, staging's deployments for prod; `local` tries it out.",
+)
+def promote(environment: str, version: int | None, opens: bool, source: str | None) -> None:
+    """Pin a model for ENV (staging or prod) in deployments/ENV.json, with its evidence. Merging that deploys it."""
+    from mlops import promote as verb
+    from mlops.root import find_root
+
+    verb.promote(find_root(), environment, version, source, opens)
+
+
+@click.command()
+@click.argument("environment", metavar="ENV")
+@click.option("--to", "version", type=click.IntRange(1), help="This version; by default the one before.")
+@click.option("--pull-request/--no-pull-request", "opens", default=True, show_default=True)
+def rollback(environment: str, version: int | None, opens: bool) -> None:
+    """Pin the model that ENV had before, by a pull request. Merging that deploys it."""
+    from mlops import promote as verb
+    from mlops.root import find_root
+
+    verb.rollback(find_root(), environment, version, opens)
+
+
+COMMANDS = (promote, rollback)

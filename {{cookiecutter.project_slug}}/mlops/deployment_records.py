@@ -1,0 +1,69 @@
+"""What became of each deployment: `s3://BUCKET/PROJECT/deployments/ENV/TIME-VERSION.json`, written by `mlops deploy`.
+
+Records are only added. Their names sort by time, so the last one says how the environment is.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from mlops.aws import Door, pages
+from mlops.errors import MlopsError
+from mlops.local.store import split_uri
+from mlops.settings import Section
+
+STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+class Record(Section):
+    """One deployment: which model, from which commit and pull request, by whom, with what result.
+
+    `details` is what else is worth keeping, such as the smoke test's numbers.
+    """
+
+    environment: str
+    version: Annotated[int, Field(ge=1)]
+    model_package_arn: str
+    artifact_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    result: Literal["healthy", "failed"]
+    reason: str
+    commit: str
+    deployed_by: str
+    pull_request: str = ""
+    at: str  # UTC, as STAMP writes it
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+def now() -> str:
+    """The time for a record."""
+    return datetime.now(UTC).strftime(STAMP)
+
+
+def write(door: Door, record: Record) -> str:
+    """Store a record in the bucket of the door's environment; its URI."""
+    uri = f"{_place(door, record.environment)}{record.at}-{record.version}.json"
+    bucket, key = split_uri(uri)
+    door.s3.put_object(Bucket=bucket, Key=key, Body=(record.model_dump_json(indent=1) + "\n").encode())
+    return uri
+
+
+def latest(door: Door, environment: str | None = None) -> Record | None:
+    """The last record of an environment (the door's own by default), or None; raises MlopsError for a broken one."""
+    bucket, prefix = split_uri(_place(door, environment or door.environment.name))
+    keys = [item["Key"] for item in pages(door.s3.list_objects_v2, "Contents", Bucket=bucket, Prefix=prefix)]
+    if not keys:
+        return None
+    content = door.s3.get_object(Bucket=bucket, Key=max(keys))["Body"].read()
+    try:
+        return Record.model_validate(json.loads(content))
+    except (ValueError, ValidationError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise MlopsError(f"s3://{bucket}/{max(keys)} is not a deployment record ({said}): deploy again") from None
+
+
+def _place(door: Door, environment: str) -> str:
+    return f"{door.names.artifacts}/deployments/{environment}/"
