@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from mlops.commands import authoring, everyday, promotion
+from mlops.commands import authoring, everyday, promotion, setup
 from mlops.errors import FAILED, INTERRUPTED, MlopsError
 
 
@@ -16,7 +16,7 @@ def cli() -> None:
     """Train, gate, register, approve and serve this repository's model."""
 
 
-for command in (*everyday.COMMANDS, *authoring.COMMANDS, *promotion.COMMANDS):
+for command in (*everyday.COMMANDS, *authoring.COMMANDS, *promotion.COMMANDS, *setup.COMMANDS):
     cli.add_command(command)
 
 
