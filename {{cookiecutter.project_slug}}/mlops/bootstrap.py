@@ -8,19 +8,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-from mlops import github_environments, platform, show, stacks
-from mlops.aws import Door, is_missing, open_door
+from mlops import account, github_environments, platform, show, stacks
+from mlops.aws import Door, open_door
 from mlops.errors import USAGE, MlopsError
 from mlops.github import GitHub, open_github
-from mlops.platform import Found
 from mlops.settings import Environment, Settings, load_environment, load_settings
-
-Json = dict[str, Any]
-SCALING_ROLE = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
 
 
 def bootstrap(root: Path, name: str, yes: bool) -> None:
@@ -29,8 +24,13 @@ def bootstrap(root: Path, name: str, yes: bool) -> None:
     platform.check(settings, environments, name)
     text = platform.template(root)
     door = open_door(root, settings, environments[name])
-    found = look(door)
-    _check_provider(door, found)
+    stack = stacks.settle(door.client("cloudformation"), door.names.platform_stack, show.line)
+    found = account.look(door, stack)
+    admitted = found.audiences is None or platform.AUDIENCE in found.audiences or "OidcProvider" in found.resources
+    if not admitted:
+        raise MlopsError(
+            f"GitHub's identity provider does not admit {platform.AUDIENCE}: {account.admit(door)}, then repeat"
+        )
     hosts = platform.hosts(environments, name, found.parameters)
     values = platform.parameters(settings, environments, hosts, found)
     show.line(title(door, hosts))
@@ -47,10 +47,10 @@ def github_of(root: Path) -> GitHub:
 def github_environment(github: GitHub, name: str, reviewers: tuple[str, ...]) -> None:
     """Have the GitHub environment whose workflows the roles trust."""
     state = github_environments.ensure(github, name, reviewers)
-    found = github_environments.reviewers_of(github.environment(name) or {})
-    show.verdict(True, f"GitHub environment {name}: {state}; from main only; reviewers: {', '.join(found) or 'none'}", None)
+    found = ", ".join(github_environments.reviewers_of(github.environment(name) or {}))
+    show.verdict(True, f"GitHub environment {name}: {state}; from main only; reviewers: {found or 'none'}", None)
     if name != "dev" and not found:
-        show.line(f"warning: {name} has no reviewers, so what is merged is deployed unasked: --reviewer LOGIN_OR_ORG/TEAM")
+        show.line(f"warning: {name} has no reviewers, so what is merged is deployed unasked: give it a --reviewer")
 
 
 def load(root: Path) -> tuple[Settings, dict[str, Environment]]:
@@ -62,20 +62,6 @@ def title(door: Door, hosts: tuple[str, ...]) -> str:
     """What is about to be changed, and where."""
     names = door.names
     return f"platform of {', '.join(hosts)} · stack {names.platform_stack} · account {names.account_id}, {names.region}"
-
-
-def look(door: Door) -> Found:
-    """What the account has. Waits for a change of the stack that is under way."""
-    client = door.client("cloudformation")
-    stack = stacks.settle(client, door.names.platform_stack, show.line)
-    provider = _provider(door)
-    has_role = _has_scaling_role(door)
-    has_group = _has_group(door)
-    if stack is None or stack["StackStatus"] in (*stacks.DEAD, "REVIEW_IN_PROGRESS"):
-        return Found(audiences=provider, has_scaling_role=has_role, has_group=has_group)
-    given = {p["ParameterKey"]: p["ParameterValue"] for p in stack.get("Parameters", [])}
-    owned = stacks.resources(client, door.names.platform_stack)
-    return Found(given, frozenset(owned), stacks.outputs_of(stack), provider, has_role, has_group)
 
 
 def apply(door: Door, wanted: stacks.Wanted, yes: bool) -> bool:
@@ -119,29 +105,13 @@ def confirm(question: str, yes: bool) -> None:
     click.confirm(question, abort=True)
 
 
-def _check_provider(door: Door, found: Found) -> None:
-    """Raises MlopsError for an identity provider, made by others, with which no role could be assumed."""
-    if found.audiences is None or platform.AUDIENCE in found.audiences or "OidcProvider" in found.resources:
-        return
-    raise MlopsError(
-        f"the account's identity provider {platform.PROVIDER} does not admit {platform.AUDIENCE}: `aws iam "
-        f"add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn {provider_arn(door)} "
-        f"--client-id {platform.AUDIENCE}`, then repeat"
-    )
-
-
-def provider_arn(door: Door) -> str:
-    """The ARN of GitHub's identity provider in the account."""
-    return f"arn:{door.names.partition}:iam::{door.names.account_id}:oidc-provider/{platform.PROVIDER}"
-
-
 def next_steps(root: Path, name: str, github: bool) -> list[str]:
     """What is left to do after the platform is there."""
-    settings, environments = load(root)
+    _, environments = load(root)
     steps = []
     if not github:
         reviewers = "" if name == "dev" else " --reviewer LOGIN_OR_ORG/TEAM"
-        steps.append(f"GITHUB_TOKEN=$(gh auth token) mlops bootstrap {name} --github{reviewers}  # its GitHub environment")
+        steps.append(f"GITHUB_TOKEN=$(gh auth token) mlops bootstrap {name} --github{reviewers}  # on GitHub")
     dev, here = environments["dev"], environments[name]
     if here.account_id != dev.account_id:
         steps.append("mlops bootstrap dev  # so that dev's account lets this one read models; no changes if it does")
@@ -149,35 +119,6 @@ def next_steps(root: Path, name: str, github: bool) -> list[str]:
     if name == "dev":
         steps.append("mlops run --env dev")
     return steps
-
-
-def _provider(door: Door) -> tuple[str, ...] | None:
-    """The audiences that GitHub's identity provider admits, or None if the account has none."""
-    iam = door.client("iam")
-    try:
-        found = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=provider_arn(door))
-    except iam.exceptions.NoSuchEntityException:
-        return None
-    return tuple(found["ClientIDList"])
-
-
-def _has_scaling_role(door: Door) -> bool:
-    iam = door.client("iam")
-    try:
-        iam.get_role(RoleName=SCALING_ROLE)
-    except iam.exceptions.NoSuchEntityException:
-        return False
-    return True
-
-
-def _has_group(door: Door) -> bool:
-    try:
-        door.sagemaker.describe_model_package_group(ModelPackageGroupName=door.names.group)
-    except Exception as error:
-        if is_missing(door, error):
-            return False
-        raise
-    return True
 
 
 def _share_adopted_group(door: Door, accounts: list[str]) -> None:

@@ -87,7 +87,7 @@ def _put(github: GitHub, name: str, wanted: Json) -> None:
     except GitHubError as error:
         if error.status == 422 and wanted["reviewers"]:
             raise MlopsError(
-                f"{error}: required reviewers need a public repository or a plan that has them, and must have access to it"
+                f"{error}: reviewers need access to the repository, and a plan of GitHub that has them"
             ) from None
         raise
 

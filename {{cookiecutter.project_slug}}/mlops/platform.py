@@ -87,7 +87,9 @@ def check(settings: Settings, environments: dict[str, Environment], name: str) -
 
 def placeholder(name: str) -> str:
     """What to say of an environment without an account."""
-    return f"environments/{name}.toml: account_id is still the placeholder {PLACEHOLDER_ACCOUNT}: put your account there"
+    return (
+        f"environments/{name}.toml: account_id is still the placeholder {PLACEHOLDER_ACCOUNT}: put your account there"
+    )
 
 
 def sharing(environments: dict[str, Environment], name: str) -> tuple[str, ...]:
@@ -99,7 +101,7 @@ def sharing(environments: dict[str, Environment], name: str) -> tuple[str, ...]:
 def hosts(environments: dict[str, Environment], name: str, parameters: dict[str, str] | None) -> tuple[str, ...]:
     """The environments that the platform is to serve: of a new one all that share the account.
 
-    Of one that exists (`parameters`) those it serves now, and `name`: so what was deleted stays so until it is asked for.
+    Of one that exists (`parameters`) those it serves now, and `name`: what was deleted stays so until it is asked for.
     """
     shared = sharing(environments, name)
     return shared if parameters is None else tuple(e for e in shared if e == name or e in hosted(parameters))
@@ -154,7 +156,7 @@ def wanted(names: Names, text: str, values: dict[str, str]) -> Wanted:
 
 
 def group_policy(names: Names, accounts: list[str]) -> Json:
-    """The model package group's policy for the accounts that deploy, as in infra/platform.yaml: for an adopted group."""
+    """The model package group's policy for the accounts that deploy, as infra/platform.yaml has it, if adopted."""
     head = f"arn:{names.partition}:sagemaker:{names.region}:{names.account_id}"
 
     def allow(sid: str, actions: str | list[str], resource: str) -> Json:

@@ -80,6 +80,11 @@ def outputs_of(stack: Json) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
+def parameters_of(stack: Json) -> dict[str, str]:
+    """A stack's parameters by key."""
+    return {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack.get("Parameters", [])}
+
+
 def resources(client: Any, name: str) -> dict[str, Json]:
     """What a stack owns now: StackResourceSummary by logical id."""
     pages = client.get_paginator("list_stack_resources").paginate(StackName=name)
@@ -93,7 +98,7 @@ def is_as_wanted(client: Any, wanted: Wanted) -> bool:
     stack = describe(client, wanted.name)
     if stack is None or stack["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         return False
-    parameters = {p["ParameterKey"]: p["ParameterValue"] for p in stack.get("Parameters", [])}
+    parameters = parameters_of(stack)
     if any(parameters.get(name) != value for name, value in wanted.parameters.items()):
         return False
     body = client.get_template(StackName=wanted.name, TemplateStage="Original")["TemplateBody"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from mlops import bootstrap, platform, show, stacks, upsert
+from mlops import account, bootstrap, platform, show, stacks, upsert
 from mlops.aws import Door, is_missing, open_door, pages
 from mlops.errors import USAGE, MlopsError
 from mlops.platform import Found
@@ -34,7 +34,8 @@ def delete(root: Path, name: str, yes: bool, with_data: bool) -> None:
     if name not in platform.HOSTED:
         raise MlopsError(f"{name!r} has no platform: choose {', '.join(platform.HOSTED)}", USAGE)
     door = open_door(root, settings, environments[name])
-    found = bootstrap.look(door)
+    client = door.client("cloudformation")
+    found = account.look(door, stacks.settle(client, door.names.platform_stack, show.line))
     others = tuple(e for e in platform.hosted(found.parameters or {}) if e != name)
     if with_data and others:
         served = ", ".join(others)

@@ -19,7 +19,7 @@ import click
     help="With --github: who must approve deployments to ENV (repeatable).",
 )
 @click.option("--delete", is_flag=True, help="Remove ENV's endpoint and platform; data and models stay.")
-@click.option("--delete-data", is_flag=True, help="With --delete: remove data and models too. Asks for the project's name.")
+@click.option("--delete-data", is_flag=True, help="With --delete: remove data and models too; asks for the name.")
 def bootstrap(
     environment: str, yes: bool, github: bool, reviewers: tuple[str, ...], delete: bool, delete_data: bool
 ) -> None:
@@ -51,7 +51,7 @@ def bootstrap(
 @click.command()
 @click.argument("environment", metavar="[ENV]", required=False)
 def doctor(environment: str | None) -> None:
-    """Look for what is missing or wrong, in ENV or everywhere, each with its remedy. Exit code 1 if there is a problem."""
+    """Look for what is missing or wrong in ENV, or everywhere, with its remedy. Exit code: 1 if there is a problem."""
     from mlops import doctor as verb
     from mlops.root import find_root
 
