@@ -5,31 +5,21 @@ moto makes a stack within the request, skips what it does not know and cannot ro
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-import boto3
-from botocore.config import Config
 from moto.cloudformation.exceptions import AlreadyExistsException, CloudFormationError, ValidationError
-from moto.cloudformation.models import ChangeSet, CloudFormationBackend, Stack
-from moto.cloudformation.parsing import OutputMap
+from moto.cloudformation.models import ChangeSet
 from moto.cloudformation.responses import CloudFormationResponse
-from moto.cloudformation.utils import generate_changeset_id, generate_stack_id
+from moto.cloudformation.utils import generate_changeset_id
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
-from moto.iam.access_control import CreateAccessKeyFailure, create_access_key
-from moto.utilities.utils import get_partition
 
-from . import platform_types, stacks, templates
-from .resource_types import Clients
-from .stacks import Map, Resource, Run
+from . import planning, platform_types, templates
+from .formation import THREADS, URL, Json, Shared, go, names_of
+from .planning import LiveStack, Resource
+from .stacks import Run
 
-Json = dict[str, Any]
 NOTHING = "The submitted information didn't contain changes. Submit different information to create a change set."
-BUSY = ("_IN_PROGRESS", "ROLLBACK_FAILED")
-_threads: list[threading.Thread] = []
-_url: list[str] = []
 MOTO: dict[str, Any] = {}
 
 
@@ -39,116 +29,14 @@ class ChangeSetNotFound(CloudFormationError):
     code = "ChangeSetNotFound"
 
 
-def go(work: Callable[[], Any]) -> None:
-    """In the background."""
-    thread = threading.Thread(target=work, name="stack", daemon=True)
-    _threads[:] = [*(t for t in _threads if t.is_alive()), thread]
-    thread.start()
+class InvalidChangeSetStatus(CloudFormationError):
+    """The change set is not one to be executed."""
+
+    code = "InvalidChangeSetStatus"
 
 
-def names_of(stack: Stack, template: Json, parameters: dict[str, str], exports: Any) -> Map:
-    """moto's resolution of a template's names, with nothing made yet."""
-    names = Map(
-        stack.stack_id, stack.name, parameters, stack.tags, stack.region_name, stack.account_id, template, exports
-    )
-    names.load()
-    return names
-
-
-def parameter_list(stack: Stack) -> list[Json]:
-    """Name and value of each parameter; NoEcho ones hidden (moto shows them)."""
-    slots = stack.resource_map._template.get("Parameters") or {}
-    hidden = [name for name, slot in slots.items() if str(slot.get("NoEcho", "")).lower() == "true"]
-    values = stack.resource_map.resolved_parameters.items()
-    texts = {k: ",".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in values}
-    return [{"ParameterKey": k, "ParameterValue": "****" if k in hidden else v} for k, v in texts.items()]
-
-
-def apply(
-    backend: CloudFormationBackend, stack: Stack, body: str, parameters: dict[str, str], clients: Clients
-) -> None:
-    """Bring the stack to the template, in the background; its status has been set."""
-    template = templates.parse(body)
-    names = names_of(stack, template, parameters, backend.exports)
-    if stack.status.startswith("CREATE"):
-        stack.resource_map, stack.output_map = names, OutputMap(names, {}, stack.stack_id)
-
-    def finish() -> None:
-        stack.template, stack.template_dict, stack.parameters = body, template, parameters
-        stack.description = template.get("Description")
-        stack.resource_map = names
-        stacks.outputs(stack)
-        backend.exports.update({export.name: export for export in stack.exports})
-
-    go(lambda: Run(stack, clients, finish).deploy(template, names))
-
-
-class Operations(CloudFormationResponse):
+class Operations(Shared):
     """The operations, to be put on moto's class."""
-
-    def _clients(self) -> Clients:
-        """Clients with the caller's credentials, as CloudFormation uses them without a role of its own."""
-        headers = dict(self.headers.items())
-        token = self.headers.get("X-Amz-Security-Token")
-        if token:
-            headers["X-Amz-Security-Token"] = token
-        access, secret = self.get_access_key(), "secret"
-        try:
-            key = create_access_key(self.current_account, get_partition(self.region), access, headers)
-            secret = key.create_credentials().secret_key
-        except CreateAccessKeyFailure:
-            pass  # moto knows no such key and does not ask for one: any secret will do
-        region, url, kept = self.region, _url[-1], {}
-        session = boto3.Session(access, secret, token, region_name=region)
-        config = Config(retries={"total_max_attempts": 1})
-
-        def client(service: str) -> Any:
-            if service not in kept:
-                kept[service] = session.client(service, endpoint_url=url, config=config)
-            return kept[service]
-
-        return client
-
-    def _body(self, stack: Stack | None = None) -> str:
-        """The request's template."""
-        if self._get_bool_param("UsePreviousTemplate", False) and stack:
-            return str(stack.template)
-        body = self._get_param("TemplateBody") or ""
-        if url := self._get_param("TemplateURL"):
-            body = self._get_stack_from_s3_url(url)
-        if not body:
-            raise ValidationError(message="Either Template URL or Template Body must be specified.")
-        return body
-
-    def _checked(self, body: str, stack: Stack | None) -> dict[str, str]:
-        """The parameters; raises for what CloudFormation refuses before it begins."""
-        template = templates.parse(body)
-        templates.check_capabilities(template, self._get_param("Capabilities", []))
-        previous = stack.parameters if stack else {}
-        return templates.parameters(self._get_param("Parameters", []), template, previous)
-
-    def _new_stack(self) -> Stack:
-        """A stack without resources, not registered yet."""
-        tags = {item["Key"]: item["Value"] for item in self._get_param("Tags", [])}
-        name = self._get_param("StackName")
-        identity = generate_stack_id(name, self.region, self.current_account)
-        stack = Stack(
-            identity, name, {}, {}, self.current_account, self.region, self._get_param("NotificationARNs", []), tags
-        )
-        stack.made = {}
-        return stack
-
-    def _busy(self, stack: Stack) -> None:
-        """Raises if the stack cannot be updated now."""
-        if stack.status.endswith(BUSY) or stack.status == "ROLLBACK_COMPLETE":
-            text = f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated."
-            raise ValidationError(message=text)
-
-    def _named(self) -> Stack | None:
-        """The stack that the request names, if it exists."""
-        name = self._get_param("StackName")
-        stacks_ = list(self.cloudformation_backend.stacks.values())
-        return next((stack for stack in stacks_ if name in (stack.name, stack.stack_id)), None)
 
     def create_stack(self) -> ActionResult:
         """CREATE_IN_PROGRESS, then CREATE_COMPLETE or ROLLBACK_COMPLETE."""
@@ -156,15 +44,11 @@ class Operations(CloudFormationResponse):
             raise AlreadyExistsException(f"Stack [{self._get_param('StackName')}] already exists")
         body, stack = self._body(), self._new_stack()
         parameters = self._checked(body, None)
-        stacks.plan(stack, templates.parse(body), names_of(stack, templates.parse(body), parameters, {}))
+        planning.plan(stack, templates.parse(body), names_of(stack, templates.parse(body), parameters, {}))
         self.cloudformation_backend.stacks[stack.stack_id] = stack
         stack.template = body
         self._begin(stack, "CREATE", body, parameters)
         return ActionResult({"StackId": stack.stack_id})
-
-    def _begin(self, stack: Stack, verb: str, body: str, parameters: dict[str, str]) -> None:
-        Run(stack, self._clients()).status(f"{verb}_IN_PROGRESS", "User Initiated")
-        apply(self.cloudformation_backend, stack, body, parameters, self._clients())
 
     def update_stack(self) -> ActionResult:
         """UPDATE_IN_PROGRESS, then UPDATE_COMPLETE or UPDATE_ROLLBACK_COMPLETE."""
@@ -178,14 +62,6 @@ class Operations(CloudFormationResponse):
             raise ValidationError(message="No updates are to be performed.")
         self._begin(stack, "UPDATE", body, parameters)
         return ActionResult({"StackId": stack.stack_id})
-
-    def _changes(self, stack: Stack, body: str, parameters: dict[str, str]) -> list[stacks.Change] | None:
-        """What would change; None for nothing (outputs included)."""
-        template = templates.parse(body)
-        exports = self.cloudformation_backend.exports
-        changes = stacks.plan(stack, template, names_of(stack, template, parameters, exports))
-        same = template.get("Outputs") == (stack.template_dict or {}).get("Outputs")
-        return None if not changes and same else changes
 
     def delete_stack(self) -> ActionResult:
         """DELETE_IN_PROGRESS, then gone."""
@@ -259,7 +135,7 @@ class Operations(CloudFormationResponse):
         if found.execution_status != "AVAILABLE":
             text = f"ChangeSet [{found.change_set_id}] cannot be executed in its current status of [{found.status}]"
             raise InvalidChangeSetStatus(text)
-        stack: Stack = found.stack
+        stack = cast(LiveStack, found.stack)
         if found.change_set_type == "UPDATE":
             self._busy(stack)
         found.execution_status = "EXECUTE_COMPLETE"
@@ -272,13 +148,13 @@ class Operations(CloudFormationResponse):
         }
         return EmptyResult()
 
-    def _resources(self) -> tuple[Stack, list[Resource]]:
+    def _resources(self) -> tuple[LiveStack, list[Resource]]:
         stack = self._named()
         if stack is None:
-            stack = self.cloudformation_backend.get_stack(self._get_param("StackName"))
+            stack = cast(LiveStack, self.cloudformation_backend.get_stack(self._get_param("StackName")))
         return stack, list(stack.made.values())
 
-    def _detail(self, stack: Stack, resource: Resource) -> Json:
+    def _detail(self, stack: LiveStack, resource: Resource) -> Json:
         return {
             "StackName": stack.name,
             "StackId": stack.stack_id,
@@ -312,36 +188,27 @@ class Operations(CloudFormationResponse):
         return ActionResult({"StackResourceSummaries": [self._detail(stack, resource) for resource in found]})
 
 
-class InvalidChangeSetStatus(CloudFormationError):
-    """The change set is not one to be executed."""
-
-    code = "InvalidChangeSetStatus"
-
-
-NAMES = [name for name in Operations.__dict__ if not name.startswith("__")]
+FUNCTIONS = {name: f for name, f in {**Shared.__dict__, **Operations.__dict__}.items() if not name.startswith("__")}
 
 
 def install(url: str) -> None:
     """Put the operations in the place of moto's; resources are made through the server at `url`."""
-    _url.append(url)
     assert platform_types  # importing it registers its types
-    for name in NAMES:
-        MOTO[name] = getattr(CloudFormationResponse, name, None)
-        setattr(CloudFormationResponse, name, Operations.__dict__[name])
-    MOTO["parameter_list"] = Stack.__dict__["parameter_list"]
-    Stack.parameter_list = property(parameter_list)  # type: ignore[assignment, method-assign]
+    URL.append(url)
+    for name, function in FUNCTIONS.items():
+        MOTO[name] = CloudFormationResponse.__dict__.get(name)
+        setattr(CloudFormationResponse, name, function)
 
 
 def close() -> None:
     """Wait for what runs; moto's operations are back."""
-    for thread in list(_threads):
+    for thread in list(THREADS):
         thread.join()
-    _threads.clear()
-    Stack.parameter_list = MOTO.pop("parameter_list")  # type: ignore[method-assign]
-    for name in NAMES:
+    THREADS.clear()
+    for name in FUNCTIONS:
         operation = MOTO.pop(name)
         if operation is None:
             delattr(CloudFormationResponse, name)
         else:
             setattr(CloudFormationResponse, name, operation)
-    _url.pop()
+    URL.pop()

@@ -71,8 +71,7 @@ class Endpoint:
         except StartFailed as error:
             fleet.stop(0)
             self._log(fleet)
-            if not self.gone.is_set():
-                self._show("Failed", failure_reason=str(error))
+            self._show("Failed", failure_reason=str(error))
             return
         self._log(fleet)
         self._shift(fleet, None, 0.0)

@@ -14,10 +14,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from moto.core.base_backend import BackendDict
-from moto.server import ThreadedMotoServer
 
-from stand_in import endpoints
+from stand_in.server import StandIn
 
 REGION, ACCOUNT, BUCKET = "eu-central-1", "123456789012", "models"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/endpoint"
@@ -31,14 +29,11 @@ def output_fn(prediction, accept): return {name!r} + ":" + prediction, "text/csv
 
 
 class Lab:
-    """A server with the deployment half, and boto3 clients for it."""
+    """boto3 clients for a stand-in that has been emptied."""
 
-    def __init__(self) -> None:
-        self._server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        self._server.start()
-        host, port = self._server.get_host_and_port()
-        self.url = f"http://{host}:{port}"
-        endpoints.install(self)
+    def __init__(self, stand_in: StandIn) -> None:
+        stand_in.reset()
+        self.url = stand_in.url
         self.sagemaker, self.runtime = self.client("sagemaker"), self.client("sagemaker-runtime")
         self.s3, self.cloudwatch, self.formation = (self.client(n) for n in ("s3", "cloudwatch", "cloudformation"))
         self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
@@ -46,15 +41,10 @@ class Lab:
     def client(self, service: str) -> Any:
         """A boto3 client; it does not retry, so that every failed request is seen."""
         config = Config(retries={"total_max_attempts": 1}, max_pool_connections=20)
+        key = f"STANDIN0{ACCOUNT}"
         return boto3.client(
-            service, REGION, endpoint_url=self.url, aws_access_key_id="id", aws_secret_access_key="key", config=config
+            service, REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key="key", config=config
         )
-
-    def close(self) -> None:
-        """End everything."""
-        endpoints.close()
-        self._server.stop()
-        BackendDict.reset()
 
     def artifact(self, name: str, predict: str = "return body.decode()", load: str = "return 1") -> str:
         """The address of an artifact whose model answers NAME:BODY unless `predict` or `load` do otherwise."""

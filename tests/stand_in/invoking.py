@@ -51,7 +51,7 @@ class Capture:
         with self._lock:
             owed = self._owed.get(id(fleet), 0.0) + config["InitialSamplingPercentage"] / 100
             self._owed[id(fleet)] = owed - (owed >= 1)
-            return owed >= 1
+            return bool(owed >= 1)
 
 
 CAPTURE = Capture()
@@ -194,7 +194,7 @@ def _setup(
 
 def install() -> None:
     """Put the operations in the place of moto's."""
-    SageMakerRuntimeResponse.setup_class = _setup  # type: ignore[method-assign]
+    SageMakerRuntimeResponse.setup_class = _setup  # type: ignore[method-assign, assignment]
     for name in MOTO:
         setattr(SageMakerRuntimeResponse, name, Runtime.__dict__[name])
 

@@ -238,7 +238,7 @@ def install() -> None:
         MOTO[name] = getattr(SageMakerResponse, name, None)
         setattr(SageMakerResponse, name, Operations.__dict__[name])
     MOTO["validate_instance_type"] = FakeEndpointConfig.validate_instance_type
-    FakeEndpointConfig.validate_instance_type = _instance_type  # type: ignore[method-assign]
+    FakeEndpointConfig.validate_instance_type = _instance_type  # type: ignore[method-assign, assignment]
 
 
 def close() -> None:

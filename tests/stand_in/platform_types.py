@@ -59,8 +59,8 @@ class Role(Kind):
         client = clients("iam")
         trust = _text(new["AssumeRolePolicyDocument"])
         client.update_assume_role_policy(RoleName=identity, PolicyDocument=trust)
-        kept = {k: new[k] for k in ("Description", "MaxSessionDuration") if k in new}
-        call(client, "update_role", {"RoleName": identity, **kept})
+        kept: Json = {k: new[k] for k in ("Description", "MaxSessionDuration") if k in new}
+        call(client, "update_role", {"RoleName": identity} | kept)
         if boundary := new.get("PermissionsBoundary"):
             client.put_role_permissions_boundary(RoleName=identity, PermissionsBoundary=boundary)
         elif "PermissionsBoundary" in old:
@@ -175,8 +175,8 @@ class Bucket(Kind):
                 "Bucket": identity, "LifecycleConfiguration": configuration,
             })  # fmt: skip
         if "EventBridgeConfiguration" in new.get("NotificationConfiguration", {}):
-            configuration = {"EventBridgeConfiguration": {}}
-            client.put_bucket_notification_configuration(Bucket=identity, NotificationConfiguration=configuration)
+            events: Json = {"EventBridgeConfiguration": {}}
+            client.put_bucket_notification_configuration(Bucket=identity, NotificationConfiguration=events)
         if tags := new.get("Tags"):
             client.put_bucket_tagging(Bucket=identity, Tagging={"TagSet": tags})
         names = {"Arn": f"arn:aws:s3:::{identity}", "DomainName": f"{identity}.s3.amazonaws.com"}

@@ -178,7 +178,7 @@ class Fleet:
                 self._owed[name] = self._owed.get(name, 0.0) + weight / total
             chosen = max(weights, key=lambda name: self._owed[name])
             self._owed[chosen] -= 1.0
-        return chosen
+        return str(chosen)
 
     def enter(self) -> None:
         """A request begins."""

@@ -1,189 +1,32 @@
-"""A stack's life: what a template would change, and the thread that does it, event by event, and rolls back.
+"""A stack's life: the thread that brings it to a template, event by event, cleans up after it, or rolls back.
 
-moto parses templates and resolves intrinsic functions; the order, the diff, the statuses, the clean-up after the
-update and the roll-back are here. Source: "How CloudFormation works" and "Understand update behaviors of stack
-resources" in the CloudFormation user guide.
+Source: "How CloudFormation works" and "Continue rolling back an update" in the CloudFormation user guide.
 """
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
-from typing import Any
+from collections.abc import Callable
 
 from botocore.exceptions import BotoCoreError, ClientError
-from moto.cloudformation.exceptions import ValidationError
-from moto.cloudformation.models import Event, Stack
+from moto.cloudformation.models import Event
 from moto.cloudformation.parsing import (
     OutputMap,
-    ResourceMap,
-    clean_json,
     generate_resource_name,
     resource_class_from_type,
     resource_name_property_from_type,
 )
 
+from .planning import LiveStack, Map, Resource, differs, order, resolved
 from .resource_types import TYPES, Clients, Failed, Json
 
 REPLACING = "Requested update requires the creation of a new physical resource; hence creating one."
 
 
-@dataclass
-class Resource:
-    """A resource that exists (or, for a plan, will: then its identity is a placeholder)."""
-
-    logical_resource_id: str
-    cf_resource_type: str
-    physical_resource_id: str
-    properties: Json
-    attributes: Json = field(default_factory=dict)
-    status: str = "CREATE_IN_PROGRESS"
-    native: Any = None  # moto's object, where moto's own model made it
-    keep: bool = False  # DeletionPolicy: Retain
-    planned: bool = False
-
-    def get_cfn_attribute(self, name: str) -> Any:
-        """GetAtt's value."""
-        if self.planned:
-            return f"{{{self.logical_resource_id}.{name}}}"
-        if self.native is not None:
-            return self.native.get_cfn_attribute(name)
-        if name not in self.attributes:
-            raise ValidationError(
-                message=f"Requested attribute {name} does not exist in schema for {self.cf_resource_type}"
-            )
-        return self.attributes[name]
-
-    def is_created(self) -> bool:
-        """moto asks."""
-        return True
-
-
-class Map(ResourceMap):
-    """moto's names of a template, without its habit of creating what is looked up."""
-
-    def __getitem__(self, key: str) -> Any:
-        return self._parsed_resources[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([key for key, value in self._parsed_resources.items() if isinstance(value, Resource)])
-
-    def validate_outputs(self) -> None:
-        """Outputs may name any resource."""
-
-    def put(self, resource: Resource) -> None:
-        """Let Ref and GetAtt find it."""
-        self._parsed_resources[resource.logical_resource_id] = resource
-
-    def drop(self, logical: str) -> None:
-        """It is gone."""
-        self._parsed_resources.pop(logical, None)
-
-
-def references(value: Any) -> set[str]:
-    """The names that a piece of a template refers to."""
-    found: set[str] = set()
-    if isinstance(value, dict):
-        for key, inside in value.items():
-            if key == "Ref" and isinstance(inside, str):
-                found.add(inside)
-            elif key == "Fn::GetAtt":
-                found.add(inside[0] if isinstance(inside, list) else inside.partition(".")[0])
-            elif key == "Fn::Sub":
-                text, own = inside if isinstance(inside, list) else (inside, {})
-                found |= set(re.findall(r"\$\{([A-Za-z0-9:]+)", text)) - set(own)
-                found |= references(list(own.values()))
-            else:
-                found |= references(inside)
-    elif isinstance(value, list):
-        for inside in value:
-            found |= references(inside)
-    return found
-
-
-def order(template: Json, names: Map) -> list[str]:
-    """The template's resources whose condition holds, each after those it refers to."""
-    resources = template["Resources"]
-    known = set(resources) | set(names._parsed_resources)
-    graph: dict[str, set[str]] = {}
-    for logical, resource in resources.items():
-        needs = references(resource.get("Properties", {}))
-        if unknown := sorted(name for name in needs - known if not name.startswith("AWS::")):
-            text = f"Template format error: Unresolved resource dependencies [{', '.join(unknown)}] "
-            raise ValidationError(message=text + "in the Resources block of the template")
-        after = resource.get("DependsOn", [])
-        graph[logical] = (needs | set([after] if isinstance(after, str) else after)) & set(resources)
-    conditions = names.lazy_condition_map
-    wanted = [name for name in TopologicalSorter(graph).static_order() if name in resources]
-    return [n for n in wanted if "Condition" not in resources[n] or conditions[resources[n]["Condition"]]]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One resource's change, with the field names of DescribeChangeSet."""
-
-    action: str
-    logical_resource_id: str
-    resource_type: str
-    physical_resource_id: str | None = None
-    replacement: str | None = None
-
-
-def resolved(stack: Stack, logical: str, definition: Json, names: Map) -> Json:
-    """A resource's properties, intrinsic functions resolved, named if the template does not name it."""
-    properties: Json = without_nothing(clean_json(definition.get("Properties", {}), names))
-    kind = definition["Type"]
-    key = TYPES[kind].name if kind in TYPES else resource_name_property_from_type(kind)
-    old = stack.made.get(logical)
-    if key and key not in properties:
-        named = old.properties.get(key) if old else None
-        properties[key] = named or generate_resource_name(kind, stack.name, logical)[:63]
-    return properties
-
-
-def without_nothing(value: Any) -> Any:
-    """Lists without AWS::NoValue (moto leaves it out of dictionaries only)."""
-    if isinstance(value, dict):
-        return {key: without_nothing(inside) for key, inside in value.items()}
-    return [without_nothing(item) for item in value if item is not None] if isinstance(value, list) else value
-
-
-def differs(old: Resource, kind: str, properties: Json) -> tuple[set[str], bool]:
-    """The properties that change, and whether a new resource is needed."""
-    keys = set(old.properties) | set(properties)
-    changed = {key for key in keys if old.properties.get(key) != properties.get(key)}
-    return changed, kind in TYPES and TYPES[kind].replaces(changed)
-
-
-def plan(stack: Stack, template: Json, names: Map) -> list[Change]:
-    """What an update to the template would change."""
-    changes, wanted = [], order(template, names)
-    for logical in wanted:
-        definition = template["Resources"][logical]
-        kind, old = definition["Type"], stack.made.get(logical)
-        properties = resolved(stack, logical, definition, names)
-        planned = Resource(logical, kind, f"{{{logical}}}", properties, planned=True)
-        if old is None:
-            changes.append(Change("Add", logical, kind))
-            names.put(planned)
-            continue
-        changed, replaced = differs(old, kind, properties)
-        if changed:
-            answer = "True" if replaced else "False"
-            changes.append(Change("Modify", logical, kind, old.physical_resource_id, answer))
-        names.put(planned if replaced else old)
-    gone = [r for logical, r in stack.made.items() if logical not in wanted]
-    changes += [Change("Remove", r.logical_resource_id, r.cf_resource_type, r.physical_resource_id) for r in gone]
-    return changes
-
-
 class Run:
     """One operation on one stack."""
 
-    def __init__(self, stack: Stack, clients: Clients, finish: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, stack: LiveStack, clients: Clients, finish: Callable[[], None] = lambda: None) -> None:
         self.stack = stack
         self.clients = clients
         self.finish = finish  # called before the status says that all went well
@@ -296,7 +139,7 @@ class Run:
                 self.status("DELETE_FAILED", reason)
                 return False
             self.stack.made.pop(logical)
-            self.stack.resource_map.drop(logical)
+            self.stack.resource_map._parsed_resources.pop(logical, None)
         self.status("DELETE_COMPLETE")
         return True
 
@@ -363,6 +206,6 @@ def told(error: Exception) -> str:
     return text + "HandlerErrorCode: GeneralServiceException)"
 
 
-def outputs(stack: Stack) -> None:
+def outputs(stack: LiveStack) -> None:
     """Let DescribeStacks show the outputs of what exists now."""
     stack.output_map = OutputMap(stack.resource_map, stack.template_dict, stack.stack_id)

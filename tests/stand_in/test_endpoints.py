@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
-from hosting_lab import ACCOUNT, BUCKET, ROLE, Lab, blue_green, until
+
+from stand_in.hosting_lab import ACCOUNT, BUCKET, ROLE, Lab, blue_green, until
+from stand_in.server import StandIn
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    lab = Lab()
-    yield lab
-    lab.close()
+def lab(running: StandIn) -> Lab:
+    return Lab(running)
 
 
 def refused(caught: pytest.ExceptionInfo[ClientError]) -> str:
@@ -92,8 +91,8 @@ def test_what_sagemaker_refuses_is_refused(lab: Lab) -> None:
     variants = [{"VariantName": "a", "ModelName": "taken", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}]
     with pytest.raises(ClientError, match="Cannot create already existing endpoint configuration"):
         lab.sagemaker.create_endpoint_config(EndpointConfigName="taken", ProductionVariants=variants)
-    with pytest.raises(ClientError, match="ml.unknown"):
-        variants[0]["InstanceType"] = "ml.unknown"
+    variants[0]["InstanceType"] = "ml.unknown"
+    with pytest.raises(ClientError, match=r"ml\.unknown"):
         lab.sagemaker.create_endpoint_config(EndpointConfigName="other", ProductionVariants=variants)
     with pytest.raises(ClientError, match="Could not find endpoint"):
         lab.sagemaker.update_endpoint(EndpointName="absent-one", EndpointConfigName="taken")
@@ -105,11 +104,11 @@ def test_what_sagemaker_refuses_is_refused(lab: Lab) -> None:
     with pytest.raises(ClientError, match="Cannot create already existing endpoint"):
         lab.sagemaker.create_endpoint(EndpointName="taken", EndpointConfigName="taken")
     lab.settled("taken")
+    config = blue_green("CANARY", size=60)
     with pytest.raises(ClientError, match="less than or equal to 50%"):
-        config = blue_green("CANARY", size=60)
         lab.sagemaker.update_endpoint(EndpointName="taken", EndpointConfigName="taken", DeploymentConfig=config)
+    config = blue_green(AutoRollbackConfiguration={"Alarms": [{"AlarmName": "no-such-alarm"}]})
     with pytest.raises(ClientError, match="no-such-alarm"):
-        config = blue_green(AutoRollbackConfiguration={"Alarms": [{"AlarmName": "no-such-alarm"}]})
         lab.sagemaker.update_endpoint(EndpointName="taken", EndpointConfigName="taken", DeploymentConfig=config)
 
 
