@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from conftest import RunIn, without_shell_settings
+from conftest import RunIn, find_uv, without_shell_settings
 
 if TYPE_CHECKING:
     from stand_in.remote import Remote
@@ -53,11 +53,11 @@ class SetupLab:
 
     def environment(self, account: str = DEV) -> dict[str, str]:
         """The variables of an account's administrator."""
-        return self.stand_in.environment(account, REGION) | {"MLOPS_POLL_SECONDS": "0.02"} | self.extra
+        return self.stand_in.environment(account, REGION) | {"MLOPS_POLL_SECONDS": "0.02", "UV": find_uv()} | self.extra
 
     def mlops(self, *args: str, account: str | None = DEV, code: int = 0) -> str:
         """What `mlops ARGS` prints, with the credentials of an account or with none; its exit code must be `code`."""
-        env = self.environment(account) if account else {**no_credentials(), **self.extra}
+        env = self.environment(account) if account else no_credentials() | {"UV": find_uv()} | self.extra
         done = self._run_in(self.project, "mlops", *args, check=False, env=env)
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -25,8 +26,8 @@ def tools(root: Path) -> Iterator[Finding]:
         yield problem(f"Python {python} is too old", f"`uv python install {wanted}` and `uv sync`")
     else:
         yield ok(f"Python {python}")
-    for tool, fix in (("git", "install git"), ("uv", "`pip install uv`")):
-        path = shutil.which(tool)
+    uv = os.environ.get("UV") or shutil.which("uv")  # `uv run` sets UV
+    for tool, path, fix in (("git", shutil.which("git"), "install git"), ("uv", uv, "`pip install uv`")):
         if path is None:
             yield problem(f"{tool} is not on the path", fix)
             continue
