@@ -8,7 +8,8 @@ round. The contenders do the work of the same three scripts on the same data:
     mlops run     every step, in processes of their own (`--no-cache`)
     nothing new   `mlops run` again: every job comes from the cache
     --help        what each command costs before it does anything
-    make, dvc ... the tools of peers.py that are on the PATH, each forced to run every stage
+    make, dvc ... the tools of peers.py that are on the PATH, each forced to run every stage, and "again" with nothing
+                  changed if it has a cache; peers.py says how to have them all measured
 
 `python benchmarks/local_run.py --rows 1000000` makes a table of that many rows and 30 columns in place of the sample.
 """
@@ -29,7 +30,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
 from clean_copy import copy_template  # noqa: E402
 from conftest import bake_template, shared_environment, without_shell_settings  # noqa: E402
-from peers import installed  # noqa: E402
+from peers import Peer, Stage, installed  # noqa: E402
 
 CHAIN = """
 import sys; sys.path.insert(0, "model")
@@ -67,8 +68,9 @@ class Contest:
         )
         self._call([self.python, "-c", script, str(rows)])
 
-    def _call(self, command: list[str]) -> None:
-        done = subprocess.run(command, cwd=self.project, env=self.environment, capture_output=True, text=True)
+    def _call(self, command: list[str], more: dict[str, str] | None = None) -> None:
+        environment = self.environment | (more or {})
+        done = subprocess.run(command, cwd=self.project, env=environment, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)[:200]}\n{done.stdout}{done.stderr}")
 
@@ -94,25 +96,35 @@ class Contest:
         self._call(["tar", "-czf", str(self.work / "packed" / "model.tar.gz"), "-C", str(self.work / "model"), "."])
         self._call([self.python, "model/evaluate.py", *third])
 
-    def peers(self) -> dict[str, Callable[[], None]]:
-        """The other tools that are installed."""
-        first, second, third = (" ".join(arguments) for arguments in self._fresh_work())
+    def peers(self) -> tuple[dict[str, Callable[[], None]], dict[str, str]]:
+        """The other tools that are installed, and why the others are left out."""
+        first, second, third = self._fresh_work()
         pack = f"tar -czf {self.work}/packed/model.tar.gz -C {self.work}/model ."
+        code = sorted(f"model/{file.name}" for file in (self.project / "model").glob("*.py"))
+        data = sorted(f"data/{file.name}" for file in (self.project / "data").glob("*.csv"))
         stages = [
-            ("preprocess", f"{self.python} model/preprocess.py {first}"),
-            ("train", f"{self.python} model/train.py {second} && {pack}"),
-            ("evaluate", f"{self.python} model/evaluate.py {third}"),
+            Stage("preprocess", self.python, first, [*code, *data]),
+            Stage("train", self.python, second, code, pack),
+            Stage("evaluate", self.python, third, code),
         ]
-        commands = installed(self.project, stages)
+        found, missing = installed(self.project, stages)
 
-        def contender(command: list[str]) -> Callable[[], None]:
+        def contender(command: list[str], peer: Peer, fresh: bool) -> Callable[[], None]:
             def run() -> None:
-                self._fresh_work()
-                self._call(command)
+                if fresh:
+                    self._fresh_work()
+                self._call(command, peer.environment)
+                if not (self.work / "out" / "evaluation.json").is_file():
+                    sys.exit(f"{' '.join(command)}: it ended well and evaluated nothing")
 
             return run
 
-        return {name: contender(command) for name, command in commands.items()}
+        contenders = {}
+        for name, peer in found.items():
+            contenders[name] = contender(peer.every, peer, True)
+            if peer.again:
+                contenders[f"{name} again"] = contender(peer.again, peer, False)
+        return contenders, missing
 
     def one_process(self) -> None:
         """The three scripts in one interpreter."""
@@ -141,13 +153,14 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         contest = Contest(Path(folder), args.rows)
+        peers, missing = contest.peers()
         contenders: dict[str, Callable[[], None]] = {
             "shell chain": contest.shell_chain,
             "one process": contest.one_process,
             "mlops run": contest.run_all,
             "nothing new": contest.run_again,
             "--help": contest.help,
-            **contest.peers(),
+            **peers,
         }
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
         for turn in range(args.rounds + 1):
@@ -156,7 +169,7 @@ def main() -> None:
                 contender()
                 if turn:  # the first round warms bytecode and file caches
                     seconds[name].append(time.perf_counter() - started)
-    heading = f"{'':<14}{'median s':>9}{'min':>8}{'max':>8}{'/ shell':>9}{'/ one':>8}"
+    heading = f"{'':<16}{'median s':>9}{'min':>8}{'max':>8}{'/ shell':>9}{'/ one':>8}"
     print(f"{heading}   {args.rounds} rounds, {os.cpu_count()} cores")
     for name, found in seconds.items():
         ratios = [
@@ -164,7 +177,9 @@ def main() -> None:
             for base in ("shell chain", "one process")
         ]
         row = f"{statistics.median(found):>9.3f}{min(found):>8.3f}{max(found):>8.3f}"
-        print(f"{name:<14}{row}{ratios[0]:>9.2f}{ratios[1]:>8.2f}")
+        print(f"{name:<16}{row}{ratios[0]:>9.2f}{ratios[1]:>8.2f}")
+    for name, why in missing.items():
+        print(f"{name:<16}{why}")
 
 
 if __name__ == "__main__":

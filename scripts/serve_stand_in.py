@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from clean_copy import ROOT, copy_template
@@ -15,9 +17,22 @@ sys.path.insert(0, str(ROOT / "tests"))
 from conftest import PROJECT_FOLDER, bake_template, stand_in_python, without_shell_settings
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the template's hook prints, so that a shell can `eval` the output."""
+    own = os.dup(1)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
+
+
 def main() -> int:
     """Make the environment if there is none yet, then serve; the server's exit code."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet():
         python = stand_in_python(bake_template(copy_template(Path(folder) / "template"), Path(folder) / "project"))
     path = os.pathsep.join([str(ROOT / PROJECT_FOLDER), str(ROOT / "tests")])
     command = [str(python), "-m", "stand_in", *sys.argv[1:]]

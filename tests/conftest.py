@@ -18,6 +18,7 @@ from filelock import FileLock
 
 if TYPE_CHECKING:
     from local_lab import Lab
+    from places import Place
     from stand_in.remote import Remote
 
 PROJECT_FOLDER = "{{cookiecutter.project_slug}}"
@@ -190,6 +191,38 @@ def run_in(project_env: Path) -> RunIn:
         return run_module(project_env, project, *args, check=check, env=env)
 
     return run
+
+
+def make_place(name: str, project: Path, run_in: RunIn, stand_in: "Remote | None") -> "Place":
+    """An environment of a project; of AWS's with what its platform stack would have made."""
+    from places import ACCOUNT, Place, use_account
+
+    if stand_in is None:
+        return Place(project, name, run_in, {})
+    use_account(project, ACCOUNT)
+    stand_in.prepare("my-model", ACCOUNT)
+    return Place(project, name, run_in, stand_in.environment(ACCOUNT))
+
+
+@pytest.fixture
+def own_project(baked: Bake, tmp_path: Path) -> Path:
+    """A baked project that the test may change."""
+    project = tmp_path / "my-model"
+    shutil.copytree(baked(), project, ignore=shutil.ignore_patterns(".mlops", "__pycache__"))
+    return project
+
+
+@pytest.fixture(params=["local", "dev"])
+def place(request: pytest.FixtureRequest, own_project: Path, run_in: RunIn) -> "Place":
+    """A project of one's own, on this machine and on AWS."""
+    stand_in = request.getfixturevalue("stand_in") if request.param == "dev" else None
+    return make_place(request.param, own_project, run_in, stand_in)
+
+
+@pytest.fixture
+def dev(own_project: Path, run_in: RunIn, stand_in: "Remote") -> "Place":
+    """A project of one's own, on AWS."""
+    return make_place("dev", own_project, run_in, stand_in)
 
 
 @pytest.fixture

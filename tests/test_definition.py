@@ -147,6 +147,20 @@ FAULTS = {
         put("Preprocess", [ARGUMENTS, "ProcessingInputs", 0, "S3Input", "S3InputMode"], "Fille"),
         ["step Preprocess", "S3InputMode", "'Fille'", "File"],
     ),
+    "text-against-number-inside": (
+        put(
+            "Gate",
+            [ARGUMENTS, "Conditions", 0],
+            {
+                "Type": "Not",
+                "Condition": {
+                    "Type": "Or",
+                    "Conditions": [{"Type": "LessThan", "LeftValue": {GET: "Parameters.GateMetric"}, "RightValue": 1}],
+                },
+            },
+        ),
+        ["step Gate", "Conditions[0]", "LessThan compares text with number"],
+    ),
     "text-against-number": (
         put("Gate", [ARGUMENTS, "Conditions", 0, "RightValue"], {GET: "Parameters.GateMetric"}),
         ["step Gate", "Conditions[0]", "GreaterThanOrEqualTo compares"],

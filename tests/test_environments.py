@@ -5,69 +5,11 @@ AWS is the stand-in: boto3 speaks to it over HTTP and validates each request, an
 
 import json
 import re
-import shutil
 import subprocess
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from conftest import Bake, RunIn
-
-if TYPE_CHECKING:
-    from stand_in.remote import Remote
-
-ACCOUNT = "123456789012"
-
-
-class Place:
-    """A project, and one of its environments to run verbs in."""
-
-    def __init__(self, project: Path, name: str, run_in: RunIn, env: dict[str, str]) -> None:
-        self.project, self.name, self._run_in = project, name, run_in
-        self.env = env | {"MLOPS_POLL_SECONDS": "0.1"}
-
-    def run(self, *args: str, code: int = 0) -> str:
-        """What `mlops ARGS --env NAME` prints; its exit code must be `code`."""
-        done = self._run_in(self.project, "mlops", *args, "--env", self.name, check=False, env=self.env)
-        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-    def edit(self, file: str, old: str, new: str) -> None:
-        """Replace text in one of the project's files."""
-        path = self.project / file
-        text = path.read_text(encoding="utf-8")
-        assert old in text
-        path.write_text(text.replace(old, new), encoding="utf-8")
-
-
-def use_account(project: Path, account_id: str = ACCOUNT) -> None:
-    """Let dev, staging and prod be one account."""
-    for name in ("dev", "staging", "prod"):
-        file = project / "environments" / f"{name}.toml"
-        text = re.sub('account_id = ".*"', f'account_id = "{account_id}"', file.read_text(encoding="utf-8"))
-        file.write_text(text, encoding="utf-8")
-
-
-@pytest.fixture(params=["local", "dev"])
-def place(request: pytest.FixtureRequest, baked: Bake, tmp_path: Path, run_in: RunIn) -> Place:
-    """A project of one's own, in each environment."""
-    project = tmp_path / "my-model"
-    shutil.copytree(baked(), project, ignore=shutil.ignore_patterns(".mlops", "__pycache__"))
-    env: dict[str, str] = {}
-    if request.param == "dev":
-        stand_in: Remote = request.getfixturevalue("stand_in")
-        use_account(project)
-        stand_in.prepare("my-model", ACCOUNT)
-        env = stand_in.environment(ACCOUNT)
-    return Place(project, request.param, run_in, env)
-
-
-def execution(output: str) -> str:
-    """The execution that the output's first line names."""
-    found = re.search(r"execution ([a-z0-9]{12})", output)
-    assert found, output
-    return found[1]
+from places import Place, execution
 
 
 def test_the_loop_of_a_data_scientist(place: Place) -> None:
@@ -86,7 +28,7 @@ def test_the_loop_of_a_data_scientist(place: Place) -> None:
     place.run("approve", "1", "--reason", "the first one")
     assert "Approved · champion" in place.run("models")
     shown = place.run("models", "1")
-    assert execution(first) in shown and "the first one" in shown and "data_version" in shown
+    assert execution(first) in shown and "the first one" in shown and "data version" in shown
 
     worse = place.run("run", "--set", "num_round=2", "--set", "max_depth=1", code=3)
     assert "Candidate rejected" in worse and "nothing was registered" in worse and "champion v1" in worse

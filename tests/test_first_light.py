@@ -24,10 +24,10 @@ def served(python: Path, project: Path, *arguments: str) -> Iterator[str]:
     env = without_shell_settings({"PYTHONPATH": str(project)})
     with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        first = server.stdout.readline()
-        match = SERVING.search(first)
-        assert match, f"mlops serve said: {first!r}"
         try:
+            tested, first = server.stdout.readline(), server.stdout.readline()
+            match = SERVING.search(first)
+            assert "smoke test passed" in tested and match, f"mlops serve said: {tested!r} {first!r}"
             yield match[2]
         finally:
             server.terminate()

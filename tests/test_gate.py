@@ -66,7 +66,9 @@ def test_a_threshold_that_is_not_met_rejects(bake: Bake, run_in: RunIn) -> None:
 
 def test_a_notifier_that_fails_hides_no_rejection_and_no_registration(bake: Bake, run_in: RunIn) -> None:
     project = bake()
-    (project / "infra" / "notify" / "handler.py").write_text("def handler(event, context):\n    raise OSError('no net')\n")
+    (project / "infra" / "notify" / "handler.py").write_text(
+        "def handler(event, context):\n    raise OSError('no net')\n"
+    )
     registered = run_in(project, "mlops", "run", check=False)
     assert registered.returncode == 1
     assert "Step NotifyRegistered failed: OSError: no net" in registered.stdout

@@ -2,16 +2,13 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
-import pytest
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from local_lab import BUCKET, Lab, write
 from mlops.check import _shape
 from mlops.files import archive
-from mlops.local import namespace
 
 Json = dict[str, Any]
 
@@ -87,11 +84,46 @@ def test_training_follows_the_opt_ml_contract(lab: Lab) -> None:
     description = trained(lab, training(lab, REPORT, hyperparameters={"max_depth": "3", "name": '"quoted by v2"'}))
     found = json.loads(model(lab, description)["algo-1.json"])
     assert found["argv"] == ["--max_depth", "3", "--name", "quoted by v2"]
-    assert found["hps"] == {"max_depth": "3", "name": "quoted by v2"}
+    assert found["hps"] == {"max_depth": 3, "name": "quoted by v2"}
+    assert found["hyperparameters"] == {
+        "max_depth": "3",
+        "name": '"quoted by v2"',
+        "sagemaker_program": "train.py",
+        "sagemaker_submit_directory": f"s3://{BUCKET}/code/Train/sourcedir.tar.gz",
+    }
     assert found["files"] == ["a.csv"]
     assert found["resource"]["current_host"] == "algo-1"
     assert list(found["channels"]) == ["train"]
     assert found["mlops"] is False
+
+
+def test_hyperparameters_become_flags_as_the_toolkit_makes_them(lab: Lab) -> None:
+    lab.put("data/a.csv", "1")
+    given = {"C": "0.50", "verbose": "true", "sizes": "[1, 2]", "note": "", "nothing": "null", "map": '{"a": 1}'}
+    found = json.loads(model(lab, trained(lab, training(lab, REPORT, hyperparameters=given)))["algo-1.json"])
+    flags = dict(zip(found["argv"][::2], found["argv"][1::2], strict=True))
+    assert flags == {
+        "-C": "0.5",
+        "--verbose": "True",
+        "--sizes": "[1, 2]",
+        "--note": "",
+        "--nothing": "",
+        "--map": "a=1",
+    }
+    assert found["hps"]["verbose"] is True and found["hps"]["sizes"] == [1, 2]
+
+
+def test_a_training_job_runs_its_own_entrypoint(lab: Lab) -> None:
+    lab.put("data/a.csv", "1")
+    step = training(lab, "raise SystemExit('not this one')", hyperparameters={"depth": "3"})
+    command = 'cp /opt/ml/input/data/train/a.csv "/opt/ml/model/$0"; echo "$SM_MODEL_DIR" > /opt/ml/model/variable'
+    step["Arguments"]["AlgorithmSpecification"] |= {
+        "ContainerEntrypoint": ["sh", "-c", command],
+        "ContainerArguments": ["copy.csv"],
+    }
+    assert model(lab, trained(lab, step)) == {"copy.csv": "1", "variable": "\n"}
+    del step["Arguments"]["AlgorithmSpecification"]["ContainerEntrypoint"]
+    assert "ContainerArguments without a ContainerEntrypoint" in lab.run(step).reason
 
 
 def test_hosts_are_processes_with_shards_and_logs_of_their_own(lab: Lab) -> None:
@@ -146,41 +178,6 @@ def test_entrypoints_that_are_no_python_script_run(lab: Lab) -> None:
 def test_an_input_that_does_not_exist_is_named(lab: Lab) -> None:
     done = lab.run(lab.processing("Step", write("''"), {"data": f"s3://{BUCKET}/nothing"}))
     assert done.reason == f"Step Step failed: input data: no object at s3://{BUCKET}/nothing"
-
-
-HARD = """
-from pathlib import Path
-text = Path("/opt/ml/processing/input/data/a").read_text()
-Path("/opt/ml/processing/output/out/x.txt").write_text(text)
-"""
-
-
-def test_scripts_with_hard_coded_paths_run(lab: Lab) -> None:
-    lab.put("hard/a", "found")
-    done = lab.run(lab.processing("Hard", HARD, {"data": f"s3://{BUCKET}/hard"}))
-    assert done.status == "Succeeded", done.reason
-    assert lab.get(lab.output(done, "Hard") + "/x.txt") == "found"
-    assert not Path("/opt/ml/processing").exists()
-
-
-def test_where_namespaces_are_forbidden_the_line_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def forbidden(opt_ml: str) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(namespace, "_mount", forbidden)
-    with pytest.raises(SystemExit, match="take the path from an argument or an SM_ variable"):
-        namespace.enter(str(tmp_path))
-
-
-def test_a_path_in_a_docstring_needs_no_mount(tmp_path: Path) -> None:
-    code = tmp_path / "opt" / "ml" / "code"
-    code.mkdir(parents=True)
-    (code / "a.py").write_text('"""Reads /opt/ml/x."""\n# and /opt/ml/y\n')
-    assert not namespace.has_hard_path(code, tmp_path)
-    (code / "b.py").write_text("open('/opt/ml/x')\n")
-    assert namespace.has_hard_path(code, tmp_path)
 
 
 MODEL = ServiceModel(Loader().load_service_model("sagemaker", "service-2"), "sagemaker")

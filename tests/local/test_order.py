@@ -70,7 +70,9 @@ def test_a_failed_step_stops_what_depends_on_it_while_the_rest_finishes(lab: Lab
     [
         ([equals(1, 1), equals("a", "a")], "Yes"),
         ([equals(1, 1), equals(1, 2)], "No"),
-        ([{"Type": "Not", "Expression": equals(1, 2)}], "Yes"),
+        ([{"Type": "Not", "Expression": equals(1, 2)}], "Yes"),  # as SDK v2 writes it
+        ([{"Type": "Not", "Condition": equals(1, 1)}], "No"),  # as SDK v3 does
+        ([{"Type": "Not", "Condition": {"Type": "Or", "Conditions": [equals(1, 2), equals(2, 3)]}}], "Yes"),
         ([{"Type": "Or", "Conditions": [equals(1, 2), equals(2, 2)]}], "Yes"),
         ([{"Type": "In", "QueryValue": "b", "Values": ["a", "b"]}], "Yes"),
         ([{"Type": "GreaterThan", "LeftValue": 2, "RightValue": 2}], "No"),
@@ -85,6 +87,12 @@ def test_conditions_take_one_branch(lab: Lab, conditions: list[dict[str, object]
     assert done.status == "Succeeded"
     assert set(done.steps) == {"If", taken}
     assert done.steps["If"]["Metadata"]["Condition"]["Outcome"] == str(taken == "Yes")
+
+
+def test_a_step_that_waits_for_a_failure_is_refused_by_name(lab: Lab) -> None:
+    notify = lab.processing("Notify", "", step={"DependsOn": [{"Step": "Train", "Trigger": "Failed"}]})
+    with pytest.raises(MlopsError, match="step Notify: DependsOn: Train Failed: only Completed runs"):
+        lab.run(lab.processing("Train", ""), notify)
 
 
 def test_conditions_nest(lab: Lab) -> None:

@@ -104,7 +104,7 @@ def test_a_transform_step_sends_every_object_through_the_model(lab: Lab) -> None
 OBJECTIVE = """
 import argparse
 parser = argparse.ArgumentParser()
-parser.add_argument("--x", type=float); parser.add_argument("--n", type=int); parser.add_argument("--kind")
+parser.add_argument("-x", type=float); parser.add_argument("-n", type=int); parser.add_argument("--kind")
 args, _ = parser.parse_known_args()
 if args.kind == "bad": raise SystemExit("this kind does not train")
 import os
@@ -180,6 +180,18 @@ def test_a_search_is_reproducible_and_ranks_by_the_objective(lab: Lab, strategy:
         assert len(values) == 6
         found.append(lines)
     assert strategy == "Bayesian" or found[0] == found[1]
+
+
+def test_searches_with_names_alike_keep_their_models_apart(lab: Lab) -> None:
+    name = "SearchForTheBestHyperparametersOfModel"
+    steps = []
+    for kind in ("A", "B"):
+        category = [{"Name": "x", "Values": ["1" if kind == "A" else "2"]}, {"Name": "n", "Values": ["1"]}]
+        steps.append({**tuning(lab, "Grid", {"CategoricalParameterRanges": category}), "Name": name + kind})
+    assert lab.run(*steps).status == "Succeeded"
+    jobs = [uri.partition("/")[0] for uri, _ in lab.store.objects(f"s3://{BUCKET}/models")]
+    assert len(set(jobs)) == 2
+    assert all(len(job) <= 63 for job in jobs)
 
 
 def test_failed_trials_are_left_out(lab: Lab) -> None:

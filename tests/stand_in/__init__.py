@@ -1,1 +1,1 @@
-"""What stands in for AWS in the tests: moto's server, with SageMaker pipelines that truly execute."""
+"""What stands in for AWS in tests: moto's server, extended so that pipelines execute and endpoints serve."""

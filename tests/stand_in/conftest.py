@@ -9,9 +9,12 @@ from stand_in.aws_lab import AwsLab
 from stand_in.server import StandIn
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running() -> Iterator[StandIn]:
-    """A stand-in in this process, for tests whose jobs need no library."""
+    """A stand-in in this process, for tests whose jobs need no library.
+
+    Of a module, because the tests of endpoints alone extend moto in this process too.
+    """
     started = StandIn()
     yield started
     started.close()

@@ -108,6 +108,7 @@ class GitHubStandIn:
         self.lock = threading.RLock()
         self.failures: list[Failure] = []
         self.requests: list[tuple[str, str]] = []
+        self.before: Callable[[str], None] = lambda _: None  # called with `METHOD path` before it is answered
         self.pulls = github_pulls.Pulls(self)
         self.actions = github_actions.Actions()
         self._server = Server(port, self)
@@ -145,6 +146,7 @@ class GitHubStandIn:
         query = {name: values[-1] for name, values in parse_qs(split.query, keep_blank_values=True).items()}
         with self.lock:
             self.requests.append((method, path))
+            self.before(f"{method} {path}")
             planted = next((f for f in self.failures if f.times and re.search(f.pattern, f"{method} {path}")), None)
             if planted:
                 planted.times -= 1

@@ -21,6 +21,8 @@ MEMORY = (
 
 def of_job(kind: str, local: str, program: str = "") -> str:
     """A job's FailureReason from the local one; `program` is the command line of a training job."""
+    if kind == "HyperParameterTuning":
+        return "All training jobs failed. Please take a look at the training jobs failures to get more details."
     match = EXIT.fullmatch(local)
     if match is None:
         return local if local.startswith("ClientError") else f"ClientError: {local}"
@@ -30,6 +32,8 @@ def of_job(kind: str, local: str, program: str = "") -> str:
     shown = 128 - code if code < 0 else code
     if kind == "Processing":
         return "AlgorithmError: See job logs for more information"
+    if kind == "Transform":
+        return "ClientError: See job logs for more information"
     script = f'ExecuteUserScriptError:\nExitCode {shown}\nErrorMessage "{said}"\nCommand "{program}"'
     return f"AlgorithmError: {script}, exit code: {shown}"
 

@@ -70,9 +70,13 @@ class Remote:
         self._post("reset", {})
 
     def close(self) -> None:
-        """End it."""
+        """End it and the jobs that run."""
         self._process.terminate()
-        self._process.wait()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
         if self._process.stdout:
             self._process.stdout.close()
 

@@ -15,6 +15,7 @@ from mlops.local.jobs import ALGORITHM, Context, JobFailed, JobStopped
 from mlops.local.records import Execution, now
 from mlops.local.steps import JOBS, Result, Steps
 from mlops.local.store import split_uri
+from mlops.local.tuning import job_name
 from mlops.local.values import Scope
 from moto.iam.models import iam_backends
 from moto.utilities.utils import get_partition
@@ -77,11 +78,8 @@ class StandInSteps(Steps):
     def _lambda(self, step: Step, arguments: Json, scope: Scope, stopped: Callable[[], bool]) -> Result:
         """Invoke: the code that moto's Lambda holds, laid out as the engine expects it."""
         with functions.unpacked(step, scope, self.context) as root:
-            own, self.context = self.context, replace(self.context, root=root)
-            try:
-                return super()._lambda(step, arguments, scope, stopped)
-            finally:
-                self.context = own
+            steps = StandInSteps(self.execution, replace(self.context, root=root), self.service)
+            return Steps._lambda(steps, step, arguments, scope, stopped)
 
     def _supervised(self, kind: str, name: str, request: Json, context: Context, inner: Run) -> Json:
         """Create a job, run it, keep its record and its log. Raises JobFailed in SageMaker's words, or JobStopped."""
@@ -150,7 +148,7 @@ class StandInSteps(Steps):
         where = (self.context.account_id, self.context.region)
         if kind == "HyperParameterTuning":
             for file in sorted(log.parent.glob(f"{log.stem}.[0-9][0-9][0-9].log")):
-                job = f"{name[:55]}-{file.name.split('.')[-2]}"
+                job = job_name(name, int(file.name.split(".")[-2]))
                 logs.publish(*where, "Training", job, started, "algo-1", _lines(file))
             return
         files = logs.host_files(log) or [("algo-1", log)]

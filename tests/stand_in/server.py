@@ -97,6 +97,10 @@ class StandIn:
         """Make what a project's platform stack makes before a run: the bucket and the roles; the bucket's name."""
         return prepare.project(project, account_id, region)
 
+    def set_check_roles(self, check: bool) -> None:
+        """Whether jobs need roles that exist and trust SageMaker."""
+        self.check_roles = check
+
     def forget(self, pipeline: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION) -> None:
         """Delete a pipeline although it runs, as someone who stops its executions first would."""
         self.service(account_id, region).forget(pipeline)
@@ -150,8 +154,7 @@ class StandIn:
         if what == "forget":
             return self.forget(**asked)
         if what == "settings":
-            self.check_roles = bool(asked["check_roles"])
-            return None
+            return self.set_check_roles(bool(asked["check_roles"]))
         if what == "reset":
             return self.reset()
         raise ValueError(f"there is no /stand-in/{what}: there are faults, prepare, forget, settings and reset")

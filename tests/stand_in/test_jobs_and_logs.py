@@ -83,7 +83,7 @@ def test_an_output_without_a_bucket_fails_the_job(aws: AwsLab) -> None:
 
 
 def test_a_role_must_exist_where_roles_are_checked(aws: AwsLab, here: StandIn) -> None:
-    here.check_roles = True
+    here.set_check_roles(True)
     refused = aws.run(aws.processing("Work", NOTHING))
     assert "Could not assume role arn:aws:iam::000000000000:role/x" in refused.steps["Work"]["FailureReason"]
     here.prepare("project", "000000000000", "us-east-1")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from local_lab import write
 
 from stand_in.aws_lab import AwsLab, client
+from stand_in.proxy import Proxy, Weather
 from stand_in.remote import MACHINERY, READY, TESTS, Remote
 
 ACCOUNT, REGION = "111111111111", "us-east-1"
@@ -43,6 +46,27 @@ def test_the_verbs_train_a_model_in_an_aws_that_is_not_there(
     assert b"accuracy" in s3.get_object(Bucket=bucket, Key=statistics.removeprefix(f"s3://{bucket}/"))["Body"].read()
     again = run_in(project, "mlops", "run", "--env", "dev", env=env)
     assert "cached" in again.stdout
+
+
+def test_a_run_over_a_bad_network_ends_right_and_exactly_once(
+    template: Path, tmp_path: Path, stand_in: Remote, run_in: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """A fifth of all calls is throttled or loses its connection, half of those after AWS has done what was asked."""
+    from conftest import bake_template
+
+    project = bake_template(template, tmp_path, dev_account_id=ACCOUNT)
+    stand_in.prepare(project.name, ACCOUNT, REGION)
+    env = stand_in.environment(ACCOUNT, REGION) | POLL
+    bad = Proxy(stand_in.url, Weather(throttle=0.1, reset_before=0.05, reset_after=0.05), seed=1)
+    try:
+        ran = run_in(project, "mlops", "run", "--env", "dev", env=env | {"AWS_ENDPOINT_URL": bad.url})
+    finally:
+        bad.close()
+    assert "model 1 registered" in ran.stdout
+    assert bad.counts["throttle"] and bad.counts["reset_before"] + bad.counts["reset_after"]
+    sagemaker = client("sagemaker", env)
+    assert len(sagemaker.list_pipeline_executions(PipelineName=project.name)["PipelineExecutionSummaries"]) == 1
+    assert len(sagemaker.list_model_packages(ModelPackageGroupName=project.name)["ModelPackageSummaryList"]) == 1
 
 
 @pytest.fixture
@@ -84,17 +108,28 @@ def test_an_interrupt_ends_it_with_the_jobs_that_run(tmp_path: Path) -> None:
             name, _, value = line.removeprefix("export ").strip().partition("=")
             shown[name] = value
         aws = AwsLab(shown)
-        pid = tmp_path / "pid"
-        script = (
-            f"import os\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\nopen({str(tmp_path / 'gate')!r}).read()\n"
-        )
+        lock = tmp_path / "lock"
+        script = f"import fcntl\nheld = open({str(lock)!r}, 'w')\nfcntl.flock(held, fcntl.LOCK_EX)\n"
+        script += f"held.write('held')\nheld.flush()\nopen({str(tmp_path / 'gate')!r}).read()\n"
         aws.define(aws.processing("Work", script))
         arn = aws.start()
-        aws.until(arn, lambda _: pid.is_file() and pid.read_text())
+        aws.until(arn, lambda _: lock.is_file() and lock.read_text())
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+    deadline = time.monotonic() + 10
+    while not is_free(lock) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert is_free(lock), "the job outlived the server"
+
+
+def is_free(lock: Path) -> bool:
+    """Whether no process holds a lock on a file any more: the kernel takes it from one that has ended."""
+    with lock.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:

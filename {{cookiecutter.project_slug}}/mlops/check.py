@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mlops.definition import VERSION, Reference, Step, references, steps_of
+from mlops.definition import VERSION, Reference, Step, dependencies, references, steps_of
+from mlops.local.values import TOKEN, negated
 
 Json = Any
 REQUESTS = {
@@ -22,12 +23,12 @@ REQUESTS = {
     "RegisterModel": ("CreateModelPackage", "ModelPackageName"),
 }
 RESPONSES = {
-    "Processing": "DescribeProcessingJobResponse",
-    "Training": "DescribeTrainingJobResponse",
-    "Tuning": "DescribeHyperParameterTuningJobResponse",
-    "Transform": "DescribeTransformJobResponse",
-    "Model": "DescribeModelOutput",
-    "RegisterModel": "DescribeModelPackageOutput",
+    "Processing": ("DescribeProcessingJobResponse",),
+    "Training": ("DescribeTrainingJobResponse",),
+    "Tuning": ("DescribeHyperParameterTuningJobResponse", "ListTrainingJobsForHyperParameterTuningJobResponse"),
+    "Transform": ("DescribeTransformJobResponse",),
+    "Model": ("DescribeModelOutput",),
+    "RegisterModel": ("DescribeModelPackageOutput",),
 }
 EXECUTION = (
     *("PipelineName", "PipelineArn", "PipelineExecutionId", "PipelineExecutionArn"),
@@ -51,7 +52,7 @@ def reference_faults(definition: dict[str, Json]) -> Iterator[str]:
             fault = _fault(reference, step, steps, parameters)
             if fault:
                 yield f"step {step.name}: {reference.where}: {fault}"
-        for name in step.body.get("DependsOn") or []:
+        for name, _ in dependencies(step.body):
             if name not in steps:
                 yield f"step {step.name}: DependsOn: there is no step {name}"
         if step.type == "Condition":
@@ -95,12 +96,24 @@ def _outputs(step: Step) -> list[str]:
 
 def _condition_faults(step: Step, parameters: dict[str, Json]) -> Iterator[str]:
     """Comparisons whose sides are known not to be comparable."""
-    for index, condition in enumerate(step.arguments.get("Conditions") or []):
+    for where, condition in _comparisons(step.arguments.get("Conditions") or [], "Conditions"):
         sides = [_known_type(condition.get(side), parameters) for side in ("LeftValue", "RightValue")]
         kinds = {kind for kind in sides if kind}
         if (condition["Type"] in NUMBERS and kinds - {"number"}) or len(kinds) > 1:
             shown = " with ".join(kind or "a value known later" for kind in sides)
-            yield f"step {step.name}: Conditions[{index}]: {condition['Type']} compares {shown}"
+            yield f"step {step.name}: {where}: {condition['Type']} compares {shown}"
+
+
+def _comparisons(conditions: list[Json], where: str) -> Iterator[tuple[str, Json]]:
+    """Where each comparison stands and what it is, those inside Not and Or as well."""
+    for index, condition in enumerate(conditions):
+        here = f"{where}[{index}]"
+        if condition["Type"] == "Not":
+            yield from ((f"{here}.Not", inner) for _, inner in _comparisons([negated(condition)], here))
+        elif condition["Type"] == "Or":
+            yield from _comparisons(condition["Conditions"], f"{here}.Conditions")
+        else:
+            yield here, condition
 
 
 def _known_type(value: Json, parameters: dict[str, Json]) -> str | None:
@@ -141,12 +154,13 @@ def shape_faults(definition: dict[str, Json]) -> Iterator[str]:
         for reference in references(step.arguments):
             target = steps.get(reference.step or "")
             if reference.kind == "Steps" and target and target.type in RESPONSES:
-                yield from _property(reference, step, model.shape_for(RESPONSES[target.type]), target)
+                shapes: list[Any] = [model.shape_for(name) for name in RESPONSES[target.type]]
+                first = TOKEN.match(reference.path)
+                fits = next((s for s in shapes if first and first[1] in s.members), shapes[0])
+                yield from _property(reference, step, fits, target)
 
 
 def _property(reference: Reference, step: Step, shape: Any, target: Step) -> Iterator[str]:
-    from mlops.local.values import TOKEN
-
     for token in TOKEN.finditer(reference.path):
         key = next(group for group in token.groups() if group is not None)
         if shape.type_name == "list":

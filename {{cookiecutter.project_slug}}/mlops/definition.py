@@ -90,9 +90,15 @@ def steps_of(definition: dict[str, Json]) -> dict[str, Step]:
         if name in found:
             raise MlopsError(f"definition: two steps are named {name!r}: step names are unique in a pipeline")
         step = Step(name, kind, body, branch)
-        needed = {r.step for r in references(step.arguments) if r.step} | set(body.get("DependsOn") or [])
+        needed = {r.step for r in references(step.arguments) if r.step} | {after for after, _ in dependencies(body)}
         found[name] = Step(name, kind, body, branch, frozenset(needed | ({branch[0]} if branch else set())))
     return found
+
+
+def dependencies(body: dict[str, Json]) -> list[tuple[str, str]]:
+    """A step's DependsOn: the steps' names, and how each must have ended (its Trigger; a bare name is `Completed`)."""
+    entries = body.get("DependsOn") or []
+    return [(e["Step"], e["Trigger"]) if isinstance(e, dict) else (e, "Completed") for e in entries]
 
 
 def _walk(

@@ -44,6 +44,16 @@ def read_evaluation(door: Door, uri: str) -> Evaluation | None:
     return Evaluation(metrics, found.get("gate", {}), uri, hashlib.sha256(content).hexdigest(), found)
 
 
+def object_bytes(door: Door, uri: str) -> bytes | None:
+    """An object's content, or None if there is none at `uri`."""
+    bucket, key = split_uri(uri)
+    try:
+        content: bytes = door.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except door.s3.exceptions.NoSuchKey:
+        return None
+    return content
+
+
 def evaluation_of_package(door: Door, package: Json) -> Evaluation | None:
     """A model package's evaluation."""
     statistics = package.get("ModelMetrics", {}).get("ModelQuality", {}).get("Statistics", {})

@@ -56,9 +56,14 @@ class Repository:
             raise MlopsError(f"remote {REMOTE!r} has no default branch yet: push one first")
         wanted = {"HEAD": heads["HEAD"], f"refs/heads/{branch}": heads.get(f"refs/heads/{branch}")}
         refs = [name for name, commit in wanted.items() if commit]
-        self._remote("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", REMOTE, *refs)
+        fetch = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", REMOTE, *refs)
+        done = self._git(*fetch, env=self._credentials())
+        if done.returncode and "couldn't find remote ref" in done.stderr:
+            raise Moved
+        if done.returncode:
+            raise MlopsError(f"git fetch: {_last_line(done.stderr)}")
         for commit in filter(None, wanted.values()):
-            if self._git("cat-file", "-e", f"{commit}^{{commit}}").returncode:
+            if self._git("cat-file", "-e", commit + "^{commit}").returncode:
                 raise Moved
         return bases[0], heads["HEAD"], heads.get(f"refs/heads/{branch}")
 

@@ -58,6 +58,11 @@ class GitHub:
         request = {"title": title, "body": body, "head": branch, "base": base}
         return self._repo("POST", "/pulls", request, need="pull-requests: write")
 
+    def pulls_of_commit(self, commit: str) -> list[Json]:
+        """The pull requests that brought a commit into a branch, or hold it."""
+        found: list[Json] = self._repo("GET", f"/commits/{commit}/pulls", need="pull-requests: read")
+        return found
+
     def update_pull(self, number: int, **changes: str) -> Json:
         """Change a pull request's title, body or state."""
         return self._repo("PATCH", f"/pulls/{number}", changes, need="pull-requests: write")

@@ -81,7 +81,7 @@ def values(
         "TrainingVolumeSizeInGB": training.volume_size_in_gb,
         "InferenceInstanceType": environment.endpoint.instance_type,
         "MaxRuntimeInSeconds": environment.limits.max_runtime_in_seconds,
-        "NotifyFunctionArn": notify_function(names),
+        "NotifyFunctionArn": names.notify_function,
         "InputDataUri": data.uri,
         "InputDataVersion": data.version,
         "ValidationFraction": settings.data.validation_fraction,
@@ -96,12 +96,6 @@ def values(
         **code,
         **settings.hyperparameters,
     }
-
-
-def notify_function(names: Names) -> str:
-    """The ARN of the Lambda function that the Notify steps call (infra/platform.yaml)."""
-    partition = names.role.split(":")[1]
-    return f"arn:{partition}:lambda:{names.region}:{names.account_id}:function:{names.project}-notify"
 
 
 def code_commit(root: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mlops import deployment_records, deployments, lineage, models, show
 from mlops.aws import Door, open_door
-from mlops.deployments import Pin
+from mlops.deployments import Package, Pin
 from mlops.errors import USAGE, MlopsError
 from mlops.git import Repository
 from mlops.github import open_github
@@ -56,6 +56,18 @@ def rollback(root: Path, environment: str, to: int | None, opens: bool) -> None:
         _propose(root, f"rollback/{environment}", decide_at, insists=True)
     else:
         _write(root, decide_at("HEAD", lambda name: deployments.load(root, name)))
+
+
+def former(root: Path, environment: str, to: int | None) -> Package:
+    """The model that was pinned before (or version `to`), for a roll-back that cannot wait for a pull request."""
+    _check_environment(environment)
+    now = deployments.load(root, environment)
+    if now is None:
+        raise MlopsError(f"{deployments.path(environment)} is not there: nothing was promoted to {environment} yet")
+    found = earlier(_history(Repository(root), "HEAD", environment), now, environment, to)
+    if isinstance(found, str):
+        raise MlopsError(found)
+    return found.model
 
 
 def newest(door: Door, before: Pin | None) -> int | str:

@@ -73,6 +73,8 @@ def _summary(change: Change) -> list[str]:
     now = f"model {change.before.model.version}" if change.before else "nothing"
     then = f"**model {change.after.model.version}**"
     verb = "Deploys" if change.kind == "promote" else "Rolls back: deploys"
+    if change.kind == "promote" and change.before and change.after.model.version < change.before.model.version:
+        now += ", a newer one,"
     return [
         f"{verb} {then} to **{change.environment}**, where {now} is deployed now."
         f" Asked for by {code(change.after.promoted_by)}."
@@ -82,12 +84,15 @@ def _summary(change: Change) -> list[str]:
 def _metrics(change: Change) -> list[str]:
     """Candidate, champion and what is deployed, with the differences; the gate's metric first."""
     after, before = change.after.evidence, change.before.evidence if change.before else None
+    version, deployed_version = after.gate.champion_version, change.before.model.version if change.before else None
     champions = any(metric.champion is not None for metric in after.metrics.values())
-    version = after.gate.champion_version
+    if champions and version == deployed_version:
+        before = None  # the champion is what is deployed: measured on the same rows, so the better comparison
     headings = ["metric", f"model {change.after.model.version}", "± std"]
-    headings += [f"champion v{version}", "against champion"] if champions else []
-    if change.before:
-        headings += [f"deployed v{change.before.model.version}", "against deployed"]
+    if champions:
+        headings += [f"champion v{version}" + (", deployed" if version == deployed_version else ""), "difference"]
+    if before:
+        headings += [f"deployed v{deployed_version}", "difference"]
     rows = []
     for name in sorted(after.metrics, key=lambda name: (name != after.gate.metric, name)):
         metric = after.metrics[name]
@@ -102,6 +107,7 @@ def _metrics(change: Change) -> list[str]:
         rows.append(cells)
     lines = ["### Metrics", "", *table(headings, rows)]
     notes = ["Measured on the candidate's test rows" + ("; the champion on the same rows." if champions else ".")]
+    notes += ["(~): less than one standard deviation."] if any("(~)" in cell for row in rows for cell in row) else []
     if before and before.data.version != after.data.version:
         notes.append("What is deployed was measured on other data (see Lineage), so compare with care.")
     return [*lines, "", " ".join(notes)]
@@ -187,9 +193,12 @@ def _merging(change: Change) -> list[str]:
 
 
 def _undoing(change: Change) -> list[str]:
-    return [
-        "### Rolling back",
-        "",
-        f"Revert this pull request, or run {code(f'mlops rollback {change.environment}')}, which opens one that does."
-        " To decline, close it: the same model is not proposed again unless asked for by version.",
-    ]
+    if change.kind == "rollback" and change.before:
+        left = change.before.model.version
+        again = code(f"mlops promote {change.environment} --model {left}")
+        say = f"Model {left} is not proposed again by itself; {again} does, or reverting this pull request."
+        say += f" {code(f'mlops reject {left}')} keeps it from serving anywhere."
+        return ["### Afterwards", "", say]
+    undo = code(f"mlops rollback {change.environment}")
+    say = f"Revert this pull request, or run {undo}, which opens one that does. To decline, close it: the same model is"
+    return ["### Rolling back", "", f"{say} not proposed again unless asked for by version."]

@@ -33,8 +33,10 @@ def report(door: Door, arn: str, body: Json) -> int:
         failed = next((s for s in steps if s["StepStatus"] == "Failed"), None)
         if failed:
             show.log(failed["StepName"], last_lines(door, arn, failed, LOG_LINES))
-        reason = str(execution.get("FailureReason", execution["PipelineExecutionStatus"]))
-        show.verdict(False, reason, f"mlops explain {arn.rpartition('/')[2]}{door.option}" if door.option and failed else None)
+        reason = _reason(execution, failed)
+        show.verdict(
+            False, reason, f"mlops explain {arn.rpartition('/')[2]}{door.option}" if door.option and failed else None
+        )
         return FAILED
     package = evidence.registered(steps)
     version = package.rpartition("/")[2] if package else None
@@ -42,3 +44,10 @@ def report(door: Door, arn: str, body: Json) -> int:
     todo = f"mlops approve {version} --reason '...'{door.option}, then mlops serve{door.option}" if version else None
     show.verdict(True, f"model {version} registered: {reason}" if version else "succeeded", todo)
     return 0
+
+
+def _reason(execution: Json, failed: Json | None) -> str:
+    """Why an execution did not succeed; SageMaker's own reason says only that some step failed."""
+    if failed and failed.get("FailureReason"):
+        return f"Step {failed['StepName']} failed: {failed['FailureReason']}"
+    return str(execution.get("FailureReason") or execution["PipelineExecutionStatus"])

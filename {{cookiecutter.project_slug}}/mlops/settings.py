@@ -105,7 +105,7 @@ class Endpoint(Section):
     invocations_per_instance: Annotated[int, Field(ge=1)] = 1000
     traffic: Literal["canary", "linear", "all-at-once"] = "canary"
     traffic_percent: Annotated[int, Field(ge=10, le=50)] = 10
-    wait_in_seconds: Annotated[int, Field(ge=0, le=3600)] = 300
+    wait_in_seconds: Annotated[int, Field(ge=0, le=2700)] = 300  # ten steps in eight hours
     capture_percent: Annotated[int, Field(ge=0, le=100)] = 100
     max_5xx_errors: Annotated[int, Field(ge=1)] = 5
     max_latency_in_milliseconds: Annotated[int, Field(ge=1)] = 1000

@@ -51,9 +51,20 @@ def line(text: str) -> None:
 
 def log(step: str, lines: list[str]) -> None:
     """The end of a failed step's output."""
+    if not lines:
+        console.print(f"[dim]--- {step} printed nothing ---[/]")
+        return
     console.print(f"[dim]--- last lines of {step}'s log ---[/]")
     for line in lines:
         console.print(f"[dim]|[/] {escape(line)}")
+
+
+def pairs(rows: list[tuple[str, Any]]) -> None:
+    """Names and values, a line each; what has no value is left out. Nothing is folded, so it can be searched."""
+    width = max((len(name) for name, _ in rows), default=0) + 2
+    for name, value in rows:
+        if value not in (None, ""):
+            console.print(f"[dim]{escape(name):<{width}}[/]{escape(str(value))}")
 
 
 def table(headings: list[str], rows: list[list[Any]]) -> None:

@@ -56,6 +56,8 @@ class Smoke:
         """For people."""
         if self.fault:
             return f"smoke test failed: {self.fault}"
+        if self.p50 is None:
+            return "registered for batch jobs; there is no endpoint to test"
         return (
             f"smoke test passed: {self.requests} requests, {self.rows} predictions as recorded, "
             f"latency p50 {self.p50:.0f} ms, p99 {self.p99:.0f} ms"

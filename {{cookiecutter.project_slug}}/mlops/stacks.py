@@ -6,6 +6,7 @@ replaced, a stack whose creation failed is removed first. States: "Stack status 
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -103,6 +104,21 @@ def is_as_wanted(client: Any, wanted: Wanted) -> bool:
         return False
     body = client.get_template(StackName=wanted.name, TemplateStage="Original")["TemplateBody"]
     return isinstance(body, str) and body.strip() == wanted.template.strip()
+
+
+def present(client: Any, name: str, show: Callable[[str], None]) -> Wanted | None:
+    """The stack as it stands once no change is under way, so that it can be put back; None if there is none."""
+    stack = settle(client, name, show)
+    if stack is None or stack["StackStatus"] in (*DEAD, "REVIEW_IN_PROGRESS"):
+        return None
+    body = client.get_template(StackName=name, TemplateStage="Original")["TemplateBody"]
+    return Wanted(
+        name,
+        body if isinstance(body, str) else json.dumps(body),
+        {p["ParameterKey"]: p["ParameterValue"] for p in stack.get("Parameters", [])},
+        {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])},
+        tuple(stack.get("Capabilities", [])),
+    )
 
 
 def propose(client: Any, wanted: Wanted, show: Callable[[str], None]) -> Change | None:

@@ -18,10 +18,12 @@ import artifact
 import data
 import evaluate
 import inference
+import lineage
 import metrics
 import preprocess
 import train
 
+JSON = "application/json"
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = data.load_schema()
 RAW = ROOT / "data"
@@ -240,11 +242,39 @@ def test_inference_answers_as_evaluation_does(work: Path) -> None:
     assert len(lines) == len(rows)
 
 
-def test_the_sample_in_the_artifact_has_its_answer(work: Path) -> None:
+def test_evaluation_says_what_the_model_was_made_of(work: Path, nobody: Path) -> None:
+    found = judge(work, work / "packed", nobody)
+    made_of = json.loads((work / "model" / "lineage.json").read_text())
+    archive = (work / "packed" / "model.tar.gz").read_bytes()
+    assert found["lineage"]["artifact_sha256"] == hashlib.sha256(archive).hexdigest()
+    assert found["lineage"]["versions"] == made_of["versions"]
+    assert {"python", "numpy", "pandas", "pyarrow", "sklearn", "xgboost"} == made_of["versions"].keys()
+    rows = {name: len(data.read_split(work / name)) for name in preprocess.SPLITS}
+    assert found["lineage"]["rows"] == rows == made_of["rows"] | {"test": rows["test"]}
+    assert (found["greater_is_better"][METRIC], found["champion_values"]) == (GREATER, {})
+
+
+def test_evaluation_holds_the_answer_to_the_sample(work: Path, nobody: Path, tmp_path: Path) -> None:
+    sample = judge(work, work / "packed", nobody)["sample"]
     model = inference.model_fn(str(work / "model"))
     body = (work / "model" / "sample_request.json").read_bytes()
-    answer = inference.predict_fn(inference.input_fn(body, "application/json"), model)
-    assert answer == json.loads((work / "model" / "sample_response.json").read_text())
+    answer, kind = inference.output_fn(inference.predict_fn(inference.input_fn(body, JSON), model), JSON)
+    expected = {"content_type": kind, "request_sha256": hashlib.sha256(body).hexdigest()}
+    assert sample == expected | {"response": json.loads(answer)}
+    shutil.copytree(work / "model", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "sample_response.json").write_text('{"predictions": []}')
+    with pytest.raises(data.DataError, match="otherwise than the artifact's"):
+        lineage.sample_of(tmp_path, model)
+
+
+def test_an_artifact_without_lineage_can_still_be_judged(work: Path, nobody: Path, tmp_path: Path) -> None:
+    shutil.copytree(work / "model", tmp_path / "model")
+    for name in ("lineage.json", "sample_request.json"):
+        (tmp_path / "model" / name).unlink()
+    old = pack(tmp_path / "model", tmp_path / "old")
+    found = judge(work, old, crown(old, tmp_path / "champion"))
+    assert (found["lineage"]["versions"], list(found["lineage"]["rows"]), found["sample"]) == ({}, ["test"], None)
+    assert found["champion_values"][METRIC] == found["gate"]["champion"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from mlops.commands.options import environment, project
 from mlops.errors import MlopsError
 
 
@@ -43,4 +44,25 @@ def check() -> None:
     print(f"ok: {len(definition.steps_of(compiled))} steps, {len(compiled['Parameters'])} parameters")
 
 
-COMMANDS = (compile_, check)
+@click.command()
+@environment
+@click.option("--against", metavar="REVISION", help="Compare with a git revision instead: no credentials, no AWS.")
+@click.option("--markdown", is_flag=True, help="Print GitHub's Markdown, for a job summary.")
+def plan(environment: str, against: str | None, markdown: bool) -> None:
+    """What `mlops run` would change, run and store: steps, parameters, cached results, code, data."""
+    from mlops.outline import to_markdown, to_terminal
+    from mlops.root import find_root
+
+    if against:
+        from mlops.against import against as verb
+
+        outline = verb(find_root(), environment, against)
+    else:
+        from mlops.plan import plan as planned
+
+        with project(environment) as (root, door):
+            outline = planned(root, door)
+    print(to_markdown(outline)) if markdown else to_terminal(outline)
+
+
+COMMANDS = (compile_, check, plan)

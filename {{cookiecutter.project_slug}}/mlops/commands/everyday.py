@@ -68,6 +68,17 @@ def status(environment: str, execution: str | None, count: int, follow: bool) ->
 
 @click.command()
 @environment
+@click.argument("execution", required=False)
+def explain(environment: str, execution: str | None) -> None:
+    """Why EXECUTION failed (the latest that did, by default): step, reason, log, likely cause and fix."""
+    from mlops import explain as verb
+
+    with project(environment) as (_, door):
+        verb.explain(door, execution)
+
+
+@click.command()
+@environment
 @click.argument("execution")
 def stop(environment: str, execution: str) -> None:
     """Stop EXECUTION; its running jobs are ended."""
@@ -142,4 +153,4 @@ def invoke(file: Path | None, url: str) -> None:
         verb.invoke(door, file, url)
 
 
-COMMANDS = (run, status, stop, models, approve, reject, serve, invoke)
+COMMANDS = (run, status, explain, stop, models, approve, reject, serve, invoke)

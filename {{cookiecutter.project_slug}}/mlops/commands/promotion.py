@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 
@@ -25,14 +27,30 @@ def promote(environment: str, version: int | None, opens: bool, source: str | No
 
 @click.command()
 @click.argument("environment", metavar="ENV")
+def deploy(environment: str) -> None:
+    """Deploy what deployments/ENV.json pins: canary, alarms, smoke test. `local` tests the champion on this machine."""
+    from mlops import deploy as verb
+    from mlops.root import find_root
+
+    sys.exit(verb.deploy(find_root(), environment))
+
+
+@click.command()
+@click.argument("environment", metavar="ENV")
 @click.option("--to", "version", type=click.IntRange(1), help="This version; by default the one before.")
 @click.option("--pull-request/--no-pull-request", "opens", default=True, show_default=True)
-def rollback(environment: str, version: int | None, opens: bool) -> None:
+@click.option("--now", is_flag=True, help="Deploy it at once, without a pull request; open one afterwards.")
+def rollback(environment: str, version: int | None, opens: bool, now: bool) -> None:
     """Pin the model that ENV had before, by a pull request. Merging that deploys it."""
     from mlops import promote as verb
     from mlops.root import find_root
 
-    verb.rollback(find_root(), environment, version, opens)
+    root = find_root()
+    if now:
+        from mlops.deploy import deploy as deploy_now
+
+        sys.exit(deploy_now(root, environment, verb.former(root, environment, version)))
+    verb.rollback(root, environment, version, opens)
 
 
-COMMANDS = (promote, rollback)
+COMMANDS = (promote, deploy, rollback)

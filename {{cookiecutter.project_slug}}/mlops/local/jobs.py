@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any
 
 from mlops.files import write_json
 from mlops.local.launcher import Command, Launcher, Running
-from mlops.local.namespace import has_hard_path
+from mlops.local.namespace import needs_mount
 from mlops.local.store import Store
 
 Json = dict[str, Any]
@@ -119,6 +120,7 @@ def run_hosts(
     """Run `argv` on each host and wait; the first host that fails ends the others."""
     processes: list[Running] = []
     inherited = {key: os.environ[key] for key in KEPT if key in os.environ}
+    path = {"PATH": _path(context.folder)}
     for host in hosts:
         local = [host.local(part) for part in argv]
         log = _log(context, host, hosts)
@@ -126,8 +128,8 @@ def run_hosts(
         own["PYTHONUNBUFFERED"] = "1"
         (host.opt_ml / "output").mkdir(parents=True, exist_ok=True)
         modules = context.modules(Path(local[1])) if len(local) > 1 else ()
-        mount = len(local) > 1 and local[1].endswith(".py") and has_hard_path(Path(local[1]).parent, host.opt_ml)
-        command = Command(local, inherited | own, host.opt_ml, log, modules, str(host.opt_ml) if mount else "")
+        mount = str(host.opt_ml) if needs_mount(local, host.opt_ml) else ""
+        command = Command(local, inherited | path | own, host.opt_ml, log, modules, mount)
         processes.append(context.launcher.start(command))
     deadline = time.monotonic() + limit if limit else None
     failure = None
@@ -145,6 +147,16 @@ def run_hosts(
             running.kill()
     if failure:
         raise failure
+
+
+def _path(folder: Path) -> str:
+    """The PATH of a job: `python3` and `pip3` in its shell scripts are this environment's, as they are an image's."""
+    own = folder / "bin"
+    own.mkdir(exist_ok=True)
+    for name in ("pip", "pip3"):  # an environment that uv made has no such commands, and the SDK's scripts look for one
+        (own / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pip "$@"\n')
+        (own / name).chmod(0o755)
+    return os.pathsep.join([str(own), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def _first_failure(

@@ -134,6 +134,8 @@ class Launcher:
 
     def _start_process(self, command: Command, running: Running) -> None:
         argv = [sys.executable, *command.argv[1:]] if command.is_script else command.argv
+        if command.mount:
+            argv = [sys.executable, str(Path(__file__).with_name("namespace.py")), command.mount, *argv]
         with command.log.open("ab") as log:
             try:
                 process = subprocess.Popen(

@@ -9,13 +9,28 @@ from __future__ import annotations
 import ast
 import ctypes
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+CODE_BYTES = 1_000_000  # a larger file is data
 ADVICE = "take the path from an argument or an SM_ variable, or run where user namespaces are permitted"
+
+
+def needs_mount(argv: list[str], opt_ml: Path) -> bool:
+    """Whether a job's code has `/opt/ml` written in it; `argv` is its command, with its own folder in place of that.
+
+    The code of `python3 SCRIPT ...` is the folder of the script. Any other command may run whatever lies beside the
+    files that it names, in any language, so there every mention counts.
+    """
+    if len(argv) > 1 and argv[1].endswith(".py"):
+        return has_hard_path(Path(argv[1]).parent, opt_ml)
+    named = {Path(path).parent for part in argv for path in re.findall(re.escape(str(opt_ml)) + r"/[^\s;&|'\"]+", part)}
+    files = (file for folder in named if folder != opt_ml for file in folder.rglob("*") if file.is_file())
+    return any(file.stat().st_size < CODE_BYTES and b"/opt/ml" in file.read_bytes() for file in files)
 
 
 def has_hard_path(folder: Path, opt_ml: Path) -> bool:
@@ -75,3 +90,12 @@ def _check(result: int) -> None:
     if result:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+if __name__ == "__main__":
+    enter(sys.argv[1])
+    try:
+        os.execvp(sys.argv[2], sys.argv[2:])
+    except OSError as error:
+        print(f"{sys.argv[2]}: {error.strerror}", file=sys.stderr)
+        sys.exit(127)

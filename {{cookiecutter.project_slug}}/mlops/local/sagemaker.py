@@ -20,6 +20,7 @@ from mlops.errors import MlopsError
 from mlops.files import write_json
 from mlops.local import jobs, selection
 from mlops.local.cache import Cache
+from mlops.local.descriptions import JobCalls
 from mlops.local.engine import Engine
 from mlops.local.launcher import Launcher
 from mlops.local.records import FINAL, Execution, ResourceNotFound, now, read_json
@@ -37,7 +38,7 @@ class Exceptions:
     ResourceNotFound = ResourceNotFound
 
 
-class LocalSageMaker(RegistryCalls):
+class LocalSageMaker(RegistryCalls, JobCalls):
     """The client. `modules` tells which libraries a script imports, so that they can be imported beforehand."""
 
     exceptions = Exceptions
@@ -242,27 +243,12 @@ class LocalSageMaker(RegistryCalls):
         lines = [line for file in files if file.is_file() for line in file.read_text(errors="replace").splitlines()]
         return lines[-count:]
 
-    # --- jobs ------------------------------------------------------------------------------------------------------
-    def describe_processing_job(self, *, ProcessingJobName: str) -> Json:
-        """A processing job that has completed."""
-        return self._job("processing-job", ProcessingJobName)
-
-    def describe_training_job(self, *, TrainingJobName: str) -> Json:
-        """A training job that has completed."""
-        return self._job("training-job", TrainingJobName)
-
     def close(self) -> None:
         """Stop what this process runs."""
         for engine in self._engines.values():
             engine.stopping.set()
             engine.ended.wait()
         self.launcher.close()
-
-    def _job(self, resource: str, name: str) -> Json:
-        file = self.state / "descriptions" / f"{name}.json"
-        if not file.is_file():
-            raise ResourceNotFound(f"{resource} {name} does not exist")
-        return read_json(file)
 
     def _execution(self, arn: str) -> Execution:
         if arn in self._engines:
@@ -290,6 +276,9 @@ def _check(text: str) -> None:
             raise MlopsError(
                 f"step {step.name}: steps of type {step.type} do not run on this machine, only {', '.join(TYPES)} do"
             )
+        for other, trigger in definitions.dependencies(step.body):
+            if trigger != "Completed":
+                raise MlopsError(f"step {step.name}: DependsOn: {other} {trigger}: only Completed runs on this machine")
 
 
 def _summary(record: Json) -> Json:

@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
@@ -90,7 +92,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """One line per request, on standard error."""
-        print(f"{self.address_string()} {format % args}", file=sys.stderr)
+        if not self.server.is_quiet:
+            print(f"{self.address_string()} {format % args}", file=sys.stderr)
 
 
 class Server(ThreadingHTTPServer):
@@ -100,25 +103,33 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, model: Model) -> None:
         self.model = model
+        self.is_quiet = True
         super().__init__(("127.0.0.1", port), Handler)
 
 
-def serve_folder(folder: Path, port: int, title: str) -> None:
-    """Serve the unpacked artifact in `folder` until SIGINT or SIGTERM; port 0 takes a free one."""
+def serve_folder(folder: Path, port: int, title: str, test: Callable[[str], bool] | None = None) -> None:
+    """Serve the unpacked artifact in `folder` until SIGINT or SIGTERM; port 0 takes a free one.
+
+    `test` is called with the URL once it answers; it raises, or returns whether to go on serving.
+    """
     model = Model(folder)
     try:
         server = Server(port, model)
     except OSError as error:
         raise MlopsError(f"port {port}: {error.strerror}: choose another with --port", USAGE) from None
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    print(f"serving {title} on http://127.0.0.1:{server.server_port} (Ctrl-C stops)", flush=True)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="serve")
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
     try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        print("stopped")
+        if test is None or test(url):
+            server.is_quiet = False
+            print(f"serving {title} on {url} (Ctrl-C stops)", flush=True)
+            ended.wait()
+            print("stopped")
     finally:
+        server.shutdown()
+        thread.join()
         server.server_close()

@@ -129,7 +129,7 @@ def holds(condition: dict[str, Json], scope: Scope) -> bool:
     """Whether a condition of a ConditionStep is true. Comparing text with a number is an error, never False."""
     kind = condition["Type"]
     if kind == "Not":
-        return not holds(condition["Expression"], scope)
+        return not holds(negated(condition), scope)
     if kind == "Or":
         return any(holds(inner, scope) for inner in condition["Conditions"])
     if kind == "In":
@@ -150,6 +150,12 @@ def holds(condition: dict[str, Json], scope: Scope) -> bool:
     if _family(left) != "number":
         raise ReferenceFault(f"{kind}: {json.dumps(left)} is not a number")
     return bool(compare[kind]())
+
+
+def negated(condition: dict[str, Json]) -> dict[str, Json]:
+    """What a Not is about: SDK v3 writes it as `Condition`, SDK v2 as `Expression`."""
+    inner: dict[str, Json] = condition.get("Condition") or condition["Expression"]
+    return inner
 
 
 def _family(value: Json) -> str:

@@ -1,0 +1,208 @@
+"""Read CloudFormation templates and evaluate them: parameters, conditions, intrinsic functions. No AWS."""
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+from clean_copy import ROOT
+
+INFRA = ROOT / "{{cookiecutter.project_slug}}" / "infra"
+PLATFORM, ENDPOINT = INFRA / "platform.yaml", INFRA / "endpoint.yaml"
+REGION, DEV, OPS = "eu-west-1", "111111111111", "222222222222"
+Json = dict[str, Any]
+
+
+class _Absent:
+    """What `AWS::NoValue` leaves: nothing."""
+
+
+ABSENT = _Absent()
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms: `!Sub x` is {"Fn::Sub": x}."""
+
+
+def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> Json:
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        assert isinstance(node, yaml.MappingNode)
+        value = loader.construct_mapping(node, deep=True)
+    name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
+    return {name: value.split(".", 1) if suffix == "GetAtt" else value}
+
+
+_Loader.add_multi_constructor("!", _short_form)
+
+
+def load(path: Path) -> Json:
+    """A template as CloudFormation reads it, with long forms."""
+    template: Json = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    return template
+
+
+class Stack:
+    """A template with values for its parameters: which resources it makes, and with which properties."""
+
+    def __init__(self, path: Path, account: str, parameters: Mapping[str, Any]) -> None:
+        self.template = load(path)
+        declared = self.template["Parameters"]
+        unknown = parameters.keys() - declared.keys()
+        assert not unknown, f"{path.name} has no parameters {sorted(unknown)}"
+        self.values: Json = {
+            "AWS::AccountId": account,
+            "AWS::Region": REGION,
+            "AWS::Partition": "aws",
+            **{name: parameters.get(name, entry.get("Default")) for name, entry in declared.items()},
+        }
+        missing = [name for name in declared if self.values[name] is None]
+        assert not missing, f"{path.name} needs {missing}"
+        for name, entry in declared.items():
+            if entry["Type"] == "CommaDelimitedList" and isinstance(self.values[name], str):
+                self.values[name] = [part for part in self.values[name].split(",") if part]
+        self.resources: Json = {
+            name: self.resolve({**body, "Condition": None})
+            for name, body in self.template["Resources"].items()
+            if "Condition" not in body or self.holds(body["Condition"])
+        }
+
+    def holds(self, name: str) -> bool:
+        """Whether a condition of the template holds."""
+        return self._condition(self.template["Conditions"][name])
+
+    def _condition(self, body: Json) -> bool:
+        ((function, argument),) = body.items()
+        if function == "Condition":
+            return self.holds(argument)
+        if function == "Fn::Equals":
+            left, right = (self.resolve(value) for value in argument)
+            return str(left) == str(right)
+        results = [self._condition(value) for value in argument]
+        return {"Fn::Not": not results[0], "Fn::And": all(results), "Fn::Or": any(results)}[function]
+
+    def resolve(self, value: Any) -> Any:
+        """A value of the template with its functions replaced by what they give; resources by their logical ARN."""
+        if isinstance(value, list):
+            return [item for item in map(self.resolve, value) if item is not ABSENT]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            ((function, argument),) = value.items()
+            if function == "Ref":
+                return self._ref(argument)
+            if function == "Fn::Sub":
+                return re.sub(r"\$\{([^}]+)\}", lambda m: str(self._ref(m[1])), argument)
+            if function == "Fn::GetAtt":
+                return self._ref(".".join(argument))
+            if function == "Fn::If":
+                return self.resolve(argument[1] if self.holds(argument[0]) else argument[2])
+            if function == "Fn::Join":
+                return str(argument[0]).join(map(str, self.resolve(argument[1])))
+        resolved = {key: self.resolve(item) for key, item in value.items()}
+        return {key: item for key, item in resolved.items() if item is not ABSENT}
+
+    def _ref(self, name: str) -> Any:
+        if name == "AWS::NoValue":
+            return ABSENT
+        if name in self.values:
+            return self.values[name]
+        logical, _, attribute = name.partition(".")
+        assert logical in self.template["Resources"], f"{name}: no such parameter or resource"
+        body = self.template["Resources"][logical]
+        own = {"AWS::S3::Bucket": "BucketName", "AWS::IAM::Role": "RoleName", "AWS::CloudWatch::Alarm": "AlarmName"}
+        if body["Type"] == "AWS::S3::Bucket":
+            bucket = self.resolve(body["Properties"]["BucketName"])
+            return f"arn:aws:s3:::{bucket}" if attribute == "Arn" else bucket
+        if body["Type"] in own and not attribute:
+            return self.resolve(body["Properties"][own[body["Type"]]])
+        if body["Type"] == "AWS::IAM::Role":
+            return f"arn:aws:iam::{self.values['AWS::AccountId']}:role/" + self._ref(logical)
+        return f"<{name}>"
+
+    def of_type(self, kind: str) -> Json:
+        """The resources of a type by logical name: their properties."""
+        return {name: body["Properties"] for name, body in self.resources.items() if body["Type"] == kind}
+
+    def role(self, name: str) -> Json:
+        """A role by its full name."""
+        found = [body for body in self.of_type("AWS::IAM::Role").values() if body["RoleName"] == name]
+        assert found, f"no role {name}: {[b['RoleName'] for b in self.of_type('AWS::IAM::Role').values()]}"
+        role: Json = found[0]
+        return role
+
+    def statements(self, name: str) -> list[Json]:
+        """All statements of a role's policies, those of its managed policies included."""
+        role = self.role(name)
+        documents = [policy["PolicyDocument"] for policy in role.get("Policies", [])]
+        for reference in role.get("ManagedPolicyArns", []):
+            documents.append(self.resources[reference.strip("<>")]["Properties"]["PolicyDocument"])
+        return [statement for document in documents for statement in document["Statement"]]
+
+
+def as_list(value: Any) -> list[Any]:
+    """IAM lets a list of one stand without brackets."""
+    return value if isinstance(value, list) else [value]
+
+
+def conditions_hold(conditions: Json, context: Mapping[str, str]) -> bool:
+    """IAM's rule: every operator and key must hold, and one of a key's values is enough."""
+    for operator, keys in conditions.items():
+        for key, wanted in keys.items():
+            given = context.get(key)
+            values = [str(value) for value in as_list(wanted)]
+            if operator == "StringEqualsIfExists" and given is None:
+                continue
+            if given is None:
+                return False
+            if operator in ("StringEquals", "StringEqualsIfExists", "Bool"):
+                if given not in values:
+                    return False
+            elif operator in ("StringLike", "ArnLike"):
+                if not any(fnmatchcase(given, value) for value in values):
+                    return False
+            else:
+                raise AssertionError(f"the tests do not know the operator {operator}")
+    return True
+
+
+def allowed(statements: list[Json], action: str, resource: str, **context: str) -> bool:
+    """IAM's verdict on one call: a Deny wins, then an Allow is needed. Context keys: `iam__PassedToService`."""
+    known = {key.replace("__", ":", 1).replace("__", "-"): value for key, value in context.items()}
+    verdict = False
+    for statement in statements:
+        if not any(fnmatchcase(action.lower(), str(a).lower()) for a in as_list(statement["Action"])):
+            continue
+        if not any(fnmatchcase(resource, str(r)) for r in as_list(statement["Resource"])):
+            continue
+        if conditions_hold(statement.get("Condition", {}), known):
+            if statement["Effect"] == "Deny":
+                return False
+            verdict = True
+    return verdict
+
+
+def platform(hosts: str = "dev", account: str = DEV, **parameters: Any) -> Stack:
+    """The platform stack of an account: `platform("staging prod", OPS)`."""
+    hosted = {f"Hosts{name.capitalize()}": str(name in hosts.split()).lower() for name in ("dev", "staging", "prod")}
+    fixed = {"ProjectName": "tumour", "GitHubRepository": "my-org/tumour", "TrainingAccountId": DEV}
+    return Stack(PLATFORM, account, fixed | hosted | parameters)
+
+
+def endpoint(**parameters: Any) -> Stack:
+    """The endpoint stack of staging with model 7."""
+    fixed = {
+        "ProjectName": "tumour",
+        "Environment": "staging",
+        "ModelPackageArn": f"arn:aws:sagemaker:{REGION}:{DEV}:model-package/tumour/7",
+        "ModelVersion": "7",
+        "ArtifactDigest": "a" * 64,
+        "Revision": "0123abcd",
+        "EndpointRoleArn": f"arn:aws:iam::{OPS}:role/tumour-endpoint",
+    }
+    return Stack(ENDPOINT, OPS, fixed | parameters)

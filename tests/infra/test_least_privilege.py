@@ -1,0 +1,218 @@
+"""What each role may do and may not: calls are held against its policies, as IAM would."""
+
+import re
+from itertools import product
+
+import permissions
+import pytest
+from templates import DEV, ENDPOINT, OPS, PLATFORM, REGION, Stack, allowed, as_list, platform
+
+BUCKET = f"arn:aws:s3:::tumour-{DEV}-{REGION}"
+SM = f"arn:aws:sagemaker:{REGION}:{DEV}"
+PACKAGE = f"{SM}:model-package/tumour/7"
+STACK = f"arn:aws:cloudformation:{REGION}:{DEV}:stack"
+ALARM = f"arn:aws:cloudwatch:{REGION}:{DEV}:alarm"
+ROLE = f"arn:aws:iam::{DEV}:role"
+GITHUB = ("train", "approve", "deploy-staging", "deploy-prod")
+
+# (role, action, resource, may it?) in an account that hosts everything, where nothing but the policies separates.
+CALLS = [
+    ("train", "s3:PutObject", f"{BUCKET}/tumour/code/abc/train.py", True),
+    ("train", "s3:PutObject", f"{BUCKET}/tumour/raw/v1/data.csv", True),
+    ("train", "s3:GetObject", f"{BUCKET}/tumour/executions/x/evaluation/evaluation.json", True),
+    ("train", "s3:PutObject", f"{BUCKET}/tumour/champion/no-champion.json", True),
+    ("train", "s3:PutObject", f"{BUCKET}/tumour/champion/model.tar.gz", False),
+    ("train", "s3:PutObject", f"{BUCKET}/tumour/executions/x/evaluation/evaluation.json", False),
+    ("train", "s3:DeleteObject", f"{BUCKET}/tumour/raw/v1/data.csv", False),
+    ("train", "s3:GetObject", "arn:aws:s3:::other-bucket/tumour/raw/x", False),
+    ("train", "sagemaker:CreatePipeline", f"{SM}:pipeline/tumour", True),
+    ("train", "sagemaker:StartPipelineExecution", f"{SM}:pipeline/tumour", True),
+    ("train", "sagemaker:ListPipelineExecutionSteps", f"{SM}:pipeline/tumour/execution/abc", True),
+    ("train", "sagemaker:RetryPipelineExecution", f"{SM}:pipeline/tumour/execution/abc", True),
+    ("train", "sagemaker:StartPipelineExecution", f"{SM}:pipeline/other", False),
+    ("train", "sagemaker:DescribeTrainingJob", f"{SM}:training-job/pipelines-x-Train-1", True),
+    ("train", "sagemaker:CreateTrainingJob", f"{SM}:training-job/pipelines-x-Train-1", False),
+    ("train", "sagemaker:ListModelPackages", f"{SM}:model-package/tumour/*", True),
+    ("train", "sagemaker:UpdateModelPackage", PACKAGE, False),
+    ("train", "sagemaker:CreateEndpoint", f"{SM}:endpoint/tumour-staging", False),
+    ("train", "cloudformation:CreateChangeSet", f"{STACK}/tumour-endpoint-staging/1", False),
+    ("train", "logs:GetLogEvents", f"arn:aws:logs:{REGION}:{DEV}:log-group:/aws/sagemaker/TrainingJobs:*", True),
+    ("approve", "sagemaker:UpdateModelPackage", PACKAGE, True),
+    ("approve", "sagemaker:UpdateModelPackage", f"{SM}:model-package/other/7", False),
+    ("approve", "s3:PutObject", f"{BUCKET}/tumour/champion/model.tar.gz", True),
+    ("approve", "s3:GetObject", f"{BUCKET}/tumour/executions/x/model/y/output/model.tar.gz", True),
+    ("approve", "s3:PutObject", f"{BUCKET}/tumour/executions/x/model/y/output/model.tar.gz", False),
+    ("approve", "sagemaker:StartPipelineExecution", f"{SM}:pipeline/tumour", False),
+    ("approve", "sagemaker:CreateModel", f"{SM}:model/tumour-staging-7-0123abcd", False),
+    ("deploy-staging", "cloudformation:ExecuteChangeSet", f"{STACK}/tumour-endpoint-staging/1", True),
+    ("deploy-staging", "cloudformation:ExecuteChangeSet", f"{STACK}/tumour-endpoint-prod/1", False),
+    ("deploy-staging", "cloudformation:CreateChangeSet", f"{STACK}/tumour-platform/1", False),
+    ("deploy-staging", "sagemaker:UpdateEndpoint", f"{SM}:endpoint/tumour-staging", True),
+    ("deploy-staging", "sagemaker:UpdateEndpoint", f"{SM}:endpoint/tumour-prod", False),
+    ("deploy-staging", "sagemaker:InvokeEndpoint", f"{SM}:endpoint/tumour-prod", False),
+    ("deploy-staging", "sagemaker:CreateModel", f"{SM}:model/tumour-staging-7-0123abcd", True),
+    ("deploy-staging", "sagemaker:CreateModel", PACKAGE, True),
+    ("deploy-staging", "sagemaker:DeleteModel", f"{SM}:model/tumour-prod-7-0123abcd", False),
+    ("deploy-staging", "sagemaker:DescribeModelPackage", PACKAGE, True),
+    ("deploy-staging", "sagemaker:UpdateModelPackage", PACKAGE, False),
+    ("deploy-staging", "s3:PutObject", f"{BUCKET}/tumour/deployments/staging/1.json", True),
+    ("deploy-staging", "s3:PutObject", f"{BUCKET}/tumour/deployments/prod/1.json", False),
+    ("deploy-staging", "s3:PutObject", f"{BUCKET}/tumour/champion/model.tar.gz", False),
+    (
+        "deploy-staging",
+        "cloudwatch:PutMetricAlarm",
+        f"{ALARM}:tumour-staging-5xx",
+        True,
+    ),
+    ("deploy-staging", "cloudwatch:DeleteAlarms", f"{ALARM}:tumour-prod-5xx", False),
+    ("deploy-prod", "sagemaker:UpdateEndpoint", f"{SM}:endpoint/tumour-prod", True),
+    ("deploy-prod", "sagemaker:UpdateEndpoint", f"{SM}:endpoint/tumour-staging", False),
+    ("deploy-prod", "sagemaker:StartPipelineExecution", f"{SM}:pipeline/tumour", False),
+]
+CHANGES_OF_IAM = ("CreateRole", "PutRolePolicy", "AttachRolePolicy", "UpdateAssumeRolePolicy", "DeleteRole", "TagRole")
+
+
+@pytest.fixture(scope="module")
+def stack() -> Stack:
+    return platform("dev staging prod")
+
+
+def test_each_call_is_allowed_or_refused_as_the_design_says(stack: Stack) -> None:
+    wrong = [
+        f"{role}: {action} on {resource} is {'refused' if expected else 'allowed'}"
+        for role, action, resource, expected in CALLS
+        if allowed(stack.statements(f"tumour-github-{role}"), action, resource) != expected
+    ]
+    assert wrong == []
+
+
+def test_no_role_can_change_iam(stack: Stack) -> None:
+    for role in stack.of_type("AWS::IAM::Role").values():
+        statements = stack.statements(role["RoleName"])
+        actions = [action for s in statements for action in as_list(s["Action"]) if action.startswith(("iam", "sts"))]
+        assert set(actions) <= {"iam:PassRole"}, role["RoleName"]
+        for change, other in product(CHANGES_OF_IAM, ("tumour-execution", "tumour-github-train", "admin")):
+            assert not allowed(statements, f"iam:{change}", f"{ROLE}/{other}", iam__PassedToService="iam.amazonaws.com")
+
+
+@pytest.mark.parametrize(
+    ("role", "passes"),
+    [
+        ("github-train", "tumour-execution"),
+        ("execution", "tumour-execution"),
+        ("github-deploy-staging", "tumour-endpoint"),
+        ("github-deploy-prod", "tumour-endpoint"),
+        ("github-approve", None),
+        ("endpoint", None),
+        ("notify", None),
+        ("trigger", None),
+    ],
+)
+def test_a_role_is_passed_to_sagemaker_only(stack: Stack, role: str, passes: str | None) -> None:
+    statements = stack.statements(f"tumour-{role}")
+    for other in ("tumour-execution", "tumour-endpoint", "tumour-github-deploy-prod", "admin"):
+        arn = f"{ROLE}/{other}"
+        given = allowed(statements, "iam:PassRole", arn, iam__PassedToService="sagemaker.amazonaws.com")
+        assert given == (other == passes), other
+        for service in ("lambda", "ec2", "cloudformation"):
+            assert not allowed(statements, "iam:PassRole", arn, iam__PassedToService=f"{service}.amazonaws.com")
+        assert not allowed(statements, "iam:PassRole", arn)
+
+
+def test_jobs_can_register_and_never_approve(stack: Stack) -> None:
+    statements = stack.statements("tumour-execution")
+    for status, expected in (("PendingManualApproval", True), ("Approved", False)):
+        context = {"sagemaker__ModelApprovalStatus": status}
+        assert allowed(statements, "sagemaker:CreateModelPackage", PACKAGE, **context) == expected
+    assert not allowed(statements, "sagemaker:UpdateModelPackage", PACKAGE)
+    assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/champion/model.tar.gz")
+    assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/raw/v1/data.csv")
+    assert not allowed(statements, "sagemaker:CreateEndpoint", f"{SM}:endpoint/tumour-prod")
+
+
+def test_another_account_reads_models_and_nothing_else() -> None:
+    dev, ops = platform("dev", DeployingAccountIds=OPS), platform("staging prod", OPS)
+    deploy = ops.statements("tumour-github-deploy-prod")
+    policy = dev.resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    shared = [statement for statement in policy if statement["Effect"] == "Allow"]
+    assert [statement["Principal"] for statement in shared] == [{"AWS": [OPS]}]
+    for key, expected in (("executions/x/model.tar.gz", True), ("raw/v1/data.csv", False), ("champion/x", False)):
+        arn = f"{BUCKET}/tumour/{key}"
+        for role, right in (("github-deploy-prod", True), ("endpoint", True), ("admin", False)):
+            caller = {"aws__PrincipalArn": f"arn:aws:iam::{OPS}:role/tumour-{role}"}
+            assert allowed(shared, "s3:GetObject", arn, **caller) == (expected and right)
+        assert allowed(deploy, "s3:GetObject", arn) == expected
+    group = dev.resources["ModelPackageGroup"]["Properties"]["ModelPackageGroupPolicy"]["Statement"]
+    assert all(statement["Principal"] == {"AWS": [OPS]} for statement in group)
+    assert allowed(group, "sagemaker:CreateModel", PACKAGE) and allowed(deploy, "sagemaker:CreateModel", PACKAGE)
+    assert not allowed(group, "sagemaker:UpdateModelPackage", PACKAGE)
+
+
+def test_listing_the_bucket_shows_the_project_s_objects_only(stack: Stack) -> None:
+    for role in ("tumour-github-train", "tumour-execution", "tumour-github-deploy-prod"):
+        statements = stack.statements(role)
+        assert allowed(statements, "s3:ListBucket", BUCKET, s3__prefix="tumour/code/")
+        assert not allowed(statements, "s3:ListBucket", BUCKET, s3__prefix="other/")
+        assert not allowed(statements, "s3:ListBucket", BUCKET)
+
+
+# Every line with a bare wildcard, and why it cannot be narrower. A new one has to be added here by hand.
+WILDCARDS = {
+    "Action: kms:*": 1,  # the key's own policy: the account decides, as AWS's default key policy has it
+    "Action: s3:*": 1,  # a Deny
+    'Resource: "*"  # in a key\'s policy this means the key': 3,
+    'Resource: "*"  # the action supports no resource': 1,
+    'Resource: "*"  # the action supports no resource; the namespace is its bound': 1,
+    'Resource: "*"  # the actions support no resource': 2,
+    'Principal: "*"': 2,  # Denies of what is not TLS
+}
+
+
+def test_the_wildcards_are_these() -> None:
+    found: dict[str, int] = {}
+    for file in (PLATFORM, ENDPOINT):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if re.search(r"(Action|Resource|Principal): *(\"\*\"|\*|\w+:\*)|- \"\*\"|\[\"\*\"", line):
+                found[line.strip()] = found.get(line.strip(), 0) + 1
+    assert found == WILDCARDS
+
+
+def test_no_policy_allows_every_action(stack: Stack) -> None:
+    for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
+        assert all("'*'" not in str(s["Action"]) and ":*" not in str(s["Action"]) for s in every_statement(stack, kind))
+
+
+def every_statement(stack: Stack, kind: str) -> list[dict[str, object]]:
+    bodies = stack.of_type(kind).values()
+    documents = [p["PolicyDocument"] for b in bodies for p in b.get("Policies", [])]
+    documents += [body["PolicyDocument"] for body in bodies if "PolicyDocument" in body]
+    return [statement for document in documents for statement in document["Statement"]]
+
+
+def test_wildcards_without_a_condition_are_of_actions_that_support_no_resource(stack: Stack) -> None:
+    free = {
+        action
+        for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy")
+        for statement in every_statement(stack, kind)
+        if statement["Resource"] == "*" and "Condition" not in statement
+        for action in as_list(statement["Action"])
+    }
+    # Service Authorization Reference: these have no resource types.
+    assert free == {
+        "ecr:GetAuthorizationToken",
+        "application-autoscaling:DescribeScalableTargets",
+        "application-autoscaling:DescribeScalingPolicies",
+    }
+
+
+def test_the_table_in_the_docs_is_fresh() -> None:
+    assert permissions.PAGE.read_text(encoding="utf-8") == permissions.page(), "run `python scripts/permissions.py`"
+
+
+def test_the_table_has_every_role_and_action(stack: Stack) -> None:
+    table = permissions.PAGE.read_text(encoding="utf-8")
+    for role in stack.of_type("AWS::IAM::Role").values():
+        part = table.partition(f"## `{role['RoleName']}`")[2].partition("\n## ")[0]
+        actions = {action for s in stack.statements(role["RoleName"]) for action in as_list(s["Action"])}
+        shown = {line.split(" | ")[1] for line in part.splitlines() if line.startswith("| ")}
+        assert actions == set(re.findall(r"`([a-z0-9-]+:[A-Z]\w+)`", str(shown))), role["RoleName"]

@@ -1,0 +1,178 @@
+"""The platform's own text: every resource that the design names, with the properties that make it safe."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from templates import DEV, OPS, PLATFORM, REGION, Json, conditions_hold, load, platform
+
+
+def bucket(**parameters: Any) -> Json:
+    found: Json = platform("dev", **parameters).resources["Bucket"]["Properties"]
+    return found
+
+
+def test_the_template_can_be_sent_without_a_bucket() -> None:
+    """CreateChangeSet takes a TemplateBody of at most 51,200 bytes; more needs a bucket, which does not exist yet."""
+    assert PLATFORM.stat().st_size <= 51_200
+    assert "&" not in re.sub(r"#.*|\"[^\"]*\"", "", PLATFORM.read_text(encoding="utf-8")), (
+        "CloudFormation has no aliases"
+    )
+
+
+def test_the_bucket_is_private_encrypted_versioned_and_kept() -> None:
+    properties = bucket()
+    assert properties["BucketName"] == f"tumour-{DEV}-{REGION}"
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(properties["PublicAccessBlockConfiguration"]) == 4
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert properties["NotificationConfiguration"]["EventBridgeConfiguration"] == {"EventBridgeEnabled": True}
+    (rule,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+    for name in ("Bucket", "Key", "ModelPackageGroup", "OidcProvider"):
+        body = load(PLATFORM)["Resources"][name]
+        assert body["DeletionPolicy"] == "Retain", name
+        assert body["UpdateReplacePolicy"] == "Retain", name
+
+
+@pytest.mark.parametrize("given", [{"CreateKmsKey": "true"}, {"KmsKeyArn": "arn:aws:kms:eu-west-1:111111111111:key/k"}])
+def test_with_a_key_it_encrypts_everything(given: dict[str, str]) -> None:
+    stack = platform("dev staging", **given)
+    key = given.get("KmsKeyArn", "<Key.Arn>")
+    (rule,) = stack.resources["Bucket"]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    assert stack.resources["Topic"]["Properties"]["KmsMasterKeyId"] == key
+    assert stack.resources["NotifyLogs"]["Properties"]["KmsKeyId"] == key
+    for role in ("tumour-execution", "tumour-github-train", "tumour-endpoint", "tumour-github-deploy-staging"):
+        assert any("kms:Decrypt" in s["Action"] and s["Resource"] == key for s in stack.statements(role)), role
+
+
+def test_without_a_key_the_topic_is_encrypted_still() -> None:
+    stack = platform("dev")
+    assert stack.resources["Topic"]["Properties"]["KmsMasterKeyId"] == "alias/aws/sns"
+    assert "Key" not in stack.resources and "KeyUse" not in stack.resources
+
+
+def test_plain_http_is_refused() -> None:
+    statements = platform("dev").resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    (deny,) = [s for s in statements if s["Effect"] == "Deny"]
+    assert deny["Principal"] == "*" and deny["Action"] == "s3:*"
+    assert deny["Resource"] == [f"arn:aws:s3:::tumour-{DEV}-{REGION}", f"arn:aws:s3:::tumour-{DEV}-{REGION}/*"]
+    assert conditions_hold(deny["Condition"], {"aws:SecureTransport": "false"})
+    assert not conditions_hold(deny["Condition"], {"aws:SecureTransport": "true"})
+
+
+def test_nothing_that_a_registered_model_needs_expires() -> None:
+    """Artifacts and evaluations are in executions/, the champion and records beside it; raw data gives splits again."""
+    rules = bucket()["LifecycleConfiguration"]["Rules"]
+    for kept in (
+        "executions/x/model/y/output/model.tar.gz",
+        "champion/model.tar.gz",
+        "raw/v1/a.csv",
+        "code/a/train.py",
+    ):
+        key = f"tumour/{kept}"
+        assert not [r for r in rules if "ExpirationInDays" in r and key.startswith(r.get("Prefix", ""))], kept
+    expiring = {r["Prefix"]: r["ExpirationInDays"] for r in rules if "ExpirationInDays" in r}
+    assert expiring == {"tumour/intermediate/": 90, "tumour/capture/": 90}
+    # Reading must stay possible at once: no archive.
+    assert [t["StorageClass"] for r in rules for t in r.get("Transitions", [])] == ["INTELLIGENT_TIERING"]
+    leftovers = next(r for r in rules if r["Id"] == "leftovers")
+    assert leftovers["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
+    assert leftovers["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+
+
+def test_a_cached_split_outlives_the_cache() -> None:
+    assert load(PLATFORM)["Parameters"]["IntermediateExpirationDays"]["MinValue"] > 30
+
+
+def test_the_pipeline_writes_where_the_rules_and_the_role_say() -> None:
+    definition = json.loads((PLATFORM.parents[1] / "pipeline" / "definition.json").read_text(encoding="utf-8"))
+    places = {
+        output["OutputName"]: output["S3Output"]["S3Uri"]["Std:Join"]["Values"][1]
+        for step in definition["Steps"]
+        if step["Type"] == "Processing"
+        for output in step["Arguments"]["ProcessingOutputConfig"]["Outputs"]
+    }
+    split = dict.fromkeys(("train", "validation", "test"), "intermediate")
+    assert places == split | {"report": "executions", "evaluation": "executions"}
+
+
+def test_one_identity_provider_is_made_or_adopted() -> None:
+    made = platform("dev").resources["OidcProvider"]["Properties"]
+    assert made["Url"] == "https://token.actions.githubusercontent.com"
+    assert made["ClientIdList"] == ["sts.amazonaws.com"]
+    adopted = platform("dev", CreateOidcProvider="false")
+    assert "OidcProvider" not in adopted.resources
+    (statement,) = adopted.role("tumour-github-train")["AssumeRolePolicyDocument"]["Statement"]
+    provider = f"arn:aws:iam::{DEV}:oidc-provider/token.actions.githubusercontent.com"
+    assert statement["Principal"] == {"Federated": provider}
+
+
+def test_the_registry_is_shared_only_if_another_account_deploys() -> None:
+    assert "ModelPackageGroupPolicy" not in platform("dev").resources["ModelPackageGroup"]["Properties"]
+    group = platform("dev", DeployingAccountIds=OPS).resources["ModelPackageGroup"]["Properties"]
+    assert group["ModelPackageGroupName"] == "tumour" and group["ModelPackageGroupPolicy"]["Statement"]
+    assert "ModelPackageGroup" not in platform("staging prod", OPS).resources
+
+
+def test_triggers_are_off_until_asked_for() -> None:
+    stack = platform("dev")
+    for name in ("DataArrivalRule", "ScheduleRule"):
+        assert stack.resources[name]["Properties"]["State"] == "DISABLED"
+        (target,) = stack.resources[name]["Properties"]["Targets"]
+        assert target["Arn"] == f"arn:aws:sagemaker:{REGION}:{DEV}:pipeline/tumour"
+        assert target["RoleArn"] == f"arn:aws:iam::{DEV}:role/tumour-trigger"
+    on = platform("dev", DataArrivalTrigger="ENABLED", ScheduleTrigger="ENABLED")
+    assert {on.resources[n]["Properties"]["State"] for n in ("DataArrivalRule", "ScheduleRule")} == {"ENABLED"}
+
+
+def test_data_that_arrives_is_the_data_that_is_used() -> None:
+    rule = platform("dev").resources["DataArrivalRule"]["Properties"]
+    assert rule["EventPattern"]["detail"]["object"]["key"] == ["tumour/raw/incoming/_SUCCESS"]
+    parameters = rule["Targets"][0]["SageMakerPipelineParameters"]["PipelineParameterList"]
+    values = {entry["Name"]: entry["Value"] for entry in parameters}
+    assert values["InputDataUri"] == f"s3://tumour-{DEV}-{REGION}/tumour/raw/incoming"
+    assert values["InputDataVersion"] == "$.detail.object.version-id"
+
+
+def test_rules_that_notify_filter_by_project_and_status() -> None:
+    stack = platform("dev staging")
+    patterns = {
+        name: rule["EventPattern"]["detail"]
+        for name, rule in stack.of_type("AWS::Events::Rule").items()
+        if "EventPattern" in rule and rule["Targets"][0]["Id"] == "notify"
+    }
+    assert patterns == {
+        "FailedExecutionRule": {
+            "pipelineArn": [f"arn:aws:sagemaker:{REGION}:{DEV}:pipeline/tumour"],
+            "currentPipelineExecutionStatus": ["Failed", "Stopped"],
+        },
+        "ModelDecisionRule": {"ModelPackageGroupName": ["tumour"], "ModelApprovalStatus": ["Approved", "Rejected"]},
+        "AlarmRule": {"alarmName": [{"prefix": "tumour-"}], "state": {"value": ["ALARM"]}},
+    }
+    permission = stack.resources["NotifyPermission"]["Properties"]
+    assert permission["Principal"] == "events.amazonaws.com" and permission["SourceAccount"] == DEV
+
+
+def test_logs_and_subscription() -> None:
+    assert platform("dev").resources["NotifyLogs"]["Properties"]["RetentionInDays"] == 365
+    assert "Subscription" not in platform("dev").resources
+    subscribed = platform("dev", NotificationEmail="ml@example.com").resources["Subscription"]["Properties"]
+    assert (subscribed["Protocol"], subscribed["Endpoint"]) == ("email", "ml@example.com")
+
+
+def test_names_fit_what_aws_allows() -> None:
+    longest = "a" * 32
+    stack = platform("dev staging prod", ProjectName=longest)
+    assert len(stack.resources["Bucket"]["Properties"]["BucketName"]) <= 63
+    assert all(len(role["RoleName"]) <= 64 for role in stack.of_type("AWS::IAM::Role").values())
+
+
+def test_outputs_name_what_other_tools_need() -> None:
+    outputs = load(PLATFORM)["Outputs"]
+    assert set(outputs) >= {"TemplateVersion", "BucketName", "TopicArn", "NotifyFunctionArn", "OidcProviderArn"}
+    for name, output in outputs.items():
+        if name.endswith("RoleArn"):
+            assert output["Condition"] in ("Dev", "Deploys", "Staging", "Prod")

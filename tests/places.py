@@ -1,0 +1,49 @@
+"""A project together with one of its environments, for tests that call verbs there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from conftest import RunIn
+
+ACCOUNT = "123456789012"
+
+
+class Place:
+    """A project, and one of its environments to run verbs in."""
+
+    def __init__(self, project: Path, name: str, run_in: RunIn, env: dict[str, str]) -> None:
+        self.project, self.name, self._run_in = project, name, run_in
+        self.env = env | {"MLOPS_POLL_SECONDS": "0.1"}
+
+    def run(self, *args: str, code: int = 0) -> str:
+        """What `mlops ARGS --env NAME` prints; its exit code must be `code`."""
+        done = self._run_in(self.project, "mlops", *args, "--env", self.name, check=False, env=self.env)
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def python(self, module: str) -> subprocess.CompletedProcess[str]:
+        """Run a module of the project's with the environment's variables."""
+        return self._run_in(self.project, module, check=False, env=self.env)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace text in one of the project's files."""
+        path = self.project / file
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def use_account(project: Path, account_id: str = ACCOUNT) -> None:
+    """Let dev, staging and prod be one account."""
+    for name in ("dev", "staging", "prod"):
+        file = project / "environments" / f"{name}.toml"
+        text = re.sub('account_id = ".*"', f'account_id = "{account_id}"', file.read_text(encoding="utf-8"))
+        file.write_text(text, encoding="utf-8")
+
+
+def execution(output: str) -> str:
+    """The execution that the output's first line names."""
+    found = re.search(r"execution ([a-z0-9]{12})", output)
+    assert found, output
+    return found[1]

@@ -1,0 +1,184 @@
+"""`mlops deploy ENV`: what deployments/ENV.json pins goes live, behind a canary, a smoke test and a way back.
+
+Refuse, approve, change the stack, test it, record it. Each part can be repeated, so running it again after any
+interruption converges; what is deployed and healthy already is left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from mlops import champion, deployment_records, deployments, show, stacks
+from mlops.aws import Door, is_missing, open_door
+from mlops.deployable import Facts, Target, refusal, stack
+from mlops.deployment_records import Record
+from mlops.deployments import Package
+from mlops.errors import FAILED, USAGE, MlopsError
+from mlops.evidence import object_bytes
+from mlops.invocations import endpoint_caller
+from mlops.names import Names
+from mlops.origin import Origin, origin
+from mlops.settings import load_environment, load_settings
+from mlops.smoke import Smoke, sample_of, smoke
+from mlops.stacks import Wanted
+
+Json = dict[str, Any]
+STAGES = {"staging": "Staging", "prod": "Production"}
+
+
+def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
+    """Deploy what is pinned (or `pinned` itself); the exit code. A failure leaves the former model serving."""
+    settings = load_settings(root)
+    if environment == "local":
+        from mlops.serve import serve
+
+        serve(root, open_door(root, settings, load_environment(root, "local")), None, 0, only_test=True)
+        return 0
+    if environment not in deployments.DEPLOYED:
+        raise MlopsError(f"{environment}: only {' and '.join(deployments.DEPLOYED)} are deployed to", USAGE)
+    if pinned is None:
+        pin = deployments.load(root, environment)
+        if pin is None:
+            show.line(f"deployments/{environment}.json pins no model: `mlops promote {environment}` does")
+            return 0
+        pinned = pin.model
+    door = open_door(root, settings, load_environment(root, environment))
+    dev = load_environment(root, "dev")
+    training = Names(settings.project.name, dev.name, dev.account_id, dev.region)
+    facts, artifact = gather(door, root, environment, pinned)
+    reason = refusal(environment, facts, training)
+    if reason:
+        show.verdict(False, f"{environment}: {reason}", None)
+        return FAILED
+    assert artifact is not None
+    here = origin(root)
+    tags = {"project": settings.project.name, "repository": settings.project.repository, "environment": environment}
+    target = Target(pinned.arn, pinned.version, pinned.artifact.sha256)
+    job = Deployment(door, root, target, tags, here)
+    if job.is_done():
+        show.verdict(True, f"{environment}: model {pinned.version} is deployed and healthy already", None)
+        return 0
+    approve(root, environment, pinned, facts, here)
+    return job.run(artifact)
+
+
+def gather(door: Door, root: Path, environment: str, pinned: Package) -> tuple[Facts, bytes | None]:
+    """What is to be known before deploying, and the artifact. The registry may be another account's."""
+    package: Json | None
+    try:
+        package = door.sagemaker.describe_model_package(ModelPackageName=pinned.arn)
+    except Exception as error:
+        if not is_missing(door, error):
+            raise
+        package = None
+    artifact = object_bytes(door, pinned.artifact.uri)
+    digest = hashlib.sha256(artifact).hexdigest() if artifact is not None else None
+    staging = None
+    if environment == "prod":
+        before = open_door(root, load_settings(root), load_environment(root, "staging"))
+        staging = deployment_records.last_of(before, pinned.arn, pinned.artifact.sha256)
+    return Facts(pinned, package, digest, staging), artifact
+
+
+def approve(root: Path, environment: str, pinned: Package, facts: Facts, here: Origin) -> None:
+    """Approve the package in the registry of dev, note the stage it reaches, and make it the champion."""
+    assert facts.package is not None
+    door = open_door(root, load_settings(root), load_environment(root, "dev"))
+    stage = {"Stage": STAGES[environment], "StageStatus": "Approved", "StageDescription": here.sentence}
+    door.sagemaker.update_model_package(
+        ModelPackageArn=pinned.arn,
+        ModelApprovalStatus="Approved",
+        ApprovalDescription=f"deployed to {environment}: {here.sentence}",
+        ModelLifeCycle=stage,
+    )
+    best = champion.current(door)
+    if not best or best["digest"] != pinned.artifact.sha256:
+        champion.crown(door, facts.package)
+
+
+class Deployment:
+    """One model on its way to one environment's endpoint."""
+
+    def __init__(self, door: Door, root: Path, target: Target, tags: dict[str, str], here: Origin) -> None:
+        self.door = door
+        self.name = door.environment.name
+        self.target = target
+        self.here = here
+        self.cloudformation = door.client("cloudformation")
+        self._root, self._tags = root, tags
+        self.wanted = self._stack(target)
+
+    def _stack(self, target: Target) -> Wanted:
+        return stack(self._root, self.door.environment, self.door.names, target, self._tags)
+
+    def is_done(self) -> bool:
+        """Whether the stack stands as wanted and the last deployment of it was healthy. Reads only."""
+        latest = deployment_records.latest(self.door)
+        is_healthy = latest and latest.result == "healthy" and latest.artifact_sha256 == self.target.digest
+        return bool(is_healthy) and stacks.is_as_wanted(self.cloudformation, self.wanted)
+
+    def run(self, artifact: bytes) -> int:
+        """Change the stack, test the endpoint, record how it went; the exit code."""
+        former = self.former()
+        change = stacks.propose(self.cloudformation, self.wanted, show.line)
+        if change is not None:
+            show.line(f"{self.name}: model {self.target.version}: changing stack {self.wanted.name}")
+            outcome = stacks.execute(self.cloudformation, change, show.line)
+            if not outcome.succeeded:
+                why = outcome.reason or "no reason was given"
+                return self._end(f"the stack went back to what it was ({outcome.status}): {why}", None)
+        result = self._test(artifact)
+        return self._end(f"{result.line}; {self._put_back(former)}" if result.fault else None, result)
+
+    def former(self) -> Wanted | None:
+        """The stack to go back to: as it is now or, where this model got there before, the last healthy other one."""
+        now = stacks.present(self.cloudformation, self.wanted.name, show.line)
+        if now is None or now.parameters.get("ArtifactDigest") != self.target.digest:
+            return now
+        record = deployment_records.last_healthy(self.door, other_than=self.target.digest)
+        if record is None:
+            return None
+        return self._stack(Target(record.model_package_arn, record.version, record.artifact_sha256))
+
+    def _test(self, artifact: bytes) -> Smoke:
+        if self.door.environment.endpoint.mode == "batch":
+            return Smoke(None)  # there is no endpoint to ask: a batch job is what uses the model
+        limit = float(self.door.environment.endpoint.max_latency_in_milliseconds)
+        return smoke(endpoint_caller(self.door), sample_of(artifact), limit)
+
+    def _put_back(self, former: Wanted | None) -> str:
+        """After a failed smoke test: the stack as it was, or none if there was none; what became of that."""
+        if former is None:
+            show.line(f"removing {self.wanted.name}: no healthy model was there before")
+            outcome = stacks.delete(self.cloudformation, self.wanted.name, show.line)
+            return f"the endpoint was removed ({outcome.status})"
+        model = f"model {former.parameters['ModelVersion']}"
+        show.line(f"putting {model} back")
+        change = stacks.propose(self.cloudformation, former, show.line)
+        ended = stacks.execute(self.cloudformation, change, show.line) if change else None
+        if ended is None or ended.succeeded:
+            return f"{model} serves again"
+        return f"putting {model} back ended in {ended.status}: {ended.reason}"
+
+    def _end(self, fault: str | None, result: Smoke | None) -> int:
+        """Record and say how it went."""
+        reason = fault or (result.line if result else "")
+        record = Record(
+            environment=self.name,
+            version=self.target.version,
+            model_package_arn=self.target.arn,
+            artifact_sha256=self.target.digest,
+            result="failed" if fault else "healthy",
+            reason=reason,
+            commit=self.here.commit,
+            deployed_by=self.here.by,
+            pull_request=self.here.pull_request,
+            at=deployment_records.now(),
+            details={"job": self.here.job, "smoke": vars(result) if result else None},
+        )
+        deployment_records.write(self.door, record)
+        what = f"{self.name}: model {self.target.version}"
+        show.verdict(not fault, f"{what} was not deployed: {reason}" if fault else f"{what} is live: {reason}", None)
+        return FAILED if fault else 0
