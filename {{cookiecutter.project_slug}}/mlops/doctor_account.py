@@ -37,7 +37,7 @@ def stack(root: Path, door: Door, settings: Settings, environments: dict[str, En
     has, wants = stacks.outputs_of(described).get("TemplateVersion"), platform.version(text)
     if has != wants:
         yield problem(f"stack {name} is of template version {has}, infra/platform.yaml of {wants}", again)
-    elif client.get_template(StackName=name, TemplateStage="Original")["TemplateBody"].strip() != text.strip():
+    elif str(client.get_template(StackName=name, TemplateStage="Original")["TemplateBody"]).strip() != text.strip():
         yield warning(f"stack {name} was made from another infra/platform.yaml", again)
     given = stacks.parameters_of(described)
     if door.environment.name not in platform.hosted(given):
