@@ -7,13 +7,14 @@ import sys
 
 import click
 
-from mlops.commands import authoring, everyday, promotion
+from mlops.commands import authoring, everyday, promotion, setup
 from mlops.errors import FAILED, INTERRUPTED, MlopsError
 
 SECTIONS = {
     "Every day": everyday.COMMANDS,
     "Changing the pipeline": authoring.COMMANDS,
     "Promotion and deployment": promotion.COMMANDS,
+    "Set-up": setup.COMMANDS,
 }
 
 
