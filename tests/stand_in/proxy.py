@@ -10,12 +10,13 @@ import http.client
 import random
 import socket
 import struct
+import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 THROTTLED_JSON = b'{"__type":"ThrottlingException","message":"Rate exceeded"}'
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -88,6 +89,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that was killed is not an error here."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     def shutdown_request(self, request: Any) -> None:
         """End a connection: with FIN, or with RST if it was made to linger for no time."""
         if request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER):
@@ -109,8 +115,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
             body = _body(self)
             target = self.headers.get("X-Amz-Target", "")
-            operation = target.rpartition(".")[2] or f"{self.command} {_service(self)}"
-            fate = proxy.fate(operation)
+            fate = proxy.fate(_operation(self, target, body))
             if fate == "throttle":
                 return self.answer(*_throttled(self, bool(target)))
             if fate == "reset_before":
@@ -159,6 +164,17 @@ def _body(handler: BaseHTTPRequestHandler) -> bytes:
     while handler.rfile.readline().strip():  # trailers
         pass
     return b"".join(parts)
+
+
+def _operation(handler: BaseHTTPRequestHandler, target: str, body: bytes) -> str:
+    """The call's operation as far as its form tells: by header, in a form's body, by path; else as in `PUT s3`."""
+    if target:
+        return target.rpartition(".")[2]
+    if handler.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
+        return parse_qs(body.decode())["Action"][0]
+    if handler.path.endswith("/invocations"):
+        return "InvokeEndpoint"
+    return f"{handler.command} {_service(handler)}"
 
 
 def _service(handler: BaseHTTPRequestHandler) -> str:
