@@ -1,12 +1,14 @@
 """A reverse proxy that makes a network bad, in the same way each time for the same seed.
 
 Some calls it answers itself as AWS does when it throttles; of some it resets the connection, before or after the
-backend has done what was asked. (After: the caller cannot know that it was done, and will ask again.)
+backend has done what was asked. (After: the caller cannot know that it was done, and will ask again.) A test may also
+let credentials be expired, by a `fate` of its own.
 """
 
 from __future__ import annotations
 
 import http.client
+import json
 import random
 import socket
 import struct
@@ -18,8 +20,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-THROTTLED_JSON = b'{"__type":"ThrottlingException","message":"Rate exceeded"}'
-SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+# By protocol: JSON's code, query's code, S3's status and code; the message.
+THROTTLED = ("ThrottlingException", "Throttling", (503, "SlowDown"), "Rate exceeded")
+EXPIRED = ("ExpiredTokenException", "ExpiredToken", (400, "ExpiredToken"), "The security token has expired")
 HOPS = ("connection", "keep-alive", "transfer-encoding", "content-length", "date", "server")
 METHODS = ("GET", "PUT", "POST", "DELETE", "HEAD", "PATCH")
 
@@ -117,7 +120,9 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             target = self.headers.get("X-Amz-Target", "")
             fate = proxy.fate(_operation(self, target, body))
             if fate == "throttle":
-                return self.answer(*_throttled(self, bool(target)))
+                return self.answer(*_refused(self, bool(target), *THROTTLED))
+            if fate == "expired":
+                return self.answer(*_refused(self, bool(target), *EXPIRED))
             if fate == "reset_before":
                 return self.reset()
             sent = {
@@ -183,10 +188,15 @@ def _service(handler: BaseHTTPRequestHandler) -> str:
     return scope[3] if len(scope) > 3 else "unsigned"
 
 
-def _throttled(handler: BaseHTTPRequestHandler, is_json: bool) -> tuple[int, list[tuple[str, str]], bytes]:
+def _refused(
+    handler: BaseHTTPRequestHandler, is_json: bool, json_code: str, query_code: str, s3: tuple[int, str], message: str
+) -> tuple[int, list[tuple[str, str]], bytes]:
+    """An error in the form of the service's protocol."""
     if is_json:
-        return 400, [("Content-Type", "application/x-amz-json-1.1")], THROTTLED_JSON
+        content = json.dumps({"__type": json_code, "message": message}).encode()
+        return 400, [("Content-Type", "application/x-amz-json-1.1")], content
     if _service(handler) == "s3":
-        return 503, [("Content-Type", "application/xml")], SLOW_DOWN
-    fault = b"<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>"
-    return 400, [("Content-Type", "text/xml")], fault
+        content = f"<Error><Code>{s3[1]}</Code><Message>{message}</Message></Error>".encode()
+        return s3[0], [("Content-Type", "application/xml")], content
+    told = f"<Code>{query_code}</Code><Message>{message}</Message>"
+    return 400, [("Content-Type", "text/xml")], f"<ErrorResponse><Error>{told}</Error></ErrorResponse>".encode()
