@@ -99,8 +99,9 @@ class AwsDoor(Door):
         make: Callable[..., Any] = self._session.client
 
         if service not in self._clients:
+            attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", 10))
             config = Config(
-                retries={"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", 10))},
+                retries={"mode": "standard", "total_max_attempts": attempts},
                 connect_timeout=10,
                 read_timeout=60,
                 tcp_keepalive=True,
