@@ -12,7 +12,14 @@ from mlops.commands.options import environment, project
 
 @click.command()
 @environment
-@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Override a pipeline parameter.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    envvar="MLOPS_SET",
+    help="Override a pipeline parameter. MLOPS_SET may have several, with spaces or line ends between.",
+)
 @click.option("--no-cache", is_flag=True, help="Run every step, even if nothing changed (on this machine only).")
 @click.option("--from", "from_step", metavar="STEP", help="Run STEP and what follows it; take the rest from before.")
 @click.option("--only", multiple=True, metavar="STEP", help="Run only STEP (repeatable); take the rest from before.")
