@@ -1,6 +1,6 @@
 """Run a project's workflows on this machine, as they are: act in place of GitHub's runners.
 
-Each action that a workflow uses is stood in for by one of tests/stand_in/actions; git, uv, the machinery and all else
+Each action that a workflow uses is stood in for by one of tests/actions; git, uv, the machinery and all else
 is real. The repository is a bare one, GitHub's API a stand-in over it, AWS (where a test has it) the stand-in for AWS.
 """
 
@@ -27,7 +27,7 @@ from stand_in.github_jobs import CONTROL_TOKEN
 
 Json = dict[str, Any]
 ACT = Path(sysconfig.get_path("scripts")) / "act"
-ACTIONS = Path(__file__).resolve().parent / "stand_in" / "actions"
+ACTIONS = Path(__file__).resolve().parent / "actions"
 RUNNERS = ("ubuntu-24.04", "macos-15", "windows-2025")
 REPOSITORY = "my-org/my-model"
 WHO = {
