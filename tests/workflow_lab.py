@@ -62,7 +62,7 @@ class Run:
 def workflow_files(project: Path) -> dict[str, Json]:
     """The workflows by file name."""
     files = sorted((project / ".github" / "workflows").glob("*.yml"))
-    found: dict[str, Json] = {file.name: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
+    found: dict[str, dict[Any, Any]] = {file.name: yaml.safe_load(file.read_text(encoding="utf-8")) for file in files}
     # YAML 1.1 reads the key `on` as true.
     return {name: {"on" if key is True else key: value for key, value in w.items()} for name, w in found.items()}
 
