@@ -121,9 +121,8 @@ class LocalSageMaker(RegistryCalls, JobCalls):
         known: dict[str, Json] = {}
         selected, source = frozenset(steps), None
         if SelectiveExecutionConfig:
-            names = [chosen["StepName"] for chosen in SelectiveExecutionConfig["SelectedSteps"]]
-            selection.check_names(steps, names)
-            selected = frozenset(names)
+            selected = frozenset(chosen["StepName"] for chosen in SelectiveExecutionConfig["SelectedSteps"])
+            selection.check_names(steps, sorted(selected))
             source = SelectiveExecutionConfig.get("SourcePipelineExecutionArn") or self._latest(PipelineName)
             known = selection.taken(steps, selected, self._execution(source).properties(), source)
         arn, why = pipeline["PipelineArn"], PipelineExecutionDescription
