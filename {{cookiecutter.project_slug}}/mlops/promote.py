@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mlops import deployment_records, deployments, lineage, models, show
+from mlops import deployment_records, deployments, lineage, models, show, summary
 from mlops.aws import Door, open_door
 from mlops.deployments import Package, Pin
 from mlops.errors import USAGE, MlopsError
@@ -204,8 +204,10 @@ def _propose(root: Path, branch: str, decide: Callable[[str, Read], Change | str
         if outcome.what.startswith("declined"):
             todo = "--model VERSION proposes it again"
         show.verdict(True, f"pull request {outcome.number} {outcome.what}: {outcome.url}", todo)
+        summary.append(summary.pull_request_summary(branch, outcome.number, outcome.what, outcome.url, todo))
     else:
         show.verdict(True, outcome, None)
+        summary.append(summary.verdict_summary(True, f"{branch}: no pull request", outcome))
 
 
 def _history(repository: Repository, commit: str, environment: str) -> list[Pin]:

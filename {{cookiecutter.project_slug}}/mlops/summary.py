@@ -14,7 +14,7 @@ from typing import Any
 
 from mlops.evidence import Evaluation
 from mlops.follow import note, seconds
-from mlops.markdown import code, table
+from mlops.markdown import code, link, table
 
 Json = dict[str, Any]
 LOG_COLUMNS = 300
@@ -70,6 +70,12 @@ def deployment_summary(
     if rows:
         lines += ["", *table(["", ""], rows, numbers_from=2)]
     return lines + (["", *folded("What happened", fenced(events))] if events else [])
+
+
+def pull_request_summary(branch: str, number: int, what: str, url: str, todo: str | None) -> list[str]:
+    """What became of a branch's pull request, with a link to it."""
+    lines = [f"### {MARKS[True]} {_plain(branch)}: pull request {number} {_plain(what)}", "", link(url, url)]
+    return lines + (["", f"Next: {code(todo)}"] if todo else [])
 
 
 def metrics(evaluation: Evaluation) -> list[str]:
