@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clean_copy import ROOT
-from conftest import Bake, find_uv, run_module, without_shell_settings
+from conftest import bake_template, find_uv, run_module, without_shell_settings
 from filelock import FileLock
-from workflow_lab import Repository
+from workflow_lab import REPOSITORY, Repository
 
 if TYPE_CHECKING:
     from stand_in.remote import Remote
@@ -22,10 +22,9 @@ ACCOUNTS = {"dev": "111111111111", "staging": "222222222222", "prod": "333333333
 
 
 @pytest.fixture(scope="session")
-def locked(baked: Bake, project_env: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def locked(template: Path, project_env: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A baked project with the uv.lock that a user commits. Read-only."""
-    project = tmp_path_factory.mktemp("locked") / "my-model"
-    shutil.copytree(baked(), project, ignore=shutil.ignore_patterns(".mlops", "__pycache__"))
+    project = bake_template(template, tmp_path_factory.mktemp("locked"), github_repository=REPOSITORY)
     kept = ROOT / "build" / "environments" / f"{project_env.parent.parent.name}.uv.lock"
     with FileLock(f"{kept}.lock"):
         if not kept.exists():

@@ -29,7 +29,7 @@ Json = dict[str, Any]
 ACT = Path(sysconfig.get_path("scripts")) / "act"
 ACTIONS = Path(__file__).resolve().parent / "actions"
 RUNNERS = ("ubuntu-24.04", "macos-15", "windows-2025")
-REPOSITORY = "my-org/my-model"
+REPOSITORY = "acme/my-model"
 WHO = {
     f"GIT_{role}_{key}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -152,7 +152,7 @@ class Repository:
             "head_commit": {"id": after, "message": message, "author": {"name": "Ada"}},
         }
 
-    def pull_request(self, branch: str, title: str, head: str = "my-org", number: int = 7) -> tuple[str, Json]:
+    def pull_request(self, branch: str, title: str, head: str = "acme", number: int = 7) -> tuple[str, Json]:
         """The event of a pull request from `branch` of `head`'s repository; the working copy is its merge commit."""
         self.git("checkout", "-q", "--detach", "origin/main")
         self.git("merge", "-q", "--no-ff", "-m", f"Merge {branch} into main", "refs/heads/change")
