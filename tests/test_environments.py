@@ -28,7 +28,7 @@ def test_the_loop_of_a_data_scientist(place: Place) -> None:
     place.run("approve", "1", "--reason", "the first one")
     assert "Approved · champion" in place.run("models")
     shown = place.run("models", "1")
-    assert execution(first) in shown and "the first one" in shown and "data_version" in shown
+    assert execution(first) in shown and "the first one" in shown and "data version" in shown
 
     worse = place.run("run", "--set", "num_round=2", "--set", "max_depth=1", code=3)
     assert "Candidate rejected" in worse and "nothing was registered" in worse and "champion v1" in worse

@@ -119,7 +119,7 @@ def test_against_a_revision(committed: Path, run_in: RunIn) -> None:
     assert re.search(r"^~ +environments/prod.toml +endpoint.max_instance_count +4 +8", said, re.MULTILINE), said
     assert re.search(r"^TrainCode +model/train.py +~ features.py", said, re.MULTILINE), said
     assert "PreprocessCode" not in said and "+  data/more.csv" in said
-    assert forecast(said) == dict.fromkeys(("Preprocess", "Train", "Evaluate", "Gate", "Register", "Rejected"), "runs")
+    assert set(forecast(said).values()) == {"runs"} and {"Preprocess", "Train", "Rejected"} <= forecast(said).keys()
 
 
 def test_against_needs_no_aws(committed: Path, run_in: RunIn) -> None:

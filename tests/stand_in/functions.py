@@ -19,7 +19,8 @@ from moto.awslambda.models import lambda_backends
 def unpacked(step: Step, scope: Scope, context: Context) -> Iterator[Path]:
     """A folder with `infra/FUNCTION/handler.py`, as the local engine wants it. Raises JobFailed without a function.
 
-    The function's handler must be `handler.handler`, which is what the engine calls.
+    The engine calls `handler.handler`: a function with another one, such as CloudFormation's inline `index.handler`,
+    gets a file that leads there.
     """
     arn = str(resolve(step.body.get("FunctionArn", ""), scope))
     name = arn.rpartition(":")[2]
@@ -27,11 +28,12 @@ def unpacked(step: Step, scope: Scope, context: Context) -> Iterator[Path]:
     found = next((f for f in backend.list_functions() if f.function_name == name), None)
     if found is None:
         raise JobFailed(f"ClientError: Failed to invoke lambda: Function not found: {arn}")
-    if found.handler != "handler.handler":
-        raise JobFailed(f"the stand-in runs functions whose handler is handler.handler, not {found.handler}")
     with tempfile.TemporaryDirectory(dir=context.folder.parent) as folder:
         code = Path(folder) / "infra" / name
         code.mkdir(parents=True)
         with zipfile.ZipFile(io.BytesIO(found.code_bytes or b"")) as packed:
             packed.extractall(code)
+        module, _, function = str(found.handler).rpartition(".")
+        if (module, function) != ("handler", "handler"):
+            (code / "handler.py").write_text(f"from {module} import {function} as handler\n", encoding="utf-8")
         yield Path(folder)

@@ -88,9 +88,7 @@ def _commit(root: Path, revision: str) -> str:
     """The commit that a revision names."""
     try:
         return (
-            _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-            .decode()
-            .strip()
+            _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}").decode().strip()
         )
     except MlopsError as error:
         if "not a git repository" in str(error):

@@ -78,7 +78,7 @@ def gather(door: Door, root: Path, environment: str, pinned: Package) -> tuple[F
     staging = None
     if environment == "prod":
         before = open_door(root, load_settings(root), load_environment(root, "staging"))
-        staging = deployment_records.latest(before)
+        staging = deployment_records.last_of(before, pinned.arn, pinned.artifact.sha256)
     return Facts(pinned, package, digest, staging), artifact
 
 

@@ -33,7 +33,8 @@ class Facts:
     """What is known of a pinned model when it is to be deployed.
 
     `package` is its DescribeModelPackage response or None; `digest` the SHA-256 of its artifact as it is in S3 now, or
-    None; `staging` the last record of the staging environment.
+    None; `staging` the last record of this very artifact's deployments to staging, or None. (Not of all deployments:
+    prod can go back to a model that staging has left behind.)
     """
 
     pinned: Package
@@ -72,13 +73,10 @@ def refusal(environment: str, facts: Facts, training: Names) -> str | None:
 
 def _unproven(what: str, facts: Facts) -> str | None:
     """Why a model may not go to prod by what staging shows."""
-    staging, pinned = facts.staging, facts.pinned
-    if staging is None:
-        return f"{what} never ran in staging: promote and deploy it there first"
-    if (staging.model_package_arn, staging.artifact_sha256) != (pinned.arn, pinned.artifact.sha256):
-        return f"{what} is not what runs in staging: that is model {staging.version}"
-    if staging.result != "healthy":
-        return f"{what} is not healthy in staging: {staging.reason}"
+    if facts.staging is None:
+        return f"{what} was never healthy in staging: promote and deploy it there first"
+    if facts.staging.result != "healthy":
+        return f"{what} is not healthy in staging: {facts.staging.reason}"
     return None
 
 

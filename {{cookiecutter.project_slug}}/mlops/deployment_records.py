@@ -6,6 +6,7 @@ Records are only added. Their names sort by time, so the last one says how the e
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -60,15 +61,23 @@ def latest(door: Door, environment: str | None = None) -> Record | None:
     return _read(door, bucket, max(keys))
 
 
-def last_healthy(door: Door, other_than: str) -> Record | None:
-    """The last healthy deployment in the door's environment of another artifact than that with digest `other_than`."""
+def records(door: Door) -> Iterator[Record]:
+    """The records of the door's environment, the newest first."""
     bucket, prefix = split_uri(_place(door, door.environment.name))
     keys = [item["Key"] for item in pages(door.s3.list_objects_v2, "Contents", Bucket=bucket, Prefix=prefix)]
     for key in sorted(keys, reverse=True):
-        record = _read(door, bucket, key)
-        if record.result == "healthy" and record.artifact_sha256 != other_than:
-            return record
-    return None
+        yield _read(door, bucket, key)
+
+
+def last_healthy(door: Door, other_than: str) -> Record | None:
+    """The last healthy deployment in the door's environment of another artifact than that with digest `other_than`."""
+    return next((r for r in records(door) if r.result == "healthy" and r.artifact_sha256 != other_than), None)
+
+
+def last_of(door: Door, arn: str, digest: str) -> Record | None:
+    """The last deployment in the door's environment of one model package with one artifact."""
+    wanted = (arn, digest)
+    return next((r for r in records(door) if (r.model_package_arn, r.artifact_sha256) == wanted), None)
 
 
 def _place(door: Door, environment: str) -> str:

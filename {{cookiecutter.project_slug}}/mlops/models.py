@@ -38,9 +38,9 @@ def show_model(door: Door, version: int) -> None:
     """One version, whole: approval, metrics, lineage."""
     package = describe(door, version)
     found = lineage.of_package(door, package)
-    rows = [["approval", found.approval], ["note", package.get("ApprovalDescription", "")]]
-    rows += map(list, lineage.rows_for_people(found))
-    show.table([f"model {version}", package["ModelPackageArn"]], [row for row in rows if row[1]])
+    rows = [(f"model {version}", package["ModelPackageArn"]), ("approval", found.approval)]
+    rows += [("note", package.get("ApprovalDescription", "")), *lineage.rows_for_people(found)]
+    show.pairs(rows)
     if found.evaluation:
         show.metrics(found.evaluation)
 

@@ -73,6 +73,8 @@ def _summary(change: Change) -> list[str]:
     now = f"model {change.before.model.version}" if change.before else "nothing"
     then = f"**model {change.after.model.version}**"
     verb = "Deploys" if change.kind == "promote" else "Rolls back: deploys"
+    if change.kind == "promote" and change.before and change.after.model.version < change.before.model.version:
+        now += ", a newer one,"
     return [
         f"{verb} {then} to **{change.environment}**, where {now} is deployed now."
         f" Asked for by {code(change.after.promoted_by)}."
@@ -191,9 +193,12 @@ def _merging(change: Change) -> list[str]:
 
 
 def _undoing(change: Change) -> list[str]:
-    return [
-        "### Rolling back",
-        "",
-        f"Revert this pull request, or run {code(f'mlops rollback {change.environment}')}, which opens one that does."
-        " To decline, close it: the same model is not proposed again unless asked for by version.",
-    ]
+    if change.kind == "rollback" and change.before:
+        left = change.before.model.version
+        again = code(f"mlops promote {change.environment} --model {left}")
+        say = f"Model {left} is not proposed again by itself; {again} does, or reverting this pull request."
+        say += f" {code(f'mlops reject {left}')} keeps it from serving anywhere."
+        return ["### Afterwards", "", say]
+    undo = code(f"mlops rollback {change.environment}")
+    say = f"Revert this pull request, or run {undo}, which opens one that does. To decline, close it: the same model is"
+    return ["### Rolling back", "", f"{say} not proposed again unless asked for by version."]

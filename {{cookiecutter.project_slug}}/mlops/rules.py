@@ -42,7 +42,7 @@ RULES = (
         r"sts:AssumeRole\b|sts:AssumeRole\"? for the service principal",
         "SageMaker cannot use the role {role}: it does not exist, or its trust policy does not name "
         "sagemaker.amazonaws.com",
-        f"{PLATFORM}, this role with its trust policy among it; then {{retry}}",
+        PLATFORM + ", this role with its trust policy among it; then {retry}",
         in_log=False,
     ),
     _rule(
@@ -147,7 +147,7 @@ RULES = (
         r"not authorized to perform:?\s+(?P<action>[a-z0-9-]+:\w+)(?:\s+on(?: the)? resource:?\s+"
         r"['\"]?(?P<resource>[^\s'\"]+))?",
         "role {role} lacks the permission {action} on {resource}",
-        f"{ALLOW}; then {{retry}}",
+        ALLOW + "; then {retry}",
         resource="what the reason names",
     ),
     _rule(

@@ -59,6 +59,14 @@ def log(step: str, lines: list[str]) -> None:
         console.print(f"[dim]|[/] {escape(line)}")
 
 
+def pairs(rows: list[tuple[str, Any]]) -> None:
+    """Names and values, a line each; what has no value is left out. Nothing is folded, so it can be searched."""
+    width = max((len(name) for name, _ in rows), default=0) + 2
+    for name, value in rows:
+        if value not in (None, ""):
+            console.print(f"[dim]{escape(name):<{width}}[/]{escape(str(value))}")
+
+
 def table(headings: list[str], rows: list[list[Any]]) -> None:
     """A plain table."""
     made = Table(box=None, padding=(0, 2, 0, 0))

@@ -1,111 +1,14 @@
-"""Promotion through the CLI: a baked project with a bare remote, its local registry, and a stand-in for GitHub."""
+"""Promotion through the CLI, as a workflow runs it."""
 
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Bake, RunIn, bake_template
+from conftest import Bake, RunIn
 from markdown_it import MarkdownIt
-from stand_in.github import Failure, GitHubStandIn
+from stand_in.github import Failure
 
-SETTINGS = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false")
-OPEN = ("--set", "GateThreshold=0.0")
-
-
-def git(folder: Path, *args: str) -> str:
-    done = subprocess.run(["git", *SETTINGS, *args], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-@pytest.fixture(scope="session")
-def trained(template: Path, tmp_path_factory: pytest.TempPathFactory, run_in: RunIn) -> Path:
-    """A baked project with three registered models and a git repository. Read-only: tests copy it."""
-    project = bake_template(template, tmp_path_factory.mktemp("trained"))
-    git(project, "init", "-q", "-b", "main")
-    git(project, "add", "-A")
-    git(project, "commit", "-qm", "the project")
-    for depth in (2, 3, 4):
-        run_in(project, "mlops", "run", *OPEN, "--set", f"max_depth={depth}")
-    return project
-
-
-@dataclass
-class Lab:
-    """A project, its remote and GitHub."""
-
-    project: Path
-    bare: Path
-    github: GitHubStandIn
-    run_in: RunIn
-
-    def mlops(self, *args: str, check: bool = True, **env: str) -> Any:
-        """The CLI, with GitHub's variables."""
-        return self.run_in(self.project, "mlops", *args, check=check, env=self.environment() | env)
-
-    def environment(self) -> dict[str, str]:
-        """A job's variables; who runs the tests has no say in git's configuration."""
-        quiet = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null", "GITHUB_ACTOR": "ada"}
-        return self.github.job_environment() | quiet
-
-    def promote(self, environment: str = "staging", *args: str, check: bool = True, **env: str) -> Any:
-        """`mlops promote ENV --pull-request` from the local registry."""
-        command = ("promote", environment, "--from", "local", "--pull-request", *args)
-        return self.mlops(*command, check=check, **env)
-
-    def pin(self, revision: str, environment: str = "staging") -> Any:
-        """deployments/ENV.json of a branch of the remote."""
-        return json.loads(git(self.bare, "show", f"{revision}:deployments/{environment}.json"))
-
-    def version(self, revision: str = "promote/staging", environment: str = "staging") -> int:
-        """The version that it pins."""
-        found: int = self.pin(revision, environment)["model"]["version"]
-        return found
-
-    def open(self) -> list[Any]:
-        """The open pull requests."""
-        return self.github.pulls.all("open")
-
-    def merge(self, method: str = "merge") -> None:
-        """Merge the one open pull request, as a reviewer would."""
-        (pull,) = self.open()
-        self.github.pulls.merge(pull["number"], method)
-
-    def record(self, result: str = "healthy", reason: str = "smoke test passed") -> None:
-        """A deployment record of what staging pins on main, as `mlops deploy` writes it."""
-        script = (
-            "import sys; from pathlib import Path; from mlops import deployment_records as records, deployments\n"
-            "from mlops.aws import open_door; from mlops.settings import load_environment, load_settings\n"
-            "root = Path('.').resolve()\n"
-            "door = open_door(root, load_settings(root), load_environment(root, 'local'))\n"
-            "pin = deployments.loads(sys.stdin.read(), 'staging.json').model\n"
-            "records.write(door, records.Record(environment='staging', version=pin.version, at=records.now(),\n"
-            "    model_package_arn=pin.arn, artifact_sha256=pin.artifact.sha256, commit='c', deployed_by='ada',\n"
-            f"    result={result!r}, reason={reason!r}))\n"
-        )
-        text = git(self.bare, "show", "main:deployments/staging.json") + "\n"
-        done = subprocess.run([self.python, "-c", script], cwd=self.project, input=text, text=True, capture_output=True)
-        assert done.returncode == 0, done.stderr
-
-    python: str = sys.executable
-
-
-@pytest.fixture
-def lab(trained: Path, tmp_path: Path, run_in: RunIn, project_env: Path) -> Iterator[Lab]:
-    """A project of one's own with its remote; nothing is deployed yet."""
-    project, bare = tmp_path / "project", tmp_path / "remote.git"
-    subprocess.run(["cp", "-r", str(trained), str(project)], check=True)
-    subprocess.run(["git", "clone", "-q", "--bare", str(project), str(bare)], check=True)
-    git(project, "remote", "add", "origin", str(bare))
-    with GitHubStandIn(bare) as github:
-        yield Lab(project, bare, github, run_in, str(project_env))
+from promotion.lab import OPEN, Lab, git
 
 
 def test_the_first_promotion_opens_a_pull_request(lab: Lab) -> None:
@@ -265,65 +168,6 @@ def test_a_file_edited_by_hand_is_refused_with_its_key(lab: Lab) -> None:
     assert "deployments/production.json: there is no such environment" in lab.mlops("check", check=False).stderr
 
 
-def test_promotions_at_once_come_to_one_pull_request(lab: Lab) -> None:
-    """Some want a version, some the newest; what the branch pins is what title and body say."""
-    wanted = [("--model", "1"), ("--model", "2"), (), ("--model", "1")]
-    with ThreadPoolExecutor(len(wanted)) as pool:
-        done = list(pool.map(lambda args: lab.promote("staging", *args), wanted))
-    assert all(d.returncode == 0 for d in done)
-    (pull,) = lab.open()
-    version = lab.version()
-    assert pull["title"].startswith(f"Promote model {version} to staging")
-    assert f"staging: model {version} for nothing" in pull["body"].splitlines()[-1]
-    assert git(lab.bare, "rev-list", "--count", "main..promote/staging") == "1"
-
-
-def test_a_branch_that_moved_since_it_was_seen_is_not_overwritten(lab: Lab) -> None:
-    """Another promotion, of model 3, is pushed after this one looked at the branch: this one looks again and agrees."""
-    lab.promote("staging", "--model", "1")
-    lab.promote("staging", "--model", "3")
-    newer, older = (git(lab.bare, "rev-parse", "promote/staging"), git(lab.bare, "rev-parse", "main"))
-    git(lab.bare, "update-ref", "refs/heads/promote/staging", older)
-
-    def another(request: str) -> None:
-        if request.endswith("/pulls"):
-            lab.github.before = lambda _: None
-            git(lab.bare, "update-ref", "refs/heads/promote/staging", newer)
-
-    lab.github.before = another
-    lab.promote()
-    assert git(lab.bare, "rev-parse", "promote/staging") == newer
-
-
-def test_title_and_body_follow_a_branch_that_another_moved(lab: Lab) -> None:
-    """Another promotion takes the branch between this one's push and its change of title and body."""
-    lab.promote("staging", "--model", "2")
-    theirs = git(lab.bare, "rev-parse", "promote/staging")
-
-    def another(request: str) -> None:
-        if request.startswith("PATCH"):
-            lab.github.before = lambda _: None
-            git(lab.bare, "update-ref", "refs/heads/promote/staging", theirs)
-
-    lab.github.before = another
-    lab.promote()
-    (pull,) = lab.open()
-    assert pull["title"].startswith(f"Promote model {lab.version()} to staging")
-
-
-def test_a_branch_that_moves_during_a_push_is_looked_at_again(lab: Lab) -> None:
-    """A hook of the remote moves the branch just before the first push is checked: the push loses, and is repeated."""
-    lab.promote("staging", "--model", "1")
-    other = git(lab.bare, "commit-tree", "main^{tree}", "-p", "main", "-m", "someone else")
-    hook = lab.bare / "hooks" / "pre-receive"
-    hook.write_text(f"#!/bin/sh\nrm $0\nunset GIT_QUARANTINE_PATH\ngit update-ref refs/heads/promote/staging {other}\n")
-    hook.chmod(0o755)
-    assert "updated" in lab.promote("staging", "--model", "2").stdout
-    assert not hook.exists()
-    assert lab.version() == 2
-    assert git(lab.bare, "rev-list", "--count", "main..promote/staging") == "1"
-
-
 def test_the_working_tree_and_the_branch_are_left_alone(lab: Lab) -> None:
     git(lab.project, "switch", "-qc", "mine")
     (lab.project / "mlops.toml").open("a").write("\n# mine\n")
@@ -364,78 +208,6 @@ def test_text_of_others_is_no_markup_in_the_body(lab: Lab) -> None:
     assert html.count("<table>") == html.count("</table>") == 2
     assert body.count("\n<!-- mlops") == 1
     assert "unchanged" in lab.promote("staging", GITHUB_ACTOR=hostile).stdout
-
-
-def test_a_closed_proposal_is_not_made_again_unless_asked_for(lab: Lab) -> None:
-    lab.promote()
-    lab.open()[0]["state"] = "closed"
-    said = lab.promote().stdout
-    assert "closed without merging" in said and "--model VERSION" in said
-    assert lab.open() == []
-    assert "created" in lab.promote("staging", "--model", "3").stdout
-
-
-def test_rolling_back_pins_the_version_before(lab: Lab) -> None:
-    refused = lab.mlops("rollback", "staging", check=False)
-    assert refused.returncode == 1 and "nothing was promoted" in refused.stderr
-    for version in ("1", "2", "3"):
-        lab.promote("staging", "--model", version)
-        lab.merge()
-    for expected in (2, 1):
-        assert "created" in lab.mlops("rollback", "staging").stdout
-        (pull,) = lab.open()
-        assert pull["title"] == f"Roll staging back to model {expected}"
-        assert lab.pin("rollback/staging")["replaces"] == expected + 1
-        lab.merge()
-        assert lab.version("main") == expected
-    refused = lab.mlops("rollback", "staging", check=False)
-    assert refused.returncode == 1 and "there is none to go back to" in refused.stderr
-    lab.mlops("rollback", "staging", "--to", "2")
-    lab.merge()
-    never = lab.mlops("rollback", "staging", "--to", "7", check=False)
-    assert never.returncode == 1 and "model 7 was never promoted to staging; 1, 3 were" in never.stderr
-
-
-def test_what_was_rolled_back_is_not_proposed_again(lab: Lab) -> None:
-    lab.promote("staging", "--model", "2")
-    lab.merge()
-    lab.promote()
-    lab.merge()
-    lab.mlops("rollback", "staging")
-    lab.merge()
-    assert "(model 3 was rolled back) and no newer one" in lab.promote().stdout
-    assert lab.open() == []
-    lab.mlops("rollback", "staging", "--to", "3")
-    lab.merge()
-    git(lab.project, "fetch", "-q", "origin")
-    git(lab.project, "switch", "-q", "--detach", "origin/main")
-    git(lab.project, "revert", "--no-edit", "-m", "1", "HEAD")
-    git(lab.project, "push", "-q", "origin", "HEAD:main")
-    assert lab.version("main") == 2
-    assert lab.open() == []
-
-
-def test_a_reverted_pull_request_is_not_proposed_again(lab: Lab) -> None:
-    lab.promote("staging", "--model", "2")
-    lab.merge()
-    lab.promote()
-    lab.merge()
-    git(lab.project, "fetch", "-q", "origin")
-    git(lab.project, "switch", "-q", "--detach", "origin/main")
-    git(lab.project, "revert", "--no-edit", "-m", "1", "HEAD")
-    git(lab.project, "push", "-q", "origin", "HEAD:main")
-    assert "merged, and undone since" in lab.promote().stdout
-    assert lab.open() == []
-
-
-def test_a_shallow_clone_can_roll_back(lab: Lab, tmp_path: Path) -> None:
-    for version in ("1", "2"):
-        lab.promote("staging", "--model", version)
-        lab.merge()
-    subprocess.run(["git", "clone", "-q", "--depth", "1", lab.bare.as_uri(), str(tmp_path / "shallow")], check=True)
-    lab.project = tmp_path / "shallow"
-    lab.mlops("rollback", "staging")
-    assert lab.version("rollback/staging") == 1
 
 
 def test_what_github_refuses_is_one_line(lab: Lab) -> None:
