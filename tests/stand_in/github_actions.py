@@ -20,6 +20,8 @@ class Actions:
     can_approve_pull_request_reviews: bool = True
     default_workflow_permissions: str = "read"
     environments: dict[str, Json] = field(default_factory=dict)
+    branch_policies: dict[str, list[Json]] = field(default_factory=dict)
+    protected: set[str] = field(default_factory=set)
     variables: dict[str, str] = field(default_factory=dict)
     users: dict[str, int] = field(default_factory=lambda: {"reviewer": 11, "my-org": 12})
     teams: dict[str, int] = field(default_factory=lambda: {"ml-platform": 21})
@@ -156,7 +158,9 @@ def put_environment(request: Request, name: str) -> Json:
         reviewers.append({"type": reviewer["type"], "reviewer": who})
     if len(reviewers) > 6:
         raise Refused(422, "Too many reviewers")
-    rules = [{"type": "required_reviewers", "reviewers": reviewers}] if reviewers else []
+    alone = bool(body.get("prevent_self_review"))
+    required = {"type": "required_reviewers", "prevent_self_review": alone, "reviewers": reviewers}
+    rules: list[Json] = [required] if reviewers else []
     rules += [{"type": "wait_timer", "wait_timer": body["wait_timer"]}] if body.get("wait_timer") else []
     policy = body.get("deployment_branch_policy")
     rules += [{"type": "branch_policy"}] if policy else []
@@ -175,6 +179,39 @@ def get_environment(request: Request, name: str) -> Json:
 def list_environments(request: Request) -> Json:
     found = list(request.github.actions.environments.values())
     return {"total_count": len(found), "environments": found}
+
+
+@route("GET", "REPO/environments/{name}/deployment-branch-policies", "actions: read")
+def list_branch_policies(request: Request, name: str) -> Json:
+    found = request.github.actions.branch_policies.get(str(name), [])
+    return {"total_count": len(found), "branch_policies": request.part(found)}
+
+
+@route("POST", "REPO/environments/{name}/deployment-branch-policies", "administration: write")
+def add_branch_policy(request: Request, name: str) -> Json:
+    """Only for an environment that names its branches."""
+    actions = request.github.actions
+    policy = actions.environments.get(str(name), {}).get("deployment_branch_policy") or {}
+    if not policy.get("custom_branch_policies"):
+        raise Refused(404, "Not Found")
+    found = actions.branch_policies.setdefault(str(name), [])
+    made = {"id": 1 + max((p["id"] for p in found), default=100), "name": request.body["name"], "type": "branch"}
+    found.append(made)
+    return made
+
+
+@route("DELETE", "REPO/environments/{name}/deployment-branch-policies/{number}", "administration: write", 204)
+def delete_branch_policy(request: Request, name: str, number: int) -> Json:
+    kept = request.github.actions.branch_policies[str(name)]
+    kept[:] = [policy for policy in kept if policy["id"] != number]
+
+
+@route("GET", "REPO/branches/{name}", "contents: read")
+def get_branch(request: Request, name: str) -> Json:
+    commit = request.github.bare.branch(str(name))
+    if commit is None:
+        raise Refused(404, "Branch not found")
+    return {"name": name, "commit": {"sha": commit}, "protected": name in request.github.actions.protected}
 
 
 # --- people ------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from moto.core.base_backend import BackendDict
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from stand_in import accounts, calls, prepare
+from stand_in import accounts, calls, policies, prepare, quotas
 from stand_in.accounts import DEFAULT_ACCOUNT, DEFAULT_REGION
 from stand_in.faults import Fault, Faults
 from stand_in.service import Service
@@ -66,7 +66,7 @@ class StandIn:
             self._server = make_server(HOST, number, application, threaded=True, request_handler=Handler, fd=fd)
         self.url = f"http://{HOST}:{number}"
         self.folder = Path(tempfile.mkdtemp(prefix="stand-in-"))
-        self._undo = [accounts.install(), calls.install(self)]
+        self._undo = [accounts.install(), calls.install(self), policies.install(), quotas.install()]
         self._extensions = [import_module(name) for name in EXTENSIONS if find_spec(name)]
         for extension in self._extensions:
             extension.install(self)

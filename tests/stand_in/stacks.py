@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from copy import deepcopy
 
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.cloudformation.models import Event
@@ -155,7 +156,7 @@ class Run:
         key = resource_name_property_from_type(kind)
         name = new.properties.get(key or "") or generate_resource_name(kind, stack.name, new.logical_resource_id)
         more = {"LogicalId": new.logical_resource_id, "StackId": stack.stack_id, "ResourceType": kind}
-        definition = {"Type": kind, "Properties": new.properties}
+        definition = {"Type": kind, "Properties": deepcopy(new.properties)}  # moto's models change what they get
         try:
             made_by_moto = model.create_from_cloudformation_json(
                 name, definition, stack.account_id, stack.region_name, **more
@@ -171,7 +172,7 @@ class Run:
             made = TYPES[kind].update(self.clients, old.physical_resource_id, old.properties, new.properties)
             new.physical_resource_id, new.attributes = made.identity, made.attributes
             return
-        definition = {"Type": kind, "Properties": new.properties}
+        definition = {"Type": kind, "Properties": deepcopy(new.properties)}  # moto's models change what they get
         model = resource_class_from_type(kind)
         try:
             new.native = model.update_from_cloudformation_json(

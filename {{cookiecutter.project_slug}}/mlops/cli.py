@@ -7,16 +7,33 @@ import sys
 
 import click
 
-from mlops.commands import authoring, everyday, promotion
+from mlops.commands import authoring, everyday, promotion, setup
 from mlops.errors import FAILED, INTERRUPTED, MlopsError
 
+SECTIONS = {
+    "Every day": everyday.COMMANDS,
+    "Changing the pipeline": authoring.COMMANDS,
+    "Promotion and deployment": promotion.COMMANDS,
+    "Set-up": setup.COMMANDS,
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Verbs(click.Group):
+    """A group whose help lists its commands by what they are for."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A section for each purpose."""
+        for heading, commands in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(command.name or "", command.get_short_help_str(75)) for command in commands])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Train, gate, register, approve and serve this repository's model."""
+    """Train, gate, register, promote, deploy and serve this repository's model."""
 
 
-for command in (*everyday.COMMANDS, *authoring.COMMANDS, *promotion.COMMANDS):
+for command in (command for commands in SECTIONS.values() for command in commands):
     cli.add_command(command)
 
 

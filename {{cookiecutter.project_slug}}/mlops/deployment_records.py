@@ -61,9 +61,9 @@ def latest(door: Door, environment: str | None = None) -> Record | None:
     return _read(door, bucket, max(keys))
 
 
-def records(door: Door) -> Iterator[Record]:
-    """The records of the door's environment, the newest first."""
-    bucket, prefix = split_uri(_place(door, door.environment.name))
+def records(door: Door, environment: str | None = None) -> Iterator[Record]:
+    """The records of an environment (the door's own by default) in the door's bucket, the newest first."""
+    bucket, prefix = split_uri(_place(door, environment or door.environment.name))
     keys = [item["Key"] for item in pages(door.s3.list_objects_v2, "Contents", Bucket=bucket, Prefix=prefix)]
     for key in sorted(keys, reverse=True):
         yield _read(door, bucket, key)
@@ -74,10 +74,10 @@ def last_healthy(door: Door, other_than: str) -> Record | None:
     return next((r for r in records(door) if r.result == "healthy" and r.artifact_sha256 != other_than), None)
 
 
-def last_of(door: Door, arn: str, digest: str) -> Record | None:
-    """The last deployment in the door's environment of one model package with one artifact."""
+def last_of(door: Door, arn: str, digest: str, environment: str | None = None) -> Record | None:
+    """The last deployment in an environment (the door's own by default) of one model package with one artifact."""
     wanted = (arn, digest)
-    return next((r for r in records(door) if (r.model_package_arn, r.artifact_sha256) == wanted), None)
+    return next((r for r in records(door, environment) if (r.model_package_arn, r.artifact_sha256) == wanted), None)
 
 
 def _place(door: Door, environment: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mlops import champion, lineage, show
@@ -9,17 +10,19 @@ from mlops.aws import Door, is_missing, pages
 from mlops.errors import MlopsError
 from mlops.evidence import evaluation_of_package
 from mlops.parameters import started_by
+from mlops.stages import journey, pinned
 
 Json = dict[str, Any]
 
 
-def list_models(door: Door) -> None:
-    """Every version, the newest first, with its metric and approval; the champion is marked."""
+def list_models(root: Path, door: Door) -> None:
+    """Every version, the newest first, with its metric, approval and stage; the champion is marked."""
     packages = packages_of(door)
     if not packages:
         show.line("no model is registered yet: `mlops run` trains one")
         return
     best = champion.current(door)
+    stages = pinned(root, door)
     rows = []
     for summary in packages:
         package = describe(door, summary["ModelPackageVersion"])
@@ -30,16 +33,18 @@ def list_models(door: Door) -> None:
         is_champion = best and best["version"] == package["ModelPackageVersion"]
         created = f"{package['CreationTime']:%Y-%m-%d %H:%M}"
         status = package["ModelApprovalStatus"] + (" · champion" if is_champion else "")
-        rows.append([package["ModelPackageVersion"], status, value, created, _metadata(package, "commit")[:12]])
-    show.table(["version", "approval", "gate", "registered (UTC)", "commit"], rows)
+        stage, commit = stages.get(package["ModelPackageArn"], ""), _metadata(package, "commit")[:12]
+        rows.append([package["ModelPackageVersion"], status, stage, value, created, commit])
+    show.table(["version", "approval", "deployed", "gate", "registered (UTC)", "commit"], rows)
 
 
-def show_model(door: Door, version: int) -> None:
-    """One version, whole: approval, metrics, lineage."""
+def show_model(root: Path, door: Door, version: int) -> None:
+    """One version, whole: endpoint, deployment, package, execution, commit, data; and its metrics."""
     package = describe(door, version)
     found = lineage.of_package(door, package)
     rows = [(f"model {version}", package["ModelPackageArn"]), ("approval", found.approval)]
     rows += [("note", package.get("ApprovalDescription", "")), *lineage.rows_for_people(found)]
+    rows += journey(root, door, found.arn, found.artifact_sha256)
     show.pairs(rows)
     if found.evaluation:
         show.metrics(found.evaluation)

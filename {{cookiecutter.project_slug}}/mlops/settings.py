@@ -135,6 +135,18 @@ class Encryption(Section):
     kms_key_arn: Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[0-9a-f-]+$")]
 
 
+class Platform(Section):
+    """What the account's platform has beyond the defaults; `mlops bootstrap` reads it, so the next run keeps it."""
+
+    notification_email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    permissions_boundary_arn: (
+        Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/\S+$")] | None
+    ) = None
+    create_kms_key: bool = False
+    schedule: Annotated[str, StringConstraints(pattern=r"^(cron|rate)\(.+\)$")] | None = None
+    data_arrival: bool = False
+
+
 class Limits(Section):
     """Bounds on a job."""
 
@@ -153,6 +165,7 @@ class Environment(Section):
     limits: Limits
     network: Network | None = None
     encryption: Encryption | None = None
+    platform: Platform = Platform()
 
     @property
     def is_local(self) -> bool:
@@ -176,6 +189,9 @@ def load_environment(root: Path, name: str) -> Environment:
     if environment.training.spot and (wait is None or wait < longest):
         least = f"at least limits.max_runtime_in_seconds ({longest})"
         raise MlopsError(f"{file.name}: training.max_wait_in_seconds: spot training needs it, {least}", USAGE)
+    if name != "dev" and (environment.platform.schedule or environment.platform.data_arrival):
+        key = "schedule" if environment.platform.schedule else "data_arrival"
+        raise MlopsError(f"{file.name}: platform.{key}: pipelines run in dev, so only dev.toml can have it", USAGE)
     return environment
 
 

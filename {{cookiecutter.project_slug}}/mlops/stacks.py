@@ -28,13 +28,17 @@ LIMIT_SECONDS = 3 * 3600.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """A stack as it should be. Tags go on to every resource that can have them."""
+    """A stack as it should be. Tags go on to every resource that can have them.
+
+    `adopts`: what the account has already under a name of the template becomes the stack's, instead of a failure.
+    """
 
     name: str
     template: str
     parameters: dict[str, str]
     tags: dict[str, str]
     capabilities: tuple[str, ...] = ()
+    adopts: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,25 @@ def outputs_of(stack: Json) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
+def parameters_of(stack: Json) -> dict[str, str]:
+    """A stack's parameters by key."""
+    return {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack.get("Parameters", [])}
+
+
+def resources(client: Any, name: str) -> dict[str, Json]:
+    """What a stack owns now: StackResourceSummary by logical id."""
+    pages = client.get_paginator("list_stack_resources").paginate(StackName=name)
+    found = (summary for page in pages for summary in page["StackResourceSummaries"])
+    gone = ("DELETE_COMPLETE", "DELETE_SKIPPED")
+    return {summary["LogicalResourceId"]: summary for summary in found if summary["ResourceStatus"] not in gone}
+
+
 def is_as_wanted(client: Any, wanted: Wanted) -> bool:
     """Whether the stack stands as wanted already. Reads only."""
     stack = describe(client, wanted.name)
     if stack is None or stack["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         return False
-    parameters = {p["ParameterKey"]: p["ParameterValue"] for p in stack.get("Parameters", [])}
+    parameters = parameters_of(stack)
     if any(parameters.get(name) != value for name, value in wanted.parameters.items()):
         return False
     body = client.get_template(StackName=wanted.name, TemplateStage="Original")["TemplateBody"]
@@ -121,6 +138,7 @@ def propose(client: Any, wanted: Wanted, show: Callable[[str], None]) -> Change 
         Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in sorted(wanted.parameters.items())],
         Tags=[{"Key": k, "Value": v} for k, v in sorted(wanted.tags.items())],
         Capabilities=list(wanted.capabilities),
+        ImportExistingResources=wanted.adopts,
         ClientToken=name,
     )
     for _ in polls():
@@ -146,7 +164,12 @@ def discard(client: Any, change: Change) -> None:
 def execute(client: Any, change: Change, show: Callable[[str], None]) -> Outcome:
     """Execute a change set and follow it to its end, one line for each event of a resource."""
     seen = {event["EventId"] for event in _events(client, change.stack)}
-    client.execute_change_set(StackName=change.stack, ChangeSetName=change.name, ClientRequestToken=change.name)
+    client.execute_change_set(
+        StackName=change.stack,
+        ChangeSetName=change.name,
+        ClientRequestToken=change.name,
+        RetainExceptOnCreate=True,  # a roll-back leaves nothing behind that the next attempt would stumble over
+    )
     return _follow(client, change.stack, seen, show)
 
 

@@ -26,7 +26,7 @@ def message(event):
     if kind == "SageMaker Model Building Pipeline Execution Status Change":
         name, status = detail["pipelineArn"].split("/")[-1], detail["currentPipelineExecutionStatus"]
         told = {"status": status, "execution": detail.get("pipelineExecutionArn")}
-        todo = f"mlops explain {str(told['execution']).split('/')[-1]} --environment dev"
+        todo = f"mlops explain {str(told['execution']).split('/')[-1]} --env dev"
         subject = f"{name}: pipeline execution {status.lower()}"
     elif kind == "SageMaker Model Package State Change":
         name, status = detail["ModelPackageGroupName"], detail["ModelApprovalStatus"]

@@ -106,13 +106,13 @@ def models(environment: str, version: int | None, compare: bool, count: int) -> 
     """List the registered models, or show VERSION with its metrics and lineage."""
     from mlops import models as verb
 
-    with project(environment) as (_, door):
+    with project(environment) as (root, door):
         if compare:
             from mlops.compare import compare as comparison
 
             comparison(door, count)
         else:
-            verb.show_model(door, version) if version else verb.list_models(door)
+            verb.show_model(root, door, version) if version else verb.list_models(root, door)
 
 
 @click.command()
