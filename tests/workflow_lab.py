@@ -54,6 +54,11 @@ class Run:
         """What a person sees on the run's page."""
         return "\n".join(self.summaries.values())
 
+    @property
+    def succeeded(self) -> set[str]:
+        """The jobs that did."""
+        return {job for job, result in self.jobs.items() if result == "success"}
+
     def failed_steps(self) -> list[tuple[str, str]]:
         """(job, step) of each step that failed."""
         return [(job, step) for job, step, result in self.steps if result == "failure"]
@@ -93,6 +98,8 @@ class Repository:
         self.folder = folder
         self.bare, self.work = folder / "remote.git", folder / "work"
         self.environment, self.aws = environment, aws or {}
+        self.extra: dict[str, str] = {}  # more variables for runners
+        self.history: list[Run] = []
         self.home, self.artifacts = folder / "home", folder / "artifacts"
         for made in (self.home, self.artifacts):
             made.mkdir(parents=True)
@@ -169,6 +176,13 @@ class Repository:
             },
         }
 
+    def merge(self, number: int) -> tuple[str, Json]:
+        """A reviewer merges a pull request: the push event of that. The working copy is what main is then."""
+        before = self.git("rev-parse", "refs/heads/main", cwd=self.bare)
+        self.github.pulls.merge(number)
+        self.pull()
+        return self.push(before)
+
     def triggered(self, changed: list[str]) -> list[str]:
         """The workflows that a push to main which changes these files starts."""
         found = []
@@ -221,6 +235,7 @@ class Repository:
             assert process.stdout
             run = read(workflow, list(process.stdout))
         run.exit_code, run.seconds = process.returncode, time.monotonic() - started
+        self.history.append(run)
         print(f"{workflow} on {name}: {run.seconds:.1f} s: {run.jobs}")
         return run
 
@@ -230,7 +245,7 @@ class Repository:
         wanted = ("GITHUB_API_URL", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
         aws = {key: self.aws[key] for key in ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_DISABLED") if key in self.aws}
         given = {key: github[key] for key in wanted} | aws
-        return given | {
+        return given | self.extra | {
             "STAND_IN_ENVIRONMENT": str(self.environment),
             "MLOPS_POLL_SECONDS": "0.1",
             "STAND_IN_ACTIONS": str(ACTIONS),

@@ -21,8 +21,21 @@ def main() -> None:
         fail(f"the workflow pins uv {inputs()['version']}, and this machine has {version}")
     target = Path(os.environ["RUNNER_TEMP"]) / "environment"
     subprocess.run(["cp", "-al", os.environ["STAND_IN_ENVIRONMENT"], str(target)], check=True)
+    if "STAND_IN_OSV" in os.environ:
+        uv = wrapper(Path(os.environ["RUNNER_TEMP"]) / "uv", uv, os.environ["STAND_IN_OSV"])
     write("GITHUB_ENV", UV_PROJECT_ENVIRONMENT=str(target), UV_PYTHON=sys.executable)
     add_path(uv.parent)
+
+
+def wrapper(folder: Path, uv: Path, osv: str) -> Path:
+    """A uv that asks the stand-in for OSV about vulnerabilities, where the real one asks osv.dev."""
+    folder.mkdir()
+    script = folder / "uv"
+    command = f'if [ "$1" = audit ]; then shift; exec {uv} audit --service-url {osv} "$@"; fi; exec {uv} "$@"'
+    script.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
+    script.chmod(0o755)
+    (folder / "uvx").symlink_to(uv.parent / "uvx")
+    return script
 
 
 if __name__ == "__main__":

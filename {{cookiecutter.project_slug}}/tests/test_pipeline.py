@@ -11,7 +11,7 @@ from mlops import check, definition
 from mlops.settings import ENVIRONMENTS, load_environment, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("model", "mlops", "pipeline", "environments", "data")
+PARTS = ("model", "mlops", "pipeline", "environments", "infra", "data")
 
 
 def test_settings_and_environments_are_valid() -> None:
