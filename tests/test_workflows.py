@@ -145,7 +145,7 @@ def test_a_definition_edited_by_hand_is_found(repository: Repository, sdk_env: P
 
 # --- train and promote -------------------------------------------------------------------------------------------
 @covers("train.yml", "train", "promote")
-@covers("promote.yml", "staging")
+@covers("promote.yml", "propose")
 def test_training_ends_in_a_pull_request(with_aws: Repository) -> None:
     repository = with_aws
     repository.edit("mlops.toml", "max_depth = 4", "max_depth = 5")
@@ -162,8 +162,8 @@ def test_training_ends_in_a_pull_request(with_aws: Repository) -> None:
     # The schedule finds nothing new; with a GitHub App, its token asks, and it may do no more than needed.
     app = ("--var", "APP_CLIENT_ID=Iv1.app", "--secret", "APP_PRIVATE_KEY=stand-in-private-key")
     again = repository.run("promote.yml", ("schedule", {}), *app)
-    assert again.jobs["staging"] == "success" and "unchanged" in again.summary, again.output
-    assert again.jobs.get("prod") in (None, "skipped")
+    assert again.jobs == {"propose": "success"} and "unchanged" in again.summary, again.output
+    assert "promote prod" not in again.summary, "staging pins nothing yet"
     granted = repository.github.tokens["stand-in-app-token"]
     assert granted == {"contents": "write", "pull-requests": "write"}
 

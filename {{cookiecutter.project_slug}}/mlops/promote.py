@@ -29,8 +29,7 @@ Read = Callable[[str], Pin | None]  # environment -> what is pinned there
 def promote(root: Path, environment: str, wanted: int | None, source: str | None, opens: bool) -> None:
     """Pin the newest candidate, or version `wanted`: in the working tree, or (`opens`) by a pull request."""
     _check_environment(environment)
-    where = source or ("dev" if environment == "staging" else "staging")
-    with _door(root, where) as door:
+    with _door(root, source or "dev") as door:
 
         def decide(read: Read) -> Change | str:
             before = read(environment)
@@ -129,7 +128,7 @@ def _for_staging(door: Door, before: Pin | None, wanted: int | None) -> Pin | st
 
 
 def _for_prod(door: Door, read: Read, wanted: int | None) -> Pin | str:
-    """Staging's pin, if staging runs it in health; `door` leads to staging's deployment records."""
+    """Staging's pin, if staging runs it in health; `door` leads to a copy of staging's deployment records."""
     staged, live = read("staging"), read("prod")
     if staged is None:
         raise MlopsError("nothing was promoted to staging yet: `mlops promote staging` comes before prod")
