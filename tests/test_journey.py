@@ -1,7 +1,7 @@
 """The product's promise, from end to end: what is pushed is trained, gated, proposed, deployed and rolled back.
 
-Only git and the reviewer's merges are done here; all else the project's own workflows do, unmodified. Each stage asserts
-what a person sees: the job's result, its page, the pull request, the endpoint's answer.
+Only git and the reviewer's merges are done here; all else the project's own workflows do, unmodified. Each stage
+asserts what a person sees: the job's result, its page, the pull request, the endpoint's answer.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def travel(journey: Journey) -> None:
     assert "✅ dev: model 1 passed the gate" in trained.summary
     (pull,) = journey.open()
     assert pull["head"]["ref"] == "promote/staging" and "**`auc`**" in pull["body"]
-    assert json.loads(bare.content("promote/staging", "deployments/staging.json"))["model"]["version"] == 1
+    pinned = bare.content("promote/staging", "deployments/staging.json")
+    assert pinned and json.loads(pinned)["model"]["version"] == 1
 
     # Merge: staging is deployed and tested, and prod's pull request is there.
     deployed = journey.merged(pull["number"])

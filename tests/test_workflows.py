@@ -63,9 +63,7 @@ def checked(request: pytest.FixtureRequest, made: Repository) -> Iterator[Reposi
 
 
 @pytest.fixture
-def repository(
-    request: pytest.FixtureRequest, locked: Path, project_env: Path, tmp_path: Path
-) -> Iterator[Repository]:
+def repository(request: pytest.FixtureRequest, locked: Path, project_env: Path, tmp_path: Path) -> Iterator[Repository]:
     """The project on GitHub, with two commits on main, and no AWS anywhere."""
     made = Repository(locked, tmp_path / "lab", project_env.parent.parent)
     made.commit("The project")

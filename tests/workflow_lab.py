@@ -99,6 +99,7 @@ class Repository:
         self.bare, self.work = folder / "remote.git", folder / "work"
         self.environment, self.aws = environment, aws or {}
         self.extra: dict[str, str] = {}  # more variables for runners
+        self.path: list[Path] = []  # folders in front of runners' path
         self.history: list[Run] = []
         self.home, self.artifacts = folder / "home", folder / "artifacts"
         for made in (self.home, self.artifacts):
@@ -229,6 +230,7 @@ class Repository:
         env = without_shell_settings({"HOME": str(self.home), "XDG_CACHE_HOME": str(self.home / ".cache")})
         leaking = [key for key in env if key.startswith(("GITHUB_", "STAND_IN_", "MLOPS_", "GIT_", "UV"))]
         env = {key: value for key, value in env.items() if key not in leaking} | {"UV_CACHE_DIR": uv_cache()}
+        env["PATH"] = os.pathsep.join([*map(str, self.path), env["PATH"]])
         with subprocess.Popen(
             [*command, *options], cwd=self.work, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
@@ -245,16 +247,17 @@ class Repository:
         wanted = ("GITHUB_API_URL", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
         aws = {key: self.aws[key] for key in ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_DISABLED") if key in self.aws}
         given = {key: github[key] for key in wanted} | aws
-        return given | self.extra | {
-            "STAND_IN_ENVIRONMENT": str(self.environment),
+        own = {
             "MLOPS_POLL_SECONDS": "0.1",
             "STAND_IN_ACTIONS": str(ACTIONS),
             "STAND_IN_ARTIFACTS": str(self.artifacts),
+            "STAND_IN_ENVIRONMENT": str(self.environment),
             "STAND_IN_JOBS": str(scratch / "jobs.json"),
             "STAND_IN_PYTHON": sys.executable,
             "STAND_IN_TOKEN": CONTROL_TOKEN,
             "STAND_IN_UV": str(Path(find_uv()).resolve()),
         }
+        return given | own | self.extra
 
 
 def uv_cache() -> str:

@@ -85,7 +85,7 @@ def metrics(evaluation: Evaluation) -> list[str]:
     headings = ["metric", "candidate", "± std"]
     has_champion = isinstance(champion, int | float)
     if has_champion:
-        headings.append(f"champion v{code(gate.get('champion_version'), in_table=True).strip('`')}")
+        headings.append(f"champion v{_plain(str(gate.get('champion_version')))}")
     rows = []
     for name, (value, deviation) in evaluation.metrics.items():
         is_gate = name == gate.get("metric")
