@@ -75,9 +75,8 @@ def repository(request: pytest.FixtureRequest, locked: Path, project_env: Path, 
 def with_aws(
     request: pytest.FixtureRequest, locked: Path, project_env: Path, tmp_path: Path, stand_in: Remote
 ) -> Iterator[Repository]:
-    """The project on GitHub and three accounts with its platform stacks."""
-    for name, account in ACCOUNTS.items():
-        run_module(project_env, locked, "mlops", "bootstrap", name, "--yes", env=stand_in.environment(account))
+    """The project on GitHub, and dev's account with its platform stack."""
+    run_module(project_env, locked, "mlops", "bootstrap", "dev", "--yes", env=stand_in.environment(ACCOUNTS["dev"]))
     made = Repository(locked, tmp_path / "lab", project_env.parent.parent, stand_in.environment(ACCOUNTS["dev"]))
     made.commit("The project")
     yield from checked(request, made)
@@ -177,21 +176,20 @@ def test_training_ends_in_a_pull_request(with_aws: Repository) -> None:
     assert_nothing_was_injected(repository)
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new", "says"),
-    [
-        ("train.yml", "environment: dev #", "environment: staging #", "Not authorized to perform"),
-        ("train.yml", "      id-token: write # prove to AWS which job this is\n", "", "no permission id-token"),
-        ("train.yml", '"21600"', '"50000"', "MaxSessionDuration"),
-    ],
-    ids=["environment", "permission", "duration"],
-)
-def test_credentials_are_refused(with_aws: Repository, file: str, old: str, new: str, says: str) -> None:
+def test_credentials_are_refused(with_aws: Repository) -> None:
     """The stand-ins refuse what AWS and GitHub refuse: a workflow that asks wrongly does not pass these tests."""
-    with_aws.edit(f".github/workflows/{file}", old, new)
-    with_aws.commit("Break it")
-    run = with_aws.run(file, with_aws.push(), job="train")
-    assert run.jobs["train"] == "failure" and says in run.output, run.output
+    file = ".github/workflows/train.yml"
+    whole = (with_aws.work / file).read_text(encoding="utf-8")
+    for old, new, says in (
+        ("environment: dev #", "environment: staging #", "Not authorized to perform"),
+        ("      id-token: write # prove to AWS which job this is\n", "", "no permission id-token"),
+        ('"21600"', '"50000"', "MaxSessionDuration"),
+    ):
+        with_aws.edit(file, old, new)
+        with_aws.commit("Break it")
+        run = with_aws.run("train.yml", with_aws.push(), job="train")
+        assert run.jobs["train"] == "failure" and says in run.output, run.output
+        (with_aws.work / file).write_text(whole, encoding="utf-8")
 
 
 # --- maintenance -------------------------------------------------------------------------------------------------
@@ -209,6 +207,28 @@ def test_maintenance(repository: Repository) -> None:
         assert found.jobs["dependencies"] == "failure" and "GHSA-plan-ted0-0000" in found.summary, found.output
     finally:
         osv.close()
+
+
+def test_a_newer_template_is_told_of(repository: Repository, template: Path, tmp_path: Path) -> None:
+    upstream = tmp_path / "upstream"
+    shutil.copytree(template, upstream)
+    repository.git("init", "-q", "--initial-branch=main", cwd=upstream)
+    repository.git("add", "-A", cwd=upstream)
+    repository.git("commit", "-q", "-m", "The template", cwd=upstream)
+    commit = repository.git("rev-parse", "HEAD", cwd=upstream)
+    answers = {"github_repository": REPOSITORY, "_template": str(upstream)}
+    known = {"template": str(upstream), "commit": commit, "checkout": None, "directory": None}
+    file = repository.work / ".cruft.json"
+    file.write_text(json.dumps(known | {"context": {"cookiecutter": answers}}), encoding="utf-8")
+    repository.commit("Follow the template")
+    run = repository.run("maintenance.yml", ("schedule", {}), job="template")
+    assert run.jobs == {"template": "success"} and "✅ compare with the template" in run.summary, run.output
+
+    schema = upstream / "{{cookiecutter.project_slug}}" / "model" / "schema.toml"
+    schema.write_text(f"# newer\n{schema.read_text(encoding='utf-8')}", encoding="utf-8")
+    repository.git("commit", "-q", "-a", "-m", "Newer", cwd=upstream)
+    run = repository.run("maintenance.yml", ("schedule", {}), job="template")
+    assert run.jobs == {"template": "failure"} and "cruft update" in run.summary, run.output
 
 
 def test_every_job_runs_in_a_test(locked: Path) -> None:
