@@ -1,5 +1,6 @@
 """What a workflow's form gives `mlops run` by variables: parameters and a reason."""
 
+import json
 import re
 
 from conftest import Bake, RunIn
@@ -13,8 +14,9 @@ def test_variables_give_parameters_and_a_reason(bake: Bake, run_in: RunIn) -> No
     assert execution
     shown = run_in(project, "mlops", "status", execution[1]).stdout
     assert "reason: fewer trees, $(and shallow)" in shown
-    compared = run_in(project, "mlops", "models", "--compare").stdout
-    assert re.search(rf"{execution[1]} .* 2 ", compared) and " 20 " in compared
+    record = json.loads((project / ".mlops" / "executions" / execution[1] / "execution.json").read_text())
+    parameters = {parameter["Name"]: parameter["Value"] for parameter in record["PipelineParameters"]}
+    assert (parameters["num_round"], parameters["max_depth"]) == ("20", "2")
 
 
 def test_empty_variables_are_no_parameters(bake: Bake, run_in: RunIn) -> None:
