@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Not the environment of the shell: the one that is made here.
 unexport VIRTUAL_ENV
 
-.PHONY: help test demo lint bench stand-in clean
+.PHONY: help test demo lint bench example stand-in clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ bench: .venv/ready  ## measure a bake, and a run beside a shell chain
 	$(RUN) python benchmarks/bake.py
 	$(RUN) python benchmarks/local_run.py
 	$(RUN) python benchmarks/many_steps.py
+
+example: .venv/ready  ## generate a project with the default answers into build/example
+	rm -rf build/example
+	$(RUN) python scripts/example.py build/example
 
 stand-in: .venv/ready  ## run a stand-in for AWS in which pipelines train; prints what to export
 	$(RUN) python scripts/serve_stand_in.py

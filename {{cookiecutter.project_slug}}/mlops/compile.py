@@ -72,6 +72,33 @@ def compile_project(root: Path) -> bool:
     return file.read_bytes() != before
 
 
+def check_compiled(root: Path, since: str | None) -> str:
+    """Compile, and leave the committed definition as it is; what was found. Raises MlopsError if they differ.
+
+    Whoever edits the definition by hand leaves its digest right, so the digest is no proof. `since` saves fetching the
+    SDK: a definition is taken to be right where nothing that it is compiled from changed since that git revision.
+    """
+    if since and not changed_since(root, since):
+        return f"nothing that pipeline/definition.json is compiled from changed since {since}"
+    file = definitions.path_of(root)
+    before = file.read_bytes() if file.is_file() else b""
+    try:
+        differs = compile_project(root)
+    finally:
+        if before:
+            write_atomically(file, before)
+    if differs:
+        raise MlopsError("pipeline/definition.json is not what pipeline.py compiles to: run `mlops compile`, commit it")
+    return "pipeline/definition.json is what pipeline.py compiles to"
+
+
+def changed_since(root: Path, revision: str) -> bool:
+    """Whether something that the definition is compiled from changed; an unknown revision counts as a change."""
+    sources = ("pipeline", "mlops/compile.py", "mlops/definition.py", "pyproject.toml")
+    command = ["git", "diff", "--quiet", revision, "--", *sources]
+    return subprocess.run(command, cwd=root, capture_output=True).returncode != 0
+
+
 def _where(lines: list[str]) -> str:
     mine = [line.strip() for line in lines if "pipeline.py" in line and line.strip().startswith("File")]
     return f" ({mine[-1].split(', in ')[0].split('/')[-1]})".replace('"', "") if mine else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlops import champion, deployment_records, deployments, show, stacks
+from mlops import champion, deployment_records, deployments, show, stacks, summary
 from mlops.aws import Door, is_missing, open_door
 from mlops.deployable import Facts, Target, refusal, stack
 from mlops.deployment_records import Record
@@ -54,6 +54,7 @@ def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
     reason = refusal(environment, facts, training)
     if reason:
         show.verdict(False, f"{environment}: {reason}", None)
+        summary.append(summary.deployment_summary(environment, pinned.version, False, reason))
         return FAILED
     assert artifact is not None
     here = origin(root)
@@ -61,7 +62,9 @@ def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
     target = Target(pinned.arn, pinned.version, pinned.artifact.sha256)
     job = Deployment(door, root, target, tags, here)
     if job.is_done():
-        show.verdict(True, f"{environment}: model {pinned.version} is deployed and healthy already", None)
+        done = f"{environment}: model {pinned.version} is deployed and healthy already"
+        show.verdict(True, done, None)
+        summary.append(summary.verdict_summary(True, done, "nothing was changed"))
         return 0
     registry = open_door(root, settings, dev)
     approve(registry, environment, pinned, here)
@@ -85,8 +88,9 @@ def gather(door: Door, root: Path, environment: str, pinned: Package) -> tuple[F
     digest = hashlib.sha256(artifact).hexdigest() if artifact is not None else None
     staging = None
     if environment == "prod":
-        before = open_door(root, load_settings(root), load_environment(root, "staging"))
-        staging = deployment_records.last_of(before, pinned.arn, pinned.artifact.sha256)
+        # Not in staging's account: a job in the environment prod has no role there.
+        dev = open_door(root, load_settings(root), load_environment(root, "dev"))
+        staging = deployment_records.last_of(dev, pinned.arn, pinned.artifact.sha256, "staging")
     return Facts(pinned, package, digest, staging), artifact
 
 
@@ -211,6 +215,23 @@ class Deployment:
             details={"job": self.here.job, "smoke": vars(result) if result else None},
         )
         deployment_records.write(self.door, record)
+        self._tell_dev(record)
+        facts = {
+            "model package": record.model_package_arn,
+            "artifact": f"SHA-256 {record.artifact_sha256}",
+            "endpoint": self.door.names.endpoint,
+            "account": f"{self.door.names.account_id}, {self.door.names.region}",
+            "commit": record.commit,
+            "deployed by": record.deployed_by,
+            "pull request": record.pull_request,
+        }
+        summary.append(summary.deployment_summary(self.name, record.version, not fault, reason, list(facts.items())))
         what = f"{self.name}: model {self.target.version}"
         show.verdict(not fault, f"{what} was not deployed: {reason}" if fault else f"{what} is live: {reason}", None)
         return FAILED if fault else 0
+
+    def _tell_dev(self, record: Record) -> None:
+        """The record in dev's bucket too, where promotion to prod and prod's deployment look for it."""
+        dev = open_door(self._root, load_settings(self._root), load_environment(self._root, "dev"))
+        if dev.names.artifacts != self.door.names.artifacts:
+            deployment_records.write(dev, record)

@@ -35,7 +35,7 @@ UNDER_WAY = ("Executing", "Starting", "Stopping")
 def follow(door: Door, arn: str, body: Json, state: str) -> None:
     """Show the execution's steps until it ends. Lost connections and throttling are waited out for ten minutes."""
     title = f"{door.names.pipeline} · {door.environment.name} · execution {arn.rpartition('/')[2]} · {state}"
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not os.environ.get("CI"):  # a runner may have a terminal, its log has not
         _follow_live(door, arn, list(steps_of(body)), title)
     else:
         _follow_lines(door, arn, title)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mlops import deployment_records, deployments, lineage, models, show
+from mlops import deployment_records, deployments, lineage, models, show, summary
 from mlops.aws import Door, open_door
 from mlops.deployments import Package, Pin
 from mlops.errors import USAGE, MlopsError
@@ -29,8 +29,7 @@ Read = Callable[[str], Pin | None]  # environment -> what is pinned there
 def promote(root: Path, environment: str, wanted: int | None, source: str | None, opens: bool) -> None:
     """Pin the newest candidate, or version `wanted`: in the working tree, or (`opens`) by a pull request."""
     _check_environment(environment)
-    where = source or ("dev" if environment == "staging" else "staging")
-    with _door(root, where) as door:
+    with _door(root, source or "dev") as door:
 
         def decide(read: Read) -> Change | str:
             before = read(environment)
@@ -129,7 +128,7 @@ def _for_staging(door: Door, before: Pin | None, wanted: int | None) -> Pin | st
 
 
 def _for_prod(door: Door, read: Read, wanted: int | None) -> Pin | str:
-    """Staging's pin, if staging runs it in health; `door` leads to staging's deployment records."""
+    """Staging's pin, if staging runs it in health; `door` leads to a copy of staging's deployment records."""
     staged, live = read("staging"), read("prod")
     if staged is None:
         raise MlopsError("nothing was promoted to staging yet: `mlops promote staging` comes before prod")
@@ -204,8 +203,10 @@ def _propose(root: Path, branch: str, decide: Callable[[str, Read], Change | str
         if outcome.what.startswith("declined"):
             todo = "--model VERSION proposes it again"
         show.verdict(True, f"pull request {outcome.number} {outcome.what}: {outcome.url}", todo)
+        summary.append(summary.pull_request_summary(branch, outcome.number, outcome.what, outcome.url, todo))
     else:
         show.verdict(True, outcome, None)
+        summary.append(summary.verdict_summary(True, f"{branch}: no pull request", outcome))
 
 
 def _history(repository: Repository, commit: str, environment: str) -> list[Pin]:

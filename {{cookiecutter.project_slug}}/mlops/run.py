@@ -33,6 +33,7 @@ class How:
     only: tuple[str, ...] = ()
     retry: str | None = None
     waits: bool = True
+    reason: str = ""
 
     def check(self, environment: str) -> None:
         """Raises MlopsError for options that do not go together."""
@@ -121,7 +122,7 @@ def started(root: Path, door: Door, wanted: dict[str, str], how: How, launcher: 
     if launcher:
         launcher.libraries = planned.libraries
     state = upsert.upsert(door, planned.body, planned.tags)
-    return upsert.start(door, planned.overrides, planned.selected), f"pipeline {state}"
+    return upsert.start(door, planned.overrides, planned.selected, how.reason), f"pipeline {state}"
 
 
 def retried(door: Door, name: str) -> tuple[str, str]:

@@ -75,6 +75,8 @@ def show_execution(door: Door, name: str) -> None:
         headings.insert(3, "billable s")
         for row, step in zip(rows, steps, strict=True):
             row.insert(3, billable_seconds(door, step))
+    if "PipelineExecutionDescription" in execution:
+        show.line(f"reason: {execution['PipelineExecutionDescription']}")
     show.table(headings, rows)
     for step in steps:
         if step["StepStatus"] == "Failed" and "Fail" not in step.get("Metadata", {}):

@@ -13,6 +13,7 @@ from mlops.local.store import split_uri
 from mlops.parameters import Data
 
 Json = dict[str, Any]
+DESCRIPTION_LENGTH = 3072  # PipelineExecutionDescription in the SageMaker API reference
 
 
 def store(door: Door, contents: dict[str, bytes], data: Data) -> int:
@@ -73,13 +74,15 @@ def describe(door: Door) -> Json | None:
     return found
 
 
-def start(door: Door, overrides: dict[str, str], selected: frozenset[str]) -> str:
+def start(door: Door, overrides: dict[str, str], selected: frozenset[str], reason: str = "") -> str:
     """Start the pipeline; the execution's ARN. The call holds a token, so a repeated one never starts a second."""
     request: Json = {
         "PipelineName": door.names.pipeline,
         "PipelineParameters": [{"Name": name, "Value": value} for name, value in overrides.items()],
         "ClientRequestToken": token(),
     }
+    if reason:
+        request["PipelineExecutionDescription"] = " ".join(reason.split())[:DESCRIPTION_LENGTH]
     if selected:
         chosen = [{"StepName": name} for name in sorted(selected)]
         source = latest_execution(door)

@@ -11,11 +11,16 @@ from mlops.errors import MlopsError
 
 
 @click.command(name="compile")
-def compile_() -> None:
+@click.option("--check", "only_checks", is_flag=True, help="Write nothing; fail if the committed definition differs.")
+@click.option("--changed-since", "since", metavar="REVISION", help="With --check: only if its sources changed since.")
+def compile_(only_checks: bool, since: str | None) -> None:
     """Write pipeline/definition.json from pipeline/pipeline.py."""
-    from mlops.compile import compile_project
+    from mlops.compile import check_compiled, compile_project
     from mlops.root import find_root
 
+    if only_checks:
+        print(check_compiled(find_root(), since))
+        return
     changed = compile_project(find_root())
     print("pipeline/definition.json " + ("changed: commit it" if changed else "is up to date"))
 

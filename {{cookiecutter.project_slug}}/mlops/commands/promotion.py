@@ -15,7 +15,9 @@ import click
     "--from",
     "source",
     metavar="ENV",
-    help="Where the evidence is: dev's registry for staging, staging's deployments for prod; `local` tries it out.",
+    default="dev",
+    show_default=True,
+    help="Where the evidence is: the registry and the record of deployments; `local` tries it out.",
 )
 def promote(environment: str, version: int | None, opens: bool, source: str | None) -> None:
     """Pin a model for ENV (staging or prod) in deployments/ENV.json, with its evidence. Merging that deploys it."""

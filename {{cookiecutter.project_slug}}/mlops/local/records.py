@@ -55,11 +55,13 @@ class Execution:
         self._lock_stream: Any = None
 
     @classmethod
-    def create(cls, parent: Path, pipeline_arn: str, parameters: dict[str, Any], definition: Json) -> Execution:
+    def create(
+        cls, parent: Path, pipeline_arn: str, parameters: dict[str, Any], definition: Json, why: str = ""
+    ) -> Execution:
         """A new execution, Executing and locked by this process. Raises nothing that leaves it half made."""
         alphabet = string.ascii_lowercase + string.digits
         name = "".join(secrets.choice(alphabet) for _ in range(12))
-        record = {
+        record: Json = {
             "PipelineArn": pipeline_arn,
             "PipelineExecutionArn": f"{pipeline_arn}/execution/{name}",
             "PipelineExecutionDisplayName": f"execution-{name}",
@@ -68,6 +70,8 @@ class Execution:
             "LastModifiedTime": now(),
             "PipelineParameters": [{"Name": k, "Value": str(v)} for k, v in parameters.items()],
         }
+        if why:
+            record["PipelineExecutionDescription"] = why
         execution = cls(parent / name, record)
         (execution.folder / "steps").mkdir(parents=True)
         (execution.folder / "properties").mkdir()

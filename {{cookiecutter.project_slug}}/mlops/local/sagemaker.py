@@ -108,6 +108,7 @@ class LocalSageMaker(RegistryCalls, JobCalls):
         self,
         *,
         PipelineName: str,
+        PipelineExecutionDescription: str = "",
         PipelineParameters: list[dict[str, str]] | None = None,
         SelectiveExecutionConfig: Json | None = None,
         **_: Any,
@@ -116,17 +117,16 @@ class LocalSageMaker(RegistryCalls, JobCalls):
         pipeline = self.describe_pipeline(PipelineName=PipelineName)
         definition = json.loads(pipeline["PipelineDefinition"])
         steps = definitions.steps_of(definition)
-        overrides = {p["Name"]: p["Value"] for p in PipelineParameters or []}
-        parameters = definitions.parameter_values(definition, overrides)
+        parameters = definitions.parameter_values(definition, {p["Name"]: p["Value"] for p in PipelineParameters or []})
         known: dict[str, Json] = {}
         selected, source = frozenset(steps), None
         if SelectiveExecutionConfig:
-            names = [chosen["StepName"] for chosen in SelectiveExecutionConfig["SelectedSteps"]]
-            selection.check_names(steps, names)
-            selected = frozenset(names)
+            selected = frozenset(chosen["StepName"] for chosen in SelectiveExecutionConfig["SelectedSteps"])
+            selection.check_names(steps, sorted(selected))
             source = SelectiveExecutionConfig.get("SourcePipelineExecutionArn") or self._latest(PipelineName)
             known = selection.taken(steps, selected, self._execution(source).properties(), source)
-        execution = Execution.create(self.state / "executions", pipeline["PipelineArn"], parameters, definition)
+        arn, why = pipeline["PipelineArn"], PipelineExecutionDescription
+        execution = Execution.create(self.state / "executions", arn, parameters, definition, why)
         for name in known:
             step = {"StepName": name, "StepStatus": "Succeeded", "StartTime": now(), "EndTime": now(), "Metadata": {}}
             execution.save_step(step | {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": source}})
