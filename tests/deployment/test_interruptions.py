@@ -1,4 +1,4 @@
-"""Killed, throttled, cut off, expired, twice at once: running it again converges, and the endpoint serves throughout."""
+"""Killed, throttled, cut off, expired, twice at once: repeating it converges, and the endpoint serves throughout."""
 
 from stand_in.hosting_lab import until
 from stand_in.proxy import Weather
@@ -76,12 +76,12 @@ def test_two_at_once(shop: Lab) -> None:
     shop.pin("staging", GOOD)
 
     def both_have_made_theirs() -> None:
-        until(lambda: shop.proxy.operations.count("CreateChangeSet") == 2, 60)
+        until(lambda: shop.proxy.operations.count("CreateChangeSet") >= 2, 60)
 
     shop.proxy.on("ExecuteChangeSet", 1, both_have_made_theirs)
     first, second = (shop.start("deploy", "staging") for _ in range(2))
     told = [process.communicate(timeout=120)[0] for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), told
-    assert sum("another process changes it: waiting" in said for said in told) == 1, told
+    assert sum("another process changes it: waiting" in said for said in told) == 1, "\n".join(told)
     assert set(shop.results("staging")) == {(GOOD, "healthy")} and shop.champion() == GOOD
     assert shop.stack("staging") in ("CREATE_COMPLETE", "UPDATE_COMPLETE") and shop.answers("staging", GOOD)

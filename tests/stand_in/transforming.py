@@ -1,4 +1,4 @@
-"""CreateTransformJob outside a pipeline: the model's own inference code answers every object, as the engine's steps do."""
+"""CreateTransformJob outside a pipeline: the model's own inference code answers every object, as steps do."""
 
 from __future__ import annotations
 
