@@ -215,7 +215,7 @@ class Lab:
                     answers[environment, who] += 1
                 except (ClientError, BotoCoreError) as error:
                     answers[environment, str(error)[:300]] += 1
-                end.wait(0.05)  # two slow cores have other things to do as well
+                end.wait(0.1)  # two slow cores have other things to do as well
 
         threads = [threading.Thread(target=ask, args=(name,)) for name in environments]
         for thread in threads:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.decode.cfn_yaml import loads as load_template
+from cfnlint.decode.cfn_yaml import loads as load_template  # type: ignore[import-untyped]
 from conftest import Bake
 from mlops.deployable import Facts, Target, parameters, refusal, stack, vcpus
 from mlops.deployment_records import Record, now

@@ -1,5 +1,6 @@
-"""Killed, throttled, cut off, expired, twice at once: running it again converges, and the endpoint serves throughout."""
+"""Killed, throttled, cut off, expired, twice at once: repeating it converges, and the endpoint serves throughout."""
 
+from stand_in.hosting_lab import until
 from stand_in.proxy import Weather
 
 from deployment.lab import GOOD, OTHER, SKEWED, Lab, Recorder, failures
@@ -73,9 +74,14 @@ def test_credentials_expire_on_the_way(shop: Lab) -> None:
 def test_two_at_once(shop: Lab) -> None:
     """Both see no stack; both make a change set; one is faster, and the other one waits for it."""
     shop.pin("staging", GOOD)
+
+    def both_have_made_theirs() -> None:
+        until(lambda: shop.proxy.operations.count("CreateChangeSet") >= 2, 60)
+
+    shop.proxy.on("ExecuteChangeSet", 1, both_have_made_theirs)
     first, second = (shop.start("deploy", "staging") for _ in range(2))
     told = [process.communicate(timeout=120)[0] for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), told
-    assert shop.proxy.operations.count("ExecuteChangeSet") >= 1
+    assert sum("another process changes it: waiting" in said for said in told) == 1, "\n".join(told)
     assert set(shop.results("staging")) == {(GOOD, "healthy")} and shop.champion() == GOOD
     assert shop.stack("staging") in ("CREATE_COMPLETE", "UPDATE_COMPLETE") and shop.answers("staging", GOOD)

@@ -1,7 +1,9 @@
-"""The story: candidate, staging, prod, a bad model that the gate rejects, another one, rolled back; no request fails."""
+"""The story: candidate, staging, prod, a bad model is rejected, another one, rolled back; no request fails."""
+
+from places import ACCOUNT
 
 from deployment.conftest import git
-from deployment.lab import ACCOUNT, PROJECT, REGION, Lab, failures
+from deployment.lab import PROJECT, REGION, Lab, failures
 
 
 def test_a_model_s_way_to_prod_and_back(repository: Lab) -> None:

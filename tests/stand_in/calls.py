@@ -13,7 +13,7 @@ from moto.sagemaker.exceptions import ConflictException, SagemakerClientError, V
 from moto.sagemaker.exceptions import ResourceNotFound as NotFoundAnswer
 from moto.sagemaker.responses import SageMakerResponse
 
-from stand_in import pipelines, registry
+from stand_in import pipelines, registry, transforming
 from stand_in.pages import between, page
 from stand_in.service import Conflict, Service
 
@@ -86,6 +86,7 @@ OPERATIONS: dict[str, Call] = {
     "describe_training_job": _describe("Training"),
     "describe_transform_job": _describe("Transform"),
     "describe_hyper_parameter_tuning_job": _describe("HyperParameterTuning"),
+    "create_transform_job": transforming.create,
     "create_model_package": lambda s, r: {"ModelPackageArn": registry.create(s.backend, r).arn},
     "describe_model_package": lambda s, r: registry.described(registry.package_of(s.backend, r["ModelPackageName"])),
     "update_model_package": lambda s, r: registry.update(s.backend, r),

@@ -5,6 +5,9 @@ moto makes a stack within the request, skips what it does not know and cannot ro
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, cast
 
 from moto.cloudformation.exceptions import AlreadyExistsException, CloudFormationError, ValidationError
@@ -21,6 +24,18 @@ from .stacks import Run
 
 NOTHING = "The submitted information didn't contain changes. Submit different information to create a change set."
 MOTO: dict[str, Any] = {}
+LOCK = threading.Lock()
+
+
+def one_at_a_time(operation: Callable[[Any], ActionResult]) -> Callable[[Any], ActionResult]:
+    """Operations that change a stack do not overlap: two requests at once must not make two stacks of one name."""
+
+    @wraps(operation)
+    def locked(self: Any) -> ActionResult:
+        with LOCK:
+            return operation(self)
+
+    return locked
 
 
 class ChangeSetNotFound(CloudFormationError):
@@ -38,6 +53,7 @@ class InvalidChangeSetStatus(CloudFormationError):
 class Operations(Shared):
     """The operations, to be put on moto's class."""
 
+    @one_at_a_time
     def create_stack(self) -> ActionResult:
         """CREATE_IN_PROGRESS, then CREATE_COMPLETE or ROLLBACK_COMPLETE."""
         if self._named():
@@ -50,6 +66,7 @@ class Operations(Shared):
         self._begin(stack, "CREATE", body, parameters)
         return ActionResult({"StackId": stack.stack_id})
 
+    @one_at_a_time
     def update_stack(self) -> ActionResult:
         """UPDATE_IN_PROGRESS, then UPDATE_COMPLETE or UPDATE_ROLLBACK_COMPLETE."""
         stack = self._named()
@@ -63,6 +80,7 @@ class Operations(Shared):
         self._begin(stack, "UPDATE", body, parameters)
         return ActionResult({"StackId": stack.stack_id})
 
+    @one_at_a_time
     def delete_stack(self) -> ActionResult:
         """DELETE_IN_PROGRESS, then gone."""
         stack, backend = self._named(), self.cloudformation_backend
@@ -82,6 +100,7 @@ class Operations(Shared):
         go(work)
         return EmptyResult()
 
+    @one_at_a_time
     def create_change_set(self) -> ActionResult:
         """CREATE_COMPLETE, or FAILED if nothing would change."""
         backend, stack = self.cloudformation_backend, self._named()
@@ -133,6 +152,7 @@ class Operations(Shared):
         self.cloudformation_backend.change_sets.pop(self._change_set().change_set_id)
         return EmptyResult()
 
+    @one_at_a_time
     def execute_change_set(self) -> ActionResult:
         """As CreateStack or UpdateStack."""
         found, token = self._change_set(), self._get_param("ClientRequestToken")

@@ -119,10 +119,11 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             body = _body(self)
             target = self.headers.get("X-Amz-Target", "")
             fate = proxy.fate(_operation(self, target, body))
+            is_json = bool(target) or self.path.endswith("/invocations")
             if fate == "throttle":
-                return self.answer(*_refused(self, bool(target), *THROTTLED))
+                return self.answer(*_refused(self, is_json, *THROTTLED))
             if fate == "expired":
-                return self.answer(*_refused(self, bool(target), *EXPIRED))
+                return self.answer(*_refused(self, is_json, *EXPIRED))
             if fate == "reset_before":
                 return self.reset()
             sent = {
@@ -194,7 +195,7 @@ def _refused(
     """An error in the form of the service's protocol."""
     if is_json:
         content = json.dumps({"__type": json_code, "message": message}).encode()
-        return 400, [("Content-Type", "application/x-amz-json-1.1")], content
+        return 400, [("Content-Type", "application/x-amz-json-1.1"), ("x-amzn-ErrorType", json_code)], content
     if _service(handler) == "s3":
         content = f"<Error><Code>{s3[1]}</Code><Message>{message}</Message></Error>".encode()
         return s3[0], [("Content-Type", "application/xml")], content

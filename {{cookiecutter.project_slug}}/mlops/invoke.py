@@ -1,4 +1,4 @@
-"""`mlops invoke`: send a request to a served model and print its answer."""
+"""`mlops invoke`: send a request to a served model, on this machine or behind an endpoint, and print its answer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from mlops import champion, show
 from mlops.aws import Door
 from mlops.errors import USAGE, MlopsError
+from mlops.evidence import object_bytes
 from mlops.local.store import split_uri
 
 TYPES = {".csv": "text/csv", ".json": "application/json"}
@@ -19,15 +20,7 @@ TYPES = {".csv": "text/csv", ".json": "application/json"}
 
 def invoke(door: Door, file: Path | None, url: str) -> None:
     """POST `file` (the champion's own sample request by default) to URL/invocations; prints the prediction."""
-    if file is None:
-        name, body = "sample_request.json", _sample(door)
-    else:
-        if not file.is_file():
-            raise MlopsError(f"{file}: there is no such file", USAGE)
-        name, body = file.name, file.read_bytes()
-    kind = TYPES.get(Path(name).suffix.lower())
-    if kind is None:
-        raise MlopsError(f"{name}: a request is a .csv or a .json file", USAGE)
+    body, kind = _request(file) if file else (_sample(door), TYPES[".json"])
     headers = {"Content-Type": kind, "Accept": "application/json"}
     request = urllib.request.Request(f"{url.rstrip('/')}/invocations", body, headers)
     try:
@@ -39,6 +32,47 @@ def invoke(door: Door, file: Path | None, url: str) -> None:
     except (urllib.error.URLError, ConnectionError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise MlopsError(f"nothing answers at {url} ({reason}): start `mlops serve` in another terminal") from None
+
+
+def invoke_endpoint(door: Door, file: Path | None) -> None:
+    """Ask the environment's endpoint; by default the sample request of the model that was deployed last."""
+    from mlops.invocations import endpoint_caller
+
+    name = door.environment.name
+    if door.environment.endpoint.mode == "batch":
+        raise MlopsError(f"{name} has no endpoint (mode = batch): `mlops invoke --env {name} --batch s3://BUCKET/PREFIX`")
+    body, kind = _request(file) if file else (_deployed_sample(door), TYPES[".json"])
+    answer = endpoint_caller(door)(body, kind)
+    said = answer.body.decode(errors="replace").strip()
+    if answer.status != 200:
+        raise MlopsError(f"the model refused the request ({answer.status}): {_message(said)}")
+    show.console.print_json(said)
+
+
+def _request(file: Path) -> tuple[bytes, str]:
+    """A file's content and content type."""
+    if not file.is_file():
+        raise MlopsError(f"{file}: there is no such file", USAGE)
+    kind = TYPES.get(file.suffix.lower())
+    if kind is None:
+        raise MlopsError(f"{file.name}: a request is a .csv or a .json file", USAGE)
+    return file.read_bytes(), kind
+
+
+def _deployed_sample(door: Door) -> bytes:
+    """The sample request in the artifact of the model that serves."""
+    from mlops import deployment_records
+    from mlops.smoke import sample_of
+
+    record = deployment_records.last_healthy(door)
+    if record is None:
+        raise MlopsError(f"nothing is deployed to {door.environment.name}: `mlops deploy {door.environment.name}`")
+    package = door.sagemaker.describe_model_package(ModelPackageName=record.model_package_arn)
+    uri = package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
+    artifact = object_bytes(door, uri)
+    if artifact is None:
+        raise MlopsError(f"the deployed model's artifact {uri} does not exist any more: name a file with a request")
+    return sample_of(artifact).request
 
 
 def _sample(door: Door) -> bytes:

@@ -152,14 +152,27 @@ def serve(environment: str, version: int | None, port: int) -> None:
 
 
 @click.command()
+@environment
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the model is served.")
-def invoke(file: Path | None, url: str) -> None:
-    """Send FILE (.csv or .json; the champion's sample request by default) to a served model."""
-    from mlops import invoke as verb
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where `mlops serve` serves.")
+@click.option("--batch", "source", metavar="S3_URI", help="Answer the files there, in a batch transform job.")
+@click.option("--output", metavar="S3_URI", help="Where a batch's answers go; by default below batch/ENV/ in the bucket.")
+def invoke(environment: str, file: Path | None, url: str, source: str | None, output: str | None) -> None:
+    """Send FILE (.csv or .json; the model's own sample request by default) to a served model, or to ENV's endpoint."""
+    if (source and (file or environment == "local")) or (output and not source):
+        raise click.UsageError("--batch takes no FILE and needs --env staging or prod; --output goes with --batch")
+    with project(environment) as (_, door):
+        if source:
+            from mlops.batch import batch
 
-    with project() as (_, door):
-        verb.invoke(door, file, url)
+            batch(door, source, output)
+            return
+        from mlops import invoke as verb
+
+        if environment == "local":
+            verb.invoke(door, file, url)
+        else:
+            verb.invoke_endpoint(door, file)
 
 
 COMMANDS = (run, status, explain, stop, models, approve, reject, serve, invoke)
