@@ -1,6 +1,6 @@
 """Known bugs of public templates, planted in a generated project as a careless person would: its own checks fail.
 
-Each case edits files of a baked project and names the command that must see it: `mlops check`, or `pytest` of the project.
+Each case edits files of a baked project and names what must see it: a rule of `mlops check`, or a test of the project.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bake, RunIn, run_module
+from conftest import RunIn, run_module
 
 Json = dict[str, Any]
 Plant = Callable[[Path], None]
