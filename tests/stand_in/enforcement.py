@@ -78,7 +78,7 @@ def _first(role: AssumedRole, account: str, all_of: list[Asked]) -> str | None:
 
 def request_of(response: BaseResponse) -> Json:
     """A request's parameters, whichever protocol it came by."""
-    parsed: Any = response.params
+    parsed: Any = getattr(response, "params", None)  # where moto parses them for the service
     if parsed:
         return dict(parsed.original_dict() if hasattr(parsed, "original_dict") else parsed)
     named = re.search(r"/endpoints/([^/]+)/", response.path)
