@@ -22,6 +22,8 @@ CALLS = [
     ("train", "s3:GetObject", f"{BUCKET}/tumour/executions/x/evaluation/evaluation.json", True),
     ("train", "s3:PutObject", f"{BUCKET}/tumour/champion/no-champion.json", True),
     ("train", "s3:PutObject", f"{BUCKET}/tumour/champion/model.tar.gz", False),
+    ("train", "s3:GetObject", f"{BUCKET}/tumour/deployments/staging/1.json", True),
+    ("train", "s3:PutObject", f"{BUCKET}/tumour/deployments/staging/1.json", False),
     ("train", "s3:PutObject", f"{BUCKET}/tumour/executions/x/evaluation/evaluation.json", False),
     ("train", "s3:DeleteObject", f"{BUCKET}/tumour/raw/v1/data.csv", False),
     ("train", "s3:GetObject", "arn:aws:s3:::other-bucket/tumour/raw/x", False),
@@ -127,6 +129,7 @@ def test_jobs_can_register_and_never_approve(stack: Stack) -> None:
     assert not allowed(statements, "sagemaker:UpdateModelPackage", PACKAGE)
     assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/champion/model.tar.gz")
     assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/raw/v1/data.csv")
+    assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/deployments/staging/1.json")  # no forged health
     assert not allowed(statements, "sagemaker:CreateEndpoint", f"{SM}:endpoint/tumour-prod")
 
 

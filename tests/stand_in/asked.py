@@ -102,7 +102,10 @@ def _watching(operation: str, request: Json, place: Place) -> Iterator[Asked]:
         yield Asked(f"cloudwatch:{operation}", place.arn("cloudwatch", f"alarm:{name}"))
         if request.get("Tags"):
             yield Asked("cloudwatch:TagResource", place.arn("cloudwatch", f"alarm:{name}"))
-    for name in [*request.get("DashboardNames", []), *([request["DashboardName"]] if "DashboardName" in request else [])]:
+    for name in [
+        *request.get("DashboardNames", []),
+        *([request["DashboardName"]] if "DashboardName" in request else []),
+    ]:
         yield Asked(f"cloudwatch:{operation}", place.arn("cloudwatch", f"dashboard/{name}", region=""))
 
 

@@ -34,6 +34,10 @@ SERVICES = {"monitoring": "cloudwatch"}  # whose permissions are not called as r
 WEB = "sts:AssumeRoleWithWebIdentity"
 
 
+class Refused(ServiceException):
+    """IAM's refusal. A class of this module, as moto looks for errors of its own modules in botocore's models."""
+
+
 def session_of(headers: Any) -> tuple[AssumedRole, str, str] | None:
     """The assumed role whose credentials signed a request, its account, and the service it was signed for."""
     found = CREDENTIAL.search(headers.get("Authorization", ""))
@@ -53,11 +57,15 @@ def verdict(role: AssumedRole, account: str, wanted: Asked) -> str | None:
     iam = iam_backends[account][get_partition("us-east-1")]
     documents: list[Any] = [iam.get_role_policy(name, policy)[1] for policy in iam.list_role_policies(name)]
     documents += iam.list_attached_role_policies(name)[0]
-    results = [IAMPolicy(d).is_action_permitted(wanted.action, wanted.resource, None, wanted.context) for d in documents]
+    results = [
+        IAMPolicy(d).is_action_permitted(wanted.action, wanted.resource, None, wanted.context) for d in documents
+    ]
     if PermissionResult.DENIED not in results and PermissionResult.PERMITTED in results:
         return None
     why = "with an explicit deny in an" if PermissionResult.DENIED in results else "because no"
-    what = "identity-based policy" + ("" if PermissionResult.DENIED in results else f" allows the {wanted.action} action")
+    what = "identity-based policy" + (
+        "" if PermissionResult.DENIED in results else f" allows the {wanted.action} action"
+    )
     return (
         f"User: arn:aws:sts::{account}:assumed-role/{name}/{role.session_name} is not authorized to perform: "
         f"{wanted.action} on resource: {wanted.resource} {why} {what}"
@@ -70,7 +78,7 @@ def _first(role: AssumedRole, account: str, all_of: list[Asked]) -> str | None:
 
 def request_of(response: BaseResponse) -> Json:
     """A request's parameters, whichever protocol it came by."""
-    parsed: Any = response.params
+    parsed: Any = getattr(response, "params", None)  # where moto parses them for the service
     if parsed:
         return dict(parsed.original_dict() if hasattr(parsed, "original_dict") else parsed)
     named = re.search(r"/endpoints/([^/]+)/", response.path)
@@ -127,7 +135,7 @@ def install(stand_in: StandIn) -> Callable[[], None]:
         said = refused(self) if stand_in.enforce and self.service_name != "s3" else None
         if said is None:
             return call_action(self)
-        error = ServiceException("AccessDenied", said)
+        error = Refused("AccessDenied", said)
         if self.headers.get("X-Amz-Target") or self.service_name == "sagemaker-runtime":
             error.code = "AccessDeniedException"
         status, headers, body = self.serialized(ActionResult(error))
