@@ -93,7 +93,7 @@ class AwsDoor(Door):
         _check_account(self.client("sts").get_caller_identity()["Account"], environment)
 
     def client(self, service: str) -> Any:
-        """boto3's client; calls that are throttled or lose their connection are tried up to AWS_MAX_ATTEMPTS (10) times."""
+        """boto3's client; calls that are throttled or lose their connection are tried AWS_MAX_ATTEMPTS (10) times."""
         from botocore.config import Config
 
         make: Callable[..., Any] = self._session.client

@@ -40,7 +40,9 @@ def invoke_endpoint(door: Door, file: Path | None) -> None:
 
     name = door.environment.name
     if door.environment.endpoint.mode == "batch":
-        raise MlopsError(f"{name} has no endpoint (mode = batch): `mlops invoke --env {name} --batch s3://BUCKET/PREFIX`")
+        raise MlopsError(
+            f"{name} has no endpoint (mode = batch): `mlops invoke --env {name} --batch s3://BUCKET/PREFIX`"
+        )
     body, kind = _request(file) if file else (_deployed_sample(door), TYPES[".json"])
     answer = endpoint_caller(door)(body, kind)
     said = answer.body.decode(errors="replace").strip()

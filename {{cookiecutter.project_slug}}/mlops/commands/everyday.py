@@ -156,7 +156,9 @@ def serve(environment: str, version: int | None, port: int) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where `mlops serve` serves.")
 @click.option("--batch", "source", metavar="S3_URI", help="Answer the files there, in a batch transform job.")
-@click.option("--output", metavar="S3_URI", help="Where a batch's answers go; by default below batch/ENV/ in the bucket.")
+@click.option(
+    "--output", metavar="S3_URI", help="Where a batch's answers go; by default below batch/ENV/ in the bucket."
+)
 def invoke(environment: str, file: Path | None, url: str, source: str | None, output: str | None) -> None:
     """Send FILE (.csv or .json; the model's own sample request by default) to a served model, or to ENV's endpoint."""
     if (source and (file or environment == "local")) or (output and not source):
