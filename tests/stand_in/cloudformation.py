@@ -97,8 +97,11 @@ class Operations(Shared):
             self._busy(stack)
         body = self._body(stack)
         parameters = self._checked(body, stack)
-        if any(c.change_set_name == name and c.stack_id == stack.stack_id for c in backend.change_sets.values()):
-            raise AlreadyExistsException(f"ChangeSet {name} already exists")
+        for known in backend.change_sets.values():
+            if known.change_set_name == name and known.stack_id == stack.stack_id:
+                if self._get_param("ClientToken") and self._get_param("ClientToken") == getattr(known, "token", None):
+                    return ActionResult({"Id": known.change_set_id, "StackId": stack.stack_id})
+                raise AlreadyExistsException(f"ChangeSet {name} already exists")
         changes = self._changes(stack, body, parameters)
         if stack.stack_id not in backend.stacks:
             backend.stacks[stack.stack_id] = stack
@@ -109,6 +112,7 @@ class Operations(Shared):
         made.status, made.execution_status, made.status_reason = "CREATE_COMPLETE", "AVAILABLE", None
         if changes is None:
             made.status, made.execution_status, made.status_reason = "FAILED", "UNAVAILABLE", NOTHING
+        made.token = self._get_param("ClientToken")  # type: ignore[attr-defined]
         backend.change_sets[identity] = made
         return ActionResult({"Id": identity, "StackId": stack.stack_id})
 
@@ -131,7 +135,9 @@ class Operations(Shared):
 
     def execute_change_set(self) -> ActionResult:
         """As CreateStack or UpdateStack."""
-        found = self._change_set()
+        found, token = self._change_set(), self._get_param("ClientRequestToken")
+        if token and token == getattr(found, "executed_by", None):
+            return EmptyResult()  # the same request again
         if found.execution_status != "AVAILABLE":
             text = f"ChangeSet [{found.change_set_id}] cannot be executed in its current status of [{found.status}]"
             raise InvalidChangeSetStatus(text)
@@ -139,6 +145,7 @@ class Operations(Shared):
         if found.change_set_type == "UPDATE":
             self._busy(stack)
         found.execution_status = "EXECUTE_COMPLETE"
+        found.executed_by = token  # type: ignore[attr-defined]
         stack.template = stack.template or found.template
         self._begin(stack, found.change_set_type, found.template, found.parameters)
         self.cloudformation_backend.change_sets = {

@@ -1,24 +1,28 @@
 """A reverse proxy that makes a network bad, in the same way each time for the same seed.
 
 Some calls it answers itself as AWS does when it throttles; of some it resets the connection, before or after the
-backend has done what was asked. (After: the caller cannot know that it was done, and will ask again.)
+backend has done what was asked. (After: the caller cannot know that it was done, and will ask again.) A test may also
+let credentials be expired, by a `fate` of its own.
 """
 
 from __future__ import annotations
 
 import http.client
+import json
 import random
 import socket
 import struct
+import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-THROTTLED_JSON = b'{"__type":"ThrottlingException","message":"Rate exceeded"}'
-SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+# By protocol: JSON's code, query's code, S3's status and code; the message.
+THROTTLED = ("ThrottlingException", "Throttling", (503, "SlowDown"), "Rate exceeded")
+EXPIRED = ("ExpiredTokenException", "ExpiredToken", (400, "ExpiredToken"), "The security token has expired")
 HOPS = ("connection", "keep-alive", "transfer-encoding", "content-length", "date", "server")
 METHODS = ("GET", "PUT", "POST", "DELETE", "HEAD", "PATCH")
 
@@ -88,6 +92,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that was killed is not an error here."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     def shutdown_request(self, request: Any) -> None:
         """End a connection: with FIN, or with RST if it was made to linger for no time."""
         if request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER):
@@ -109,10 +118,11 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
             body = _body(self)
             target = self.headers.get("X-Amz-Target", "")
-            operation = target.rpartition(".")[2] or f"{self.command} {_service(self)}"
-            fate = proxy.fate(operation)
+            fate = proxy.fate(_operation(self, target, body))
             if fate == "throttle":
-                return self.answer(*_throttled(self, bool(target)))
+                return self.answer(*_refused(self, bool(target), *THROTTLED))
+            if fate == "expired":
+                return self.answer(*_refused(self, bool(target), *EXPIRED))
             if fate == "reset_before":
                 return self.reset()
             sent = {
@@ -161,16 +171,32 @@ def _body(handler: BaseHTTPRequestHandler) -> bytes:
     return b"".join(parts)
 
 
+def _operation(handler: BaseHTTPRequestHandler, target: str, body: bytes) -> str:
+    """The call's operation as far as its form tells: by header, in a form's body, by path; else as in `PUT s3`."""
+    if target:
+        return target.rpartition(".")[2]
+    if handler.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded"):
+        return parse_qs(body.decode())["Action"][0]
+    if handler.path.endswith("/invocations"):
+        return "InvokeEndpoint"
+    return f"{handler.command} {_service(handler)}"
+
+
 def _service(handler: BaseHTTPRequestHandler) -> str:
     """The service that a call is signed for."""
     scope = handler.headers.get("Authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
     return scope[3] if len(scope) > 3 else "unsigned"
 
 
-def _throttled(handler: BaseHTTPRequestHandler, is_json: bool) -> tuple[int, list[tuple[str, str]], bytes]:
+def _refused(
+    handler: BaseHTTPRequestHandler, is_json: bool, json_code: str, query_code: str, s3: tuple[int, str], message: str
+) -> tuple[int, list[tuple[str, str]], bytes]:
+    """An error in the form of the service's protocol."""
     if is_json:
-        return 400, [("Content-Type", "application/x-amz-json-1.1")], THROTTLED_JSON
+        content = json.dumps({"__type": json_code, "message": message}).encode()
+        return 400, [("Content-Type", "application/x-amz-json-1.1")], content
     if _service(handler) == "s3":
-        return 503, [("Content-Type", "application/xml")], SLOW_DOWN
-    fault = b"<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>"
-    return 400, [("Content-Type", "text/xml")], fault
+        content = f"<Error><Code>{s3[1]}</Code><Message>{message}</Message></Error>".encode()
+        return s3[0], [("Content-Type", "application/xml")], content
+    told = f"<Code>{query_code}</Code><Message>{message}</Message>"
+    return 400, [("Content-Type", "text/xml")], f"<ErrorResponse><Error>{told}</Error></ErrorResponse>".encode()

@@ -65,6 +65,10 @@ class Remote:
         """Whether jobs need roles that exist and trust SageMaker."""
         self._post("settings", {"check_roles": check})
 
+    def set_enforce(self, enforce: bool) -> None:
+        """Whether sessions of roles may do only what the roles' policies allow."""
+        self._post("settings", {"enforce": enforce})
+
     def reset(self) -> None:
         """End what runs and forget everything."""
         self._post("reset", {})

@@ -22,7 +22,7 @@ from moto.core.base_backend import BackendDict
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from stand_in import accounts, calls, policies, prepare, quotas
+from stand_in import accounts, calls, enforcement, policies, prepare, quotas
 from stand_in.accounts import DEFAULT_ACCOUNT, DEFAULT_REGION
 from stand_in.faults import Fault, Faults
 from stand_in.service import Service
@@ -50,7 +50,7 @@ class StandIn:
             raise RuntimeError("a stand-in runs in this process: close it before starting another")
         os.environ.pop("MOTO_ACCOUNT_ID", None)  # it would make all accounts one
         self.faults = Faults()
-        self.check_roles = False
+        self.check_roles = self.enforce = False
         self._services: dict[tuple[str, str], Service] = {}
         self._lock = threading.Lock()
         moto = DomainDispatcherApplication(create_backend_app)
@@ -67,6 +67,7 @@ class StandIn:
         self.url = f"http://{HOST}:{number}"
         self.folder = Path(tempfile.mkdtemp(prefix="stand-in-"))
         self._undo = [accounts.install(), calls.install(self), policies.install(), quotas.install()]
+        self._undo.append(enforcement.install(self))
         self._extensions = [import_module(name) for name in EXTENSIONS if find_spec(name)]
         for extension in self._extensions:
             extension.install(self)
@@ -101,6 +102,10 @@ class StandIn:
         """Whether jobs need roles that exist and trust SageMaker."""
         self.check_roles = check
 
+    def set_enforce(self, enforce: bool) -> None:
+        """Whether sessions of roles may do only what the roles' policies allow (enforcement.py)."""
+        self.enforce = enforce
+
     def forget(self, pipeline: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION) -> None:
         """Delete a pipeline although it runs, as someone who stops its executions first would."""
         self.service(account_id, region).forget(pipeline)
@@ -112,7 +117,7 @@ class StandIn:
             extension.close()
             extension.install(self)
         self.faults.clear()
-        self.check_roles = False
+        self.check_roles = self.enforce = False
         BackendDict.reset()
 
     def close(self) -> None:
@@ -154,7 +159,8 @@ class StandIn:
         if what == "forget":
             return self.forget(**asked)
         if what == "settings":
-            return self.set_check_roles(bool(asked["check_roles"]))
+            self.set_check_roles(bool(asked.get("check_roles", self.check_roles)))
+            return self.set_enforce(bool(asked.get("enforce", self.enforce)))
         if what == "reset":
             return self.reset()
         raise ValueError(f"there is no /stand-in/{what}: there are faults, prepare, forget, settings and reset")

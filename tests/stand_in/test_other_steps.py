@@ -17,7 +17,7 @@ from stand_in.reasons import of_job
 from stand_in.server import StandIn
 
 Json = dict[str, Any]
-FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:project-notify"
+FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:project-greet"
 HANDLER = """
 import os
 import boto3
@@ -48,9 +48,9 @@ def test_a_lambda_step_runs_the_code_that_was_deployed_with_its_account_s_creden
     here.prepare("project", ACCOUNT, REGION)
     aws.store.delete_bucket(Bucket=f"project-{ACCOUNT}-{REGION}")
     client("lambda", here.environment(ACCOUNT, REGION)).create_function(
-        FunctionName="project-notify",
+        FunctionName="project-greet",
         Runtime="python3.12",
-        Role=f"arn:aws:iam::{ACCOUNT}:role/project-execution",
+        Role=f"arn:aws:iam::{ACCOUNT}:role/project-notify",
         Handler="handler.handler",
         Code={"ZipFile": packed.getvalue()},
     )
@@ -58,7 +58,7 @@ def test_a_lambda_step_runs_the_code_that_was_deployed_with_its_account_s_creden
     assert done.status == "Succeeded", [step.get("FailureReason") for step in done.steps.values()]
     assert done.steps["Call"]["Metadata"]["Lambda"] == {
         "Arn": FUNCTION,
-        "OutputParameters": [{"Name": "said", "Value": f"hi {BUCKET} project-notify"}],
+        "OutputParameters": [{"Name": "said", "Value": f"hi {BUCKET} project-greet"}],
     }
 
 

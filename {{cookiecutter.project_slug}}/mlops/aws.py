@@ -7,6 +7,7 @@ chain.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -92,14 +93,15 @@ class AwsDoor(Door):
         _check_account(self.client("sts").get_caller_identity()["Account"], environment)
 
     def client(self, service: str) -> Any:
-        """boto3's client; calls that are throttled or lose their connection are tried up to ten times."""
+        """boto3's client; calls that are throttled or lose their connection are tried up to ten times (AWS_MAX_ATTEMPTS)."""
         from botocore.config import Config
 
         make: Callable[..., Any] = self._session.client
 
         if service not in self._clients:
+            attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", 10))
             config = Config(
-                retries={"mode": "standard", "total_max_attempts": 10},
+                retries={"mode": "standard", "total_max_attempts": attempts},
                 connect_timeout=10,
                 read_timeout=60,
                 tcp_keepalive=True,

@@ -1,12 +1,14 @@
 """`mlops deploy ENV`: what deployments/ENV.json pins goes live, behind a canary, a smoke test and a way back.
 
-Refuse, approve, change the stack, test it, record it. Each part can be repeated, so running it again after any
-interruption converges; what is deployed and healthy already is left alone.
+Refuse, approve, change the stack, test it, crown and record it. Each part can be repeated, so running it again after
+any interruption converges; what is deployed and healthy already is left alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from mlops.stacks import Wanted
 
 Json = dict[str, Any]
 STAGES = {"staging": "Staging", "prod": "Production"}
+ASYNCHRONOUS_REQUESTS = 3
 
 
 def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
@@ -63,8 +66,13 @@ def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
         show.verdict(True, done, None)
         summary.append(summary.verdict_summary(True, done, "nothing was changed"))
         return 0
-    approve(root, environment, pinned, facts, here)
-    return job.run(artifact)
+    registry = open_door(root, settings, dev)
+    approve(registry, environment, pinned, here)
+    ended = job.run(artifact)
+    if not ended.fault:
+        assert facts.package is not None
+        crown(registry, facts.package, pinned)
+    return job.end(ended)
 
 
 def gather(door: Door, root: Path, environment: str, pinned: Package) -> tuple[Facts, bytes | None]:
@@ -86,20 +94,30 @@ def gather(door: Door, root: Path, environment: str, pinned: Package) -> tuple[F
     return Facts(pinned, package, digest, staging), artifact
 
 
-def approve(root: Path, environment: str, pinned: Package, facts: Facts, here: Origin) -> None:
-    """Approve the package in the registry of dev, note the stage it reaches, and make it the champion."""
-    assert facts.package is not None
-    door = open_door(root, load_settings(root), load_environment(root, "dev"))
+def approve(registry: Door, environment: str, pinned: Package, here: Origin) -> None:
+    """Approve the package in the registry of dev, and note the stage it reaches: an endpoint takes no other."""
     stage = {"Stage": STAGES[environment], "StageStatus": "Approved", "StageDescription": here.sentence}
-    door.sagemaker.update_model_package(
+    registry.sagemaker.update_model_package(
         ModelPackageArn=pinned.arn,
         ModelApprovalStatus="Approved",
         ApprovalDescription=f"deployed to {environment}: {here.sentence}",
         ModelLifeCycle=stage,
     )
-    best = champion.current(door)
+
+
+def crown(registry: Door, package: Json, pinned: Package) -> None:
+    """Make a model the champion. One that failed its smoke test is not what candidates should be compared with."""
+    best = champion.current(registry)
     if not best or best["digest"] != pinned.artifact.sha256:
-        champion.crown(door, facts.package)
+        champion.crown(registry, package)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a deployment ended: what was wrong, or None; and the smoke test, if it came to that."""
+
+    fault: str | None
+    smoke: Smoke | None
 
 
 class Deployment:
@@ -123,51 +141,65 @@ class Deployment:
         is_healthy = latest and latest.result == "healthy" and latest.artifact_sha256 == self.target.digest
         return bool(is_healthy) and stacks.is_as_wanted(self.cloudformation, self.wanted)
 
-    def run(self, artifact: bytes) -> int:
-        """Change the stack, test the endpoint, record how it went; the exit code."""
+    def run(self, artifact: bytes) -> Ended:
+        """Change the stack and test the endpoint; where that fails the former model serves again."""
         former = self.former()
-        change = stacks.propose(self.cloudformation, self.wanted, show.line)
-        if change is not None:
-            show.line(f"{self.name}: model {self.target.version}: changing stack {self.wanted.name}")
-            outcome = stacks.execute(self.cloudformation, change, show.line)
-            if not outcome.succeeded:
-                why = outcome.reason or "no reason was given"
-                return self._end(f"the stack went back to what it was ({outcome.status}): {why}", None)
+        show.line(f"{self.name}: model {self.target.version}: stack {self.wanted.name}")
+        outcome = stacks.bring(self.cloudformation, self.wanted, show.line)
+        if outcome is not None and not outcome.succeeded:
+            why = "; ".join([outcome.reason or "no reason was given", *self._ringing()])
+            return Ended(f"the stack went back to what it was ({outcome.status}): {why}", None)
         result = self._test(artifact)
-        return self._end(f"{result.line}; {self._put_back(former)}" if result.fault else None, result)
+        return Ended(f"{result.line}; {self._put_back(former)}" if result.fault else None, result)
 
     def former(self) -> Wanted | None:
-        """The stack to go back to: as it is now or, where this model got there before, the last healthy other one."""
+        """The stack to go back to, None for none: as it is now if that is healthy, else the last that was healthy."""
         now = stacks.present(self.cloudformation, self.wanted.name, show.line)
-        if now is None or now.parameters.get("ArtifactDigest") != self.target.digest:
+        if now is None:
+            return None
+        healthy, digest = deployment_records.last_healthy(self.door), now.parameters.get("ArtifactDigest")
+        if now.parameters != self.wanted.parameters and healthy and healthy.artifact_sha256 == digest:
             return now
         record = deployment_records.last_healthy(self.door, other_than=self.target.digest)
         if record is None:
-            return None
+            return None if digest == self.target.digest else now
         return self._stack(Target(record.model_package_arn, record.version, record.artifact_sha256))
 
+    def _ringing(self) -> list[str]:
+        """The endpoint's alarms that ring now, as words for the reason: CloudFormation may not name them."""
+        alarms = self.door.client("cloudwatch").describe_alarms(
+            AlarmNames=[f"{self.door.names.endpoint}-{what}" for what in ("5xx", "latency", "cpu")], StateValue="ALARM"
+        )
+        names = [str(alarm["AlarmName"]) for alarm in alarms["MetricAlarms"]]
+        return [f"in ALARM: {', '.join(names)}"] if names else []
+
     def _test(self, artifact: bytes) -> Smoke:
-        if self.door.environment.endpoint.mode == "batch":
+        shape = self.door.environment.endpoint
+        if shape.mode == "batch":
             return Smoke(None)  # there is no endpoint to ask: a batch job is what uses the model
-        limit = float(self.door.environment.endpoint.max_latency_in_milliseconds)
-        return smoke(endpoint_caller(self.door), sample_of(artifact), limit)
+        ask, sample = endpoint_caller(self.door), sample_of(artifact)
+        if shape.mode == "asynchronous":  # answers come by way of S3, when there is time for them
+            return smoke(ask, sample, math.inf, ASYNCHRONOUS_REQUESTS)
+        return smoke(ask, sample, float(shape.max_latency_in_milliseconds))
 
     def _put_back(self, former: Wanted | None) -> str:
         """After a failed smoke test: the stack as it was, or none if there was none; what became of that."""
+        if not stacks.is_as_wanted(self.cloudformation, self.wanted):
+            return "another deployment has changed the stack since, so it is left as it is"
         if former is None:
             show.line(f"removing {self.wanted.name}: no healthy model was there before")
             outcome = stacks.delete(self.cloudformation, self.wanted.name, show.line)
             return f"the endpoint was removed ({outcome.status})"
         model = f"model {former.parameters['ModelVersion']}"
         show.line(f"putting {model} back")
-        change = stacks.propose(self.cloudformation, former, show.line)
-        ended = stacks.execute(self.cloudformation, change, show.line) if change else None
+        ended = stacks.bring(self.cloudformation, former, show.line)
         if ended is None or ended.succeeded:
             return f"{model} serves again"
         return f"putting {model} back ended in {ended.status}: {ended.reason}"
 
-    def _end(self, fault: str | None, result: Smoke | None) -> int:
-        """Record and say how it went."""
+    def end(self, ended: Ended) -> int:
+        """Record and say how it went; the exit code."""
+        fault, result = ended.fault, ended.smoke
         reason = fault or (result.line if result else "")
         record = Record(
             environment=self.name,

@@ -69,8 +69,8 @@ def records(door: Door, environment: str | None = None) -> Iterator[Record]:
         yield _read(door, bucket, key)
 
 
-def last_healthy(door: Door, other_than: str) -> Record | None:
-    """The last healthy deployment in the door's environment of another artifact than that with digest `other_than`."""
+def last_healthy(door: Door, other_than: str = "") -> Record | None:
+    """The last healthy deployment in the door's environment; of another artifact than that with digest `other_than`."""
     return next((r for r in records(door) if r.result == "healthy" and r.artifact_sha256 != other_than), None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import urllib.error
 import urllib.request
@@ -57,7 +58,7 @@ def _ask_asynchronously(door: Door, body: bytes, content_type: str) -> Answer:
             found = object_bytes(door, location) if location else None
             if found is not None:
                 return Answer(status, JSON if status == 200 else "text/plain", found)
-        time.sleep(1)
+        time.sleep(float(os.environ.get("MLOPS_POLL_SECONDS") or 1))
     raise MlopsError(f"endpoint {door.names.endpoint} gave no answer in {ASYNCHRONOUS_LIMIT_SECONDS} s: see its log")
 
 

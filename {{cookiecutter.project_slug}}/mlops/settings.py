@@ -63,12 +63,13 @@ class GateSection(Section):
 
 
 class Settings(Section):
-    """`mlops.toml`."""
+    """`mlops.toml`. `waivers` are rules of `mlops check` that this project breaks on purpose, each with its reason."""
 
     project: ProjectSection
     data: DataSection
     gate: GateSection
     hyperparameters: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")], Hyperparameter]
+    waivers: dict[str, Annotated[str, StringConstraints(strip_whitespace=True, min_length=10)]] = {}
 
     def parameter_types(self) -> dict[str, str]:
         """Each hyperparameter's pipeline parameter type: Integer, Float or String."""

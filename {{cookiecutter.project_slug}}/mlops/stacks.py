@@ -22,6 +22,10 @@ Json = dict[str, Any]
 NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 # Nothing but removing a stack leads out of these; it holds nothing, for its creation failed or was never carried out.
 DEAD = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+STANDS = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
+# How CloudFormation says that a stack is not any more as this process saw it, because another one changes it.
+FASTER = ("can not be updated", "cannot be created again", "does not exist")
+ATTEMPTS = 20
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 1.0, 10.0
 LIMIT_SECONDS = 3 * 3600.0
 
@@ -97,7 +101,7 @@ def resources(client: Any, name: str) -> dict[str, Json]:
 def is_as_wanted(client: Any, wanted: Wanted) -> bool:
     """Whether the stack stands as wanted already. Reads only."""
     stack = describe(client, wanted.name)
-    if stack is None or stack["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+    if stack is None or stack["StackStatus"] not in STANDS:
         return False
     parameters = parameters_of(stack)
     if any(parameters.get(name) != value for name, value in wanted.parameters.items()):
@@ -119,6 +123,22 @@ def present(client: Any, name: str, show: Callable[[str], None]) -> Wanted | Non
         {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])},
         tuple(stack.get("Capabilities", [])),
     )
+
+
+def bring(client: Any, wanted: Wanted, show: Callable[[str], None]) -> Outcome | None:
+    """Make a stack as wanted and follow that to its end; None if nothing was to be done.
+
+    Where another process was faster its change is waited for, and then looked at what is left to do.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            change = propose(client, wanted, show)
+            return execute(client, change, show) if change else None
+        except ClientError as error:
+            if not _is_overtaken(error):
+                raise
+            show(f"{wanted.name}: another process changes it: waiting for that")
+    raise MlopsError(f"stack {wanted.name}: other processes keep changing it: repeat this command when they are done")
 
 
 def propose(client: Any, wanted: Wanted, show: Callable[[str], None]) -> Change | None:
@@ -196,6 +216,14 @@ def settle(client: Any, name: str, show: Callable[[str], None]) -> Json | None:
             f"`aws cloudformation continue-update-rollback --stack-name {name}`, and repeat this command"
         )
     return stack
+
+
+def _is_overtaken(error: ClientError) -> bool:
+    """Whether another process's change made a call on a stack or a change set impossible."""
+    code, said = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+    if code in ("ChangeSetNotFound", "InvalidChangeSetStatus"):
+        return True
+    return code == "ValidationError" and any(words in said for words in FASTER)
 
 
 def _follow(client: Any, stack: str, seen: set[str], show: Callable[[str], None]) -> Outcome:

@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import joblib
@@ -18,6 +19,8 @@ import features  # noqa: F401 - a fitted preprocessing may refer to functions in
 from data import DataError, Schema, load_schema
 
 BOOSTER, PREPROCESSING, SCHEMA = "model.ubj", "preprocessing.joblib", "schema.toml"
+# A parameter that is set while another thread predicts makes XGBoost fail (learner.cc: !need_configuration_).
+PREDICTING = Lock()
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,9 @@ class Model:
         (rows, classes). Regression: the value, shape (rows,).
         """
         matrix = self.preprocessing.transform(table[self.schema.features])
-        self.booster.set_param({"nthread": threads(matrix.size)})
-        predicted: NDArray[np.float32] = self.booster.inplace_predict(matrix.astype(np.float32))
+        with PREDICTING:
+            self.booster.set_param({"nthread": threads(matrix.size)})
+            predicted: NDArray[np.float32] = self.booster.inplace_predict(matrix.astype(np.float32))
         return predicted.astype(np.float64)
 
 

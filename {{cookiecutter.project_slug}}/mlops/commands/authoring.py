@@ -27,9 +27,9 @@ def compile_(only_checks: bool, since: str | None) -> None:
 
 @click.command()
 def check() -> None:
-    """Check settings, definition and deployments/ offline: fresh, well-formed, every reference and request right."""
+    """Check the project offline: settings, definition and deployments/ are sound, and nothing undoes the gate."""
     from mlops import check as verb
-    from mlops import definition, deployments
+    from mlops import definition, deployments, guarded_files, guards
     from mlops.root import find_root
     from mlops.settings import ENVIRONMENTS, load_environment, load_settings
 
@@ -46,6 +46,15 @@ def check() -> None:
         raise MlopsError(f"{len(faults)} faults: mend pipeline/pipeline.py and run `mlops compile`")
     if definition.is_stale(root, settings):
         raise MlopsError("pipeline/definition.json is stale: run `mlops compile` and commit it")
+    rules = {*guards.RULES, *guards.SETTINGS, *guarded_files.RULES}
+    found = [*guards.in_definition(compiled), *guards.in_settings(settings), *guarded_files.in_files(root)]
+    breaches = guards.not_waived(found, settings.waivers, rules)
+    for breach in breaches:
+        print(f"{breach.message} [{breach.rule}]", file=sys.stderr)
+    if breaches:
+        raise MlopsError(f"{len(breaches)} rules are broken: mend that, or waive it in mlops.toml under [waivers]")
+    for name, reason in settings.waivers.items():
+        print(f"waived: {name}: {reason}")
     print(f"ok: {len(definition.steps_of(compiled))} steps, {len(compiled['Parameters'])} parameters")
 
 

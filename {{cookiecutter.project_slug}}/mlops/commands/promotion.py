@@ -51,7 +51,10 @@ def rollback(environment: str, version: int | None, opens: bool, now: bool) -> N
     if now:
         from mlops.deploy import deploy as deploy_now
 
-        sys.exit(deploy_now(root, environment, verb.former(root, environment, version)))
+        code = deploy_now(root, environment, verb.former(root, environment, version))
+        if code == 0:
+            click.echo(f"  next: `mlops rollback {environment}` opens the pull request that pins it")
+        sys.exit(code)
     verb.rollback(root, environment, version, opens)
 
 

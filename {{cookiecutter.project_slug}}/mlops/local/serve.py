@@ -23,6 +23,10 @@ from mlops.errors import USAGE, MlopsError
 LIMIT = 6 * 1024 * 1024  # bytes; the largest body that a SageMaker real-time endpoint takes
 
 
+class BadRequest(Exception):
+    """The request cannot be read, or asks for an answer that is not to be had."""
+
+
 class Model:
     """A loaded model and the functions that answer for it."""
 
@@ -36,9 +40,16 @@ class Model:
         self.model = self.code.model_fn(str(folder))
 
     def answer(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
-        """A request's body -> the response's body and content type."""
-        rows = self.code.input_fn(body, content_type)
-        output = self.code.output_fn(self.code.predict_fn(rows, self.model), accept)
+        """A request's body -> the response's body and content type; raises BadRequest for one that is not to be read."""
+        try:
+            rows = self.code.input_fn(body, content_type)
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+        predicted = self.code.predict_fn(rows, self.model)  # a ValueError here is the model's fault, not the caller's
+        try:
+            output = self.code.output_fn(predicted, accept)
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
         content, kind = output if isinstance(output, tuple) else (output, accept)
         return content.encode() if isinstance(content, str) else bytes(content), kind
 
@@ -73,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         accept = "application/json" if accept == "*/*" else accept
         try:
             content, kind = self.server.model.answer(body, content_type, accept)
-        except ValueError as error:
+        except BadRequest as error:
             self._error(400, str(error))
         except Exception as error:  # a fault in the user's inference code is answered, not fatal, as in the container
             self._error(500, f"{type(error).__name__}: {error}")

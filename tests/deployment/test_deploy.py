@@ -1,0 +1,36 @@
+"""Deploying: what it writes, what it leaves alone, and what becomes of a model that is not as it was."""
+
+from deployment.lab import GOOD, OTHER, SKEWED, Lab, failures
+
+
+def test_what_is_deployed_already_is_left_alone(shop: Lab) -> None:
+    shop.pin("staging", GOOD)
+    assert "smoke test passed" in shop.mlops("deploy", "staging")
+    assert shop.answers("staging", GOOD)
+    before = len(shop.proxy.writes)
+    assert "deployed and healthy already" in shop.mlops("deploy", "staging")
+    assert shop.proxy.writes[before:] == []
+    assert shop.results("staging") == [(GOOD, "healthy")]
+
+
+def test_a_model_that_answers_differently_once_served(shop: Lab) -> None:
+    """First ever: the endpoint goes. Later: the former model serves again, and no request fails."""
+    said = "predictions[0].label is 'skewed'"
+    shop.pin("staging", SKEWED)
+    assert said in shop.mlops("deploy", "staging", code=1)
+    assert shop.stack("staging") is None and shop.champion() is None
+    shop.pin("staging", GOOD)
+    shop.mlops("deploy", "staging")
+    with shop.hammer("staging") as answers:
+        for _ in range(2):
+            shop.pin("staging", SKEWED)
+            told = shop.mlops("deploy", "staging", code=1)
+            assert said in told and f"model {GOOD} serves again" in told
+            assert shop.answers("staging", GOOD) and shop.champion() == GOOD
+        shop.pin("staging", OTHER)
+        shop.mlops("deploy", "staging")
+    assert not failures(answers), failures(answers)
+    assert shop.answers("staging", OTHER) and shop.champion() == OTHER
+    expected = [(SKEWED, "failed"), (GOOD, "healthy"), (SKEWED, "failed"), (SKEWED, "failed"), (OTHER, "healthy")]
+    assert shop.results("staging") == expected
+    assert said in shop.records("staging")[0]["reason"]
