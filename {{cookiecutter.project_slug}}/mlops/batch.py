@@ -26,7 +26,7 @@ TYPES = {".csv": CSV, ".json": JSON}
 
 
 def batch(door: Door, source: str, output: str | None) -> None:
-    """Run a job over the objects at `source` and follow it; answers go below `output` or the bucket's `batch/ENV/`.
+    """Run a job over the objects at `source`, and follow it; answers go below `output`, or the bucket's `batch/ENV/`.
 
     Raises MlopsError if nothing is deployed, nothing is there to be answered, or the job fails.
     """

@@ -12,19 +12,11 @@ from mlops.commands.options import environment, project
 
 @click.command()
 @environment
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="NAME=VALUE",
-    envvar="MLOPS_SET",
-    help="Override a pipeline parameter. MLOPS_SET may have several, with spaces or line ends between.",
-)
+@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Override a pipeline parameter.")
 @click.option("--no-cache", is_flag=True, help="Run every step, even if nothing changed (on this machine only).")
 @click.option("--from", "from_step", metavar="STEP", help="Run STEP and what follows it; take the rest from before.")
 @click.option("--only", multiple=True, metavar="STEP", help="Run only STEP (repeatable); take the rest from before.")
 @click.option("--retry", metavar="EXECUTION", help="Run EXECUTION's failed steps again, with its own code and data.")
-@click.option("--reason", default="", envvar="MLOPS_REASON", help="Why; kept with the execution.")
 @click.option("--no-wait", is_flag=True, help="Start the execution and return; `mlops status EXECUTION` shows it.")
 def run(
     environment: str,
@@ -33,7 +25,6 @@ def run(
     from_step: str | None,
     only: tuple[str, ...],
     retry: str | None,
-    reason: str,
     no_wait: bool,
 ) -> None:
     """Run the pipeline and follow it. Exit code: 0 succeeded, 3 rejected by the gate, 1 failed."""
@@ -52,7 +43,7 @@ def run(
     try:
         from mlops import run as verb
 
-        how = verb.How(overrides, not no_cache, from_step, only, retry, not no_wait, reason)
+        how = verb.How(overrides, not no_cache, from_step, only, retry, not no_wait)
         code = verb.run(root, environment, how, launcher)
     finally:
         if launcher:
@@ -156,9 +147,7 @@ def serve(environment: str, version: int | None, port: int) -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where `mlops serve` serves.")
 @click.option("--batch", "source", metavar="S3_URI", help="Answer the files there, in a batch transform job.")
-@click.option(
-    "--output", metavar="S3_URI", help="Where a batch's answers go; by default below batch/ENV/ in the bucket."
-)
+@click.option("--output", metavar="S3_URI", help="Where a batch's answers go; by default batch/ENV/ in the bucket.")
 def invoke(environment: str, file: Path | None, url: str, source: str | None, output: str | None) -> None:
     """Send FILE (.csv or .json; the model's own sample request by default) to a served model, or to ENV's endpoint."""
     if (source and (file or environment == "local")) or (output and not source):

@@ -40,7 +40,7 @@ class Model:
         self.model = self.code.model_fn(str(folder))
 
     def answer(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
-        """A request's body -> the response's body and content type; raises BadRequest for one it cannot read."""
+        """A request's body -> the response's body and content type; raises BadRequest if it cannot be read."""
         try:
             rows = self.code.input_fn(body, content_type)
         except ValueError as error:
