@@ -192,6 +192,13 @@ def test_credentials_are_refused(with_aws: Repository) -> None:
         (with_aws.work / file).write_text(whole, encoding="utf-8")
 
 
+def test_the_first_push_deploys_nothing(repository: Repository) -> None:
+    """It brings the folder deployments/, in which nothing is pinned."""
+    assert "deploy.yml" in repository.triggered(["deployments/README.md"])
+    run = repository.run("deploy.yml", repository.push("0" * 40))
+    assert run.succeeded == {"changed"} and set(run.jobs.values()) <= {"success", "skipped"}, run.output
+
+
 # --- maintenance -------------------------------------------------------------------------------------------------
 @covers("maintenance.yml", "dependencies", "template")
 def test_maintenance(repository: Repository) -> None:

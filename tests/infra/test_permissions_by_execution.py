@@ -153,7 +153,7 @@ def test_approve_approves(world: World) -> None:
 REFUSED = {
     "train-approves": (TRAINS, "approve 1 --reason mine --env dev", "sagemaker:UpdateModelPackage"),
     "train-rejects": (TRAINS, "reject 1 --reason mine --env dev", "sagemaker:UpdateModelPackage"),
-    "train-deploys": (TRAINS | {"staging": "train"}, "deploy staging", "s3:GetObject"),
+    "train-deploys": (TRAINS | {"staging": "train"}, "deploy staging", "cloudformation:DescribeStacks"),
     "train-sets-up": (TRAINS, "bootstrap dev --yes", "cloudformation:DescribeStacks"),
     "approve-trains": ({"dev": "approve"}, "run --env dev", "sagemaker:DescribePipeline"),
     "approve-deploys": ({"dev": "approve", "staging": "approve"}, "deploy staging", "cloudformation:DescribeStacks"),

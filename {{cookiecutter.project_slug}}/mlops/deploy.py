@@ -57,7 +57,7 @@ def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
         summary.append(summary.deployment_summary(environment, pinned.version, False, reason))
         return FAILED
     assert artifact is not None
-    here = origin(root)
+    here = origin(root, environment)
     tags = {"project": settings.project.name, "repository": settings.project.repository, "environment": environment}
     target = Target(pinned.arn, pinned.version, pinned.artifact.sha256)
     job = Deployment(door, root, target, tags, here)

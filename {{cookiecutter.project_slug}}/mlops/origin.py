@@ -6,6 +6,7 @@ Source: "Default environment variables" in the GitHub Actions documentation.
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,17 +30,24 @@ class Origin:
         return ", ".join(parts)[:900]
 
 
-def origin(root: Path) -> Origin:
+def origin(root: Path, environment: str) -> Origin:
     """The origin of what runs now."""
     server = os.environ.get("GITHUB_SERVER_URL", "")
     repository, job = os.environ.get("GITHUB_REPOSITORY", ""), os.environ.get("GITHUB_RUN_ID", "")
-    commit = os.environ.get("GITHUB_SHA") or code_commit(root)
+    commit = _merged(root, environment) if os.environ.get("GITHUB_SHA") else code_commit(root)
     return Origin(
         by=started_by(),
         commit=commit,
         pull_request=_pull_request(repository, commit),
         job=f"{server}/{repository}/actions/runs/{job}" if server and repository and job else "",
     )
+
+
+def _merged(root: Path, environment: str) -> str:
+    """The commit of this branch that brought what ENV pins. Not GITHUB_SHA, which is older where a job had to wait."""
+    command = ["git", "log", "-1", "--first-parent", "--format=%H", "--", f"deployments/{environment}.json"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    return done.stdout.strip() or os.environ["GITHUB_SHA"]
 
 
 def _pull_request(repository: str, commit: str) -> str:
