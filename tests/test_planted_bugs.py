@@ -125,6 +125,7 @@ TEST_ROWS = {"Get": "Steps.Preprocess.ProcessingOutputConfig.Outputs['test'].S3O
 SUBJECT = '!Sub "repo:${GitHubRepository}:environment:dev"'
 TRUSTED = f"token.actions.githubusercontent.com:sub: {SUBJECT}"
 ACTIONS = "Action: [sagemaker:CreateModelPackage, sagemaker:DescribeModelPackage, sagemaker:AddTags]"
+CHECKOUT = "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1"
 KEY = "AKIA" + "IOSFODNN7" + "EXAMPLE"  # the one of AWS's documentation
 
 
@@ -167,6 +168,11 @@ BUGS = {
     "rejection-without-fail-step": Bug("rejection", of_gate("ElseSteps", lambda s: s.pop(1)), "no Fail step"),
     "rejection-ignored-in-a-workflow": Bug(
         "exit-code", workflow("- run: uv run mlops run --env dev || true"), ".github/workflows/planted.yml, line 7"
+    ),
+    "rejection-ignored-where-models-are-trained": Bug(
+        "exit-code",
+        text(".github/workflows/train.yml", "run: uv run mlops run --env dev", "run: uv run mlops run --env dev || :"),
+        ".github/workflows/train.yml, line",
     ),
     "failures-ignored-in-a-workflow": Bug(
         "exit-code", workflow("- run: uv run mlops run\n        continue-on-error: true"), "planted.yml, line 8"
@@ -249,6 +255,11 @@ BUGS = {
         "trusts more than one environment",
     ),
     "trust-of-all-of-github": Bug("trust", text("infra/platform.yaml", TRUSTED, ""), "whatever their `sub`"),
+    "actions-by-tag-where-models-are-deployed": Bug(
+        "pinned-actions",
+        text(".github/workflows/deploy.yml", CHECKOUT, "actions/checkout@v7 # v7.0.1"),
+        ".github/workflows/deploy.yml, line",
+    ),
     "actions-by-tag": Bug("pinned-actions", workflow("- uses: actions/checkout@v7"), "actions/checkout@v7"),
     "actions-by-branch": Bug("pinned-actions", workflow("- uses: someone/action@main"), "someone/action@main"),
 }
