@@ -21,7 +21,7 @@ EVERYTHING = re.compile(r"""(?:^|[\s{,-])["']?Action["']?:\s*\[?\s*["']?(?:\*|ia
 STORED = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
 KEYS = re.compile(rf"{STORED.pattern}|(?i:aws[_-](?:access[_-]key[_-]id|secret[_-]access[_-]key))")
 SHA = re.compile(r"@[0-9a-f]{40}$|@sha256:[0-9a-f]{64}$")
-IGNORED = re.compile(r"\|\|\s*(?:true|:|exit 0|echo)\b|;\s*true\s*$|continue-on-error:\s*[\"']?true")
+IGNORED = re.compile(r"\|\|\s*(?:true\b|:(?=\s|$)|exit 0\b|echo\b)|;\s*true\s*$|continue-on-error:\s*[\"']?true")
 
 
 def administrator(lines: list[str]) -> Found:
