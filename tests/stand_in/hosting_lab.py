@@ -22,7 +22,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/endpoint"
 CODE = """
 import time
 def model_fn(folder): {load}
-def input_fn(body, kind): return body
+def input_fn(body, kind): {read}
 def predict_fn(body, model): {predict}
 def output_fn(prediction, accept): return {name!r} + ":" + prediction, "text/csv"
 """
@@ -46,9 +46,11 @@ class Lab:
             service, REGION, endpoint_url=self.url, aws_access_key_id=key, aws_secret_access_key="key", config=config
         )
 
-    def artifact(self, name: str, predict: str = "return body.decode()", load: str = "return 1") -> str:
-        """The address of an artifact whose model answers NAME:BODY unless `predict` or `load` do otherwise."""
-        content = CODE.format(name=name, predict=predict, load=load).encode()
+    def artifact(
+        self, name: str, predict: str = "return body.decode()", load: str = "return 1", read: str = "return body"
+    ) -> str:
+        """The address of an artifact whose model answers NAME:BODY unless the functions do otherwise."""
+        content = CODE.format(name=name, predict=predict, load=load, read=read).encode()
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz") as tar:
             entry = tarfile.TarInfo("code/inference.py")

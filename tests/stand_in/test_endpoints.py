@@ -112,8 +112,11 @@ def test_what_sagemaker_refuses_is_refused(lab: Lab) -> None:
         lab.sagemaker.update_endpoint(EndpointName="taken", EndpointConfigName="taken", DeploymentConfig=config)
 
 
+BAD_INPUT = "if body != b'4': return body\n    raise ValueError('bad row')"
+
+
 def test_a_container_s_error_is_a_model_error_with_its_status_and_message(lab: Lab) -> None:
-    lab.config("errors", lab.artifact("errors", predict="raise (ValueError if body == b'4' else KeyError)('bad row')"))
+    lab.config("errors", lab.artifact("errors", predict="raise ValueError('bad row')", read=BAD_INPUT))
     lab.endpoint("errors", "errors")
     for body, status, side in (("4", 400, "client"), ("5", 500, "server")):
         with pytest.raises(ClientError) as caught:
