@@ -112,7 +112,7 @@ def test_what_sagemaker_refuses_is_refused(lab: Lab) -> None:
         lab.sagemaker.update_endpoint(EndpointName="taken", EndpointConfigName="taken", DeploymentConfig=config)
 
 
-BAD_INPUT = "if body != b'4': return body\n    raise ValueError('bad row')"
+BAD_INPUT = "\n    if body == b'4': raise ValueError('bad row')\n    return body"
 
 
 def test_a_container_s_error_is_a_model_error_with_its_status_and_message(lab: Lab) -> None:
