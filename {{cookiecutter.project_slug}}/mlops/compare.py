@@ -11,7 +11,7 @@ from typing import Any
 
 from mlops import evidence, show
 from mlops.aws import Door, pages
-from mlops.status import executions, steps_of
+from mlops.executions import executions, steps_of
 
 Json = dict[str, Any]
 # They differ in every execution or are long; `mlops status` and `mlops models VERSION` show them.

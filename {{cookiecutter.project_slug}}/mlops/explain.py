@@ -10,9 +10,9 @@ from mlops.aws import Door
 from mlops.causes import Case, Diagnosis, diagnose
 from mlops.definition import Step
 from mlops.definition import steps_of as definition_steps
+from mlops.executions import describe, executions, steps_of
 from mlops.follow import seconds
 from mlops.logs import GROUPS, job_of, last_lines, links
-from mlops.status import describe, executions, steps_of
 
 Json = dict[str, Any]
 READ_LINES = 300  # of a log; a traceback through libraries is long

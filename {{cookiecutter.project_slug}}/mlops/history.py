@@ -11,10 +11,10 @@ from typing import Any
 from mlops.aws import Door, pages
 from mlops.definition import Step, parameter_values
 from mlops.definition import steps_of as definition_steps
+from mlops.executions import executions, steps_of
 from mlops.forecast import Success, counting
 from mlops.local.cache import Cache
 from mlops.local.values import ReferenceFault, Scope, resolve
-from mlops.status import executions, steps_of
 
 Json = dict[str, Any]
 LOOK_BACK = 3  # executions; each costs three calls of an account-wide quota

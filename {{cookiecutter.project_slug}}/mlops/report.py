@@ -9,8 +9,8 @@ from mlops import evidence, show, summary
 from mlops.aws import Door
 from mlops.errors import FAILED, REJECTED
 from mlops.evidence import Evaluation
+from mlops.executions import steps_of
 from mlops.logs import last_lines
-from mlops.status import steps_of
 
 Json = dict[str, Any]
 LOG_LINES = 25

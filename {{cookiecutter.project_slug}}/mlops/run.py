@@ -11,11 +11,11 @@ from mlops import definition, overlay, parameters, upsert
 from mlops.aws import Door, open_door
 from mlops.check import reference_faults
 from mlops.code import libraries
-from mlops.errors import INTERRUPTED, USAGE, MlopsError
-from mlops.follow import follow
+from mlops.errors import USAGE, MlopsError
+from mlops.executions import execution_definition
 from mlops.local.selection import check_names, downstream
-from mlops.report import report
 from mlops.settings import Settings, load_environment, load_settings
+from mlops.watch import watch
 
 if TYPE_CHECKING:
     from mlops.local.launcher import Launcher
@@ -128,31 +128,6 @@ def started(root: Path, door: Door, wanted: dict[str, str], how: How, launcher: 
 def retried(door: Door, name: str) -> tuple[str, str]:
     """Retry an execution; its ARN and what that is."""
     return upsert.retry(door, name), "retried"
-
-
-def watch(door: Door, arn: str, state: str) -> int:
-    """Follow an execution to its end and report on it; the exit code. Ctrl-C stops a local execution, and leaves one
-    on AWS running."""
-    body = execution_definition(door, arn)
-    name = arn.rpartition("/")[2]
-    try:
-        follow(door, arn, body, state)
-    except KeyboardInterrupt:
-        if not door.environment.is_local:
-            where = f"--env {door.environment.name}"
-            said = f"execution {name} goes on: `mlops status {name} --follow {where}`, or `mlops stop {name} {where}`"
-            raise MlopsError(said, INTERRUPTED) from None
-        door.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
-        door.wait(arn, 10)
-        raise MlopsError(f"execution {name} stopped", INTERRUPTED) from None
-    return report(door, arn, body)
-
-
-def execution_definition(door: Door, arn: str) -> Json:
-    """The definition that an execution runs."""
-    described = door.sagemaker.describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)
-    body: Json = json.loads(described["PipelineDefinition"])
-    return body
 
 
 def parse_overrides(settings: tuple[str, ...]) -> dict[str, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 
 from mlops import show
-from mlops.aws import Door, is_missing, pages
+from mlops.aws import Door
 from mlops.errors import USAGE, MlopsError
+from mlops.executions import describe, executions, steps_of
 from mlops.follow import note, seconds
 from mlops.logs import last_lines, links
 
@@ -28,38 +28,6 @@ def list_executions(door: Door, count: int) -> None:
         name = summary["PipelineExecutionArn"].rpartition("/")[2]
         rows.append([name, summary["PipelineExecutionStatus"], started, reason])
     show.table(["execution", "status", "started (UTC)", "reason"], rows)
-
-
-def executions(door: Door, count: int) -> list[Json]:
-    """The summaries of the latest executions, the newest first; none if there is no pipeline yet."""
-    request = {"PipelineName": door.names.pipeline, "SortBy": "CreationTime", "SortOrder": "Descending"}
-    request_pages = pages(
-        door.sagemaker.list_pipeline_executions, "PipelineExecutionSummaries", **request, MaxResults=min(count, 100)
-    )
-    try:
-        return list(islice(request_pages, count))
-    except Exception as error:
-        if is_missing(door, error):
-            return []
-        raise
-
-
-def describe(door: Door, name: str) -> Json:
-    """One execution; raises MlopsError if there is none."""
-    arn = door.names.execution(name)
-    try:
-        found: Json = door.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
-    except Exception as error:
-        if is_missing(door, error):
-            raise MlopsError(f"there is no execution {name}: `mlops status{door.option}` lists them") from None
-        raise
-    return found
-
-
-def steps_of(door: Door, arn: str) -> list[Json]:
-    """An execution's steps in the order they started."""
-    call = door.sagemaker.list_pipeline_execution_steps
-    return list(pages(call, "PipelineExecutionSteps", PipelineExecutionArn=arn, SortOrder="Ascending"))
 
 
 def show_execution(door: Door, name: str) -> None:
@@ -91,7 +59,7 @@ def show_execution(door: Door, name: str) -> None:
 
 def follow_execution(door: Door, name: str | None) -> int:
     """Follow an execution (the latest by default) to its end; the exit code, as of `mlops run`."""
-    from mlops.run import watch
+    from mlops.watch import watch
 
     if name is None:
         latest = executions(door, 1)
