@@ -4,19 +4,23 @@ PYTHON ?= python3
 TOOLS := .tools
 UV := $(TOOLS)/bin/uv
 RUN := $(UV) run --no-sync --
+SLOW := deployment test_journey.py test_workflows.py test_own_workflows.py infra/test_permissions_by_execution.py
 
 # A shell's PYTHONDONTWRITEBYTECODE would make every later start about three times slower.
 unexport PYTHONDONTWRITEBYTECODE
 # Not the environment of the shell: the one that is made here.
 unexport VIRTUAL_ENV
 
-.PHONY: help test demo lint bench example stand-in clean
+.PHONY: help test quick demo lint bench example stand-in clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 test: .venv/ready  ## run all tests
-	$(RUN) pytest -n 2
+	$(RUN) pytest -n 3
+
+quick: .venv/ready  ## run the tests but those of deployments, workflows and permissions by execution
+	$(RUN) pytest -n 3 $(SLOW:%=--ignore=tests/%)
 
 demo: .venv/ready  ## generate a project, train, gate, approve and serve a model in it
 	$(RUN) python scripts/demo.py

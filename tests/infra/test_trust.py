@@ -111,4 +111,4 @@ def test_sessions_last_as_long_as_what_they_follow(stack: Stack) -> None:
     hours = {name: stack.role(name)["MaxSessionDuration"] / 3600 for name in ROLES}
     assert hours["tumour-github-train"] == 12  # the most that IAM allows: a followed pipeline can take long
     assert all(hours[f"tumour-github-deploy-{e}"] == 4 for e in ("staging", "prod"))
-    assert hours["tumour-github-approve"] == 1
+    assert hours["tumour-github-approve"] == 4  # it sets the champion once the canary is over
