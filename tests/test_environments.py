@@ -22,6 +22,8 @@ def test_the_loop_of_a_data_scientist(place: Place) -> None:
     for step in ("Preprocess", "Train", "Evaluate", "Gate", "Register"):
         assert re.search(rf"Succeeded +{step} ", first)
 
+    if place.name == "dev":
+        assert re.search(rf"Studio: https://\S+/{execution(first)}", first) and "CloudWatch: https://" in first
     again = place.run("run")
     assert "pipeline unchanged" in again and re.search(r"Train +\d\.\d\d s  cached", again)
 

@@ -10,7 +10,7 @@ from mlops.aws import Door
 from mlops.errors import FAILED, REJECTED
 from mlops.evidence import Evaluation
 from mlops.executions import steps_of
-from mlops.logs import last_lines
+from mlops.logs import last_lines, links
 
 Json = dict[str, Any]
 LOG_LINES = 25
@@ -40,7 +40,10 @@ def report(door: Door, arn: str, body: Json) -> int:
 
         costs = cost.summary(door, steps)
         show.line(costs)
-        facts.append(("cost", costs))
+        addresses = links(door, arn)
+        facts += [("cost", costs), *addresses.items()]
+        for console, address in addresses.items():
+            show.line(f"{console}: {address}")
     ended = verdict(door, arn, execution, steps, evaluation)
     log: list[str] = []
     failed = next((s for s in steps if s["StepStatus"] == "Failed"), None)

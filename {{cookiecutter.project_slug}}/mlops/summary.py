@@ -51,7 +51,11 @@ def run_summary(
         lines += ["", *metrics(evaluation)]
     if steps:
         lines += ["", *folded("Steps and where the time went", steps_table(steps))]
-    shown = [f"{name} {code(value)}" for name, value in facts if value not in ("", None)]
+    shown = [
+        link(name, value) if isinstance(value, str) and value.startswith("https://") else f"{name} {code(value)}"
+        for name, value in facts
+        if value not in ("", None)
+    ]
     return lines + (["", " · ".join(shown)] if shown else [])
 
 
