@@ -23,7 +23,10 @@ def test_the_loop_of_a_data_scientist(place: Place) -> None:
         assert re.search(rf"Succeeded +{step} ", first)
 
     if place.name == "dev":
-        assert re.search(rf"Studio: https://\S+/{execution(first)}", first) and "CloudWatch: https://" in first
+        assert (
+            re.search(r"Studio: https://us-east-1\.console\.aws\.amazon\.com/\S+", first)
+            and "CloudWatch: https://" in first
+        )
     again = place.run("run")
     assert "pipeline unchanged" in again and re.search(r"Train +\d\.\d\d s  cached", again)
 

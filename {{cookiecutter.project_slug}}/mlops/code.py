@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -18,9 +19,10 @@ from typing import Any
 
 from mlops.definition import steps_of
 from mlops.errors import MlopsError
-from mlops.files import archive
+from mlops.files import archive, write_json
 
 ARCHIVE = "sourcedir.tar.gz"
+NOTES = Path(".mlops") / "imports.json"
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,18 @@ def _imports(file: Path) -> list[str]:
 
 @cache
 def _imports_of(file: Path, _modified: int) -> list[str]:
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    noted = _noted(file.parent.parent)
+    if digest not in noted:
+        noted[digest] = _parsed(file, content)
+    _used.add(digest)
+    return noted[digest]
+
+
+def _parsed(file: Path, content: bytes) -> list[str]:
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = ast.parse(content)
     except (SyntaxError, ValueError) as error:
         where = getattr(error, "lineno", None)
         raise MlopsError(f"model/{file.name}, line {where}: {getattr(error, 'msg', error)}") from None
@@ -129,3 +141,28 @@ def _imports_of(file: Path, _modified: int) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.append(node.module)
     return found
+
+
+# Parsing the scripts is a tenth of a run that has nothing to do. What a file imports follows from its content alone, so
+# it is noted by the content's digest and cannot become wrong.
+_used: set[str] = set()
+
+
+@cache
+def _noted(root: Path) -> dict[str, list[str]]:
+    try:
+        found: dict[str, list[str]] = json.loads((root / NOTES).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def remember(root: Path) -> None:
+    """Note what the scripts that were looked at import, for the next process; nothing is written if all was known."""
+    wanted = {digest: modules for digest, modules in _noted(root).items() if digest in _used}
+    try:
+        written = json.loads((root / NOTES).read_bytes())
+    except (OSError, ValueError):
+        written = None
+    if wanted != written:
+        write_json(root / NOTES, wanted)

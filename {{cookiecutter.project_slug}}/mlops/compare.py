@@ -5,13 +5,12 @@ Parameters that are the same in all of them are left out: a column is there beca
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from mlops import evidence, show
 from mlops.aws import Door, pages
-from mlops.executions import executions, steps_of
+from mlops.executions import execution_definition, executions, steps_of
 
 Json = dict[str, Any]
 # They differ in every execution or are long; `mlops status` and `mlops models VERSION` show them.
@@ -61,8 +60,7 @@ def _trial(door: Door, summary: Json) -> Trial:
     arn = summary["PipelineExecutionArn"]
     call = door.sagemaker.list_pipeline_parameters_for_execution
     given = {p["Name"]: str(p["Value"]) for p in pages(call, "PipelineParameters", PipelineExecutionArn=arn)}
-    described = door.sagemaker.describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)
-    body = json.loads(described["PipelineDefinition"])
+    body = execution_definition(door, arn)
     defaults = {p["Name"]: str(p["DefaultValue"]) for p in body.get("Parameters", []) if "DefaultValue" in p}
     steps = steps_of(door, arn)
     evaluation = evidence.evaluation_of_steps(door, body, steps)

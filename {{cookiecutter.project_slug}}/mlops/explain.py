@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from mlops import evidence, show
@@ -10,7 +9,7 @@ from mlops.aws import Door
 from mlops.causes import Case, Diagnosis, diagnose
 from mlops.definition import Step
 from mlops.definition import steps_of as definition_steps
-from mlops.executions import describe, executions, steps_of
+from mlops.executions import describe, execution_definition, executions, steps_of
 from mlops.follow import seconds
 from mlops.logs import GROUPS, job_of, last_lines, links
 
@@ -58,8 +57,7 @@ def _latest_failed(door: Door) -> str | None:
 
 
 def _bodies(door: Door, arn: str) -> dict[str, Step]:
-    described = door.sagemaker.describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)
-    return definition_steps(json.loads(described["PipelineDefinition"]))
+    return definition_steps(execution_definition(door, arn))
 
 
 def _explain_step(door: Door, arn: str, step: Json, bodies: dict[str, Step]) -> None:
@@ -87,8 +85,7 @@ def _explain_step(door: Door, arn: str, step: Json, bodies: dict[str, Step]) -> 
 
 
 def _show_numbers(door: Door, arn: str) -> None:
-    described = door.sagemaker.describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)
-    evaluation = evidence.evaluation_of_steps(door, json.loads(described["PipelineDefinition"]), steps_of(door, arn))
+    evaluation = evidence.evaluation_of_steps(door, execution_definition(door, arn), steps_of(door, arn))
     if evaluation:
         show.metrics(evaluation)
 
@@ -160,4 +157,4 @@ def _places(door: Door, arn: str, step: Json, log: list[str]) -> str:
     made = [str(entry["Arn"]) for entry in step.get("Metadata", {}).values() if "Arn" in entry]
     lines = [f"log group {GROUPS[job[0]]}, streams {job[1]}/*"] if job else made
     lines = lines or ["no job was created, so there is no log"]
-    return "\n".join([*lines, f"Studio: {links(door, arn)['Studio']}"])
+    return "\n".join([*lines, f"Studio: {links(door)['Studio']}"])

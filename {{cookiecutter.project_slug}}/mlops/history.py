@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from mlops.aws import Door, pages
 from mlops.definition import Step, parameter_values
 from mlops.definition import steps_of as definition_steps
-from mlops.executions import executions, steps_of
+from mlops.executions import execution_definition, executions, steps_of
 from mlops.forecast import Success, counting
 from mlops.local.cache import Cache
 from mlops.local.values import ReferenceFault, Scope, resolve
@@ -26,8 +25,7 @@ def successes(door: Door, steps: dict[str, Step], parameters: Json) -> dict[str,
     wanted = {name: counting(step, parameters) for name, step in steps.items()}
     for summary in executions(door, LOOK_BACK):
         arn = summary["PipelineExecutionArn"]
-        described = door.sagemaker.describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)
-        body = json.loads(described["PipelineDefinition"])
+        body = execution_definition(door, arn)
         given = _given(door, arn)
         declared = {p["Name"] for p in body.get("Parameters") or []}
         values = parameter_values(body, {name: value for name, value in given.items() if name in declared})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlops import consoles
 from mlops.aws import Door, pages
 
 Json = dict[str, Any]
@@ -53,16 +54,7 @@ def job_lines(door: Door, kind: str, name: str, count: int) -> list[str]:
     return found[-count:]
 
 
-def links(door: Door, arn: str) -> dict[str, str]:
-    """Addresses of an execution in the consoles of Studio and CloudWatch."""
-    region = door.names.region
-    suffix = {"aws-cn": "amazonaws.cn", "aws-us-gov": "amazonaws-us-gov.com"}.get(
-        door.names.partition, "aws.amazon.com"
-    )
-    host = f"https://{region}.console.{suffix}"
-    pipeline, name = door.names.pipeline, arn.rpartition("/")[2]
-    return {
-        "Studio": f"{host}/sagemaker/home?region={region}#/pipelines/{pipeline}/executions/{name}",
-        "CloudWatch": f"{host}/cloudwatch/home?region={region}#logsV2:log-groups"
-        f"$3FlogGroupNameFilter$3D$252Faws$252Fsagemaker$252F",
-    }
+def links(door: Door) -> dict[str, str]:
+    """Addresses where an environment's executions and logs can be looked at."""
+    where = (door.names.partition, door.names.region)
+    return {"Studio": consoles.studio(*where), "CloudWatch": consoles.job_logs(*where)}

@@ -9,16 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mlops import consoles
 from mlops.deployments import Metric, Pin
 from mlops.markdown import code, link, table
 from mlops.settings import Endpoint
 
 Kind = Literal["promote", "rollback"]
-CONSOLES = {
-    "aws": "console.aws.amazon.com",
-    "aws-cn": "console.amazonaws.cn",
-    "aws-us-gov": "console.amazonaws-us-gov.com",
-}
 
 
 @dataclass(frozen=True)
@@ -158,11 +154,11 @@ def _commit_link(change: Change) -> str:
 
 
 def _execution_link(pin: Pin) -> str:
-    """Studio shows executions under Pipelines; a link past its landing page would need the domain's own address."""
+    """Where to look at the execution: Studio shows it under Pipelines."""
     arn, region = pin.evidence.execution_arn, pin.model.region
     name = arn.rpartition("/")[2]
-    console = CONSOLES.get(arn.split(":")[1] if arn.startswith("arn:") else "aws", CONSOLES["aws"])
-    shown = link(name, f"https://{region}.{console}/sagemaker/home?region={region}#/studio-landing", in_table=True)
+    partition = arn.split(":")[1] if arn.startswith("arn:") else "aws"
+    shown = link(name, consoles.studio(partition, region), in_table=True)
     return f"{shown} (in Studio: Pipelines, {code(pin.model.group, True)})" if arn else ""
 
 

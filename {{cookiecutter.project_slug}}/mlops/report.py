@@ -40,7 +40,7 @@ def report(door: Door, arn: str, body: Json) -> int:
 
         costs = cost.summary(door, steps)
         show.line(costs)
-        addresses = links(door, arn)
+        addresses = links(door)
         facts += [("cost", costs), *addresses.items()]
         for console, address in addresses.items():
             show.line(f"{console}: {address}")

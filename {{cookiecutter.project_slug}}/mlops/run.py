@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlops import definition, overlay, parameters, upsert
 from mlops.aws import Door, open_door
 from mlops.check import reference_faults
-from mlops.code import libraries
+from mlops.code import libraries, remember
 from mlops.errors import USAGE, MlopsError
 from mlops.executions import execution_definition
 from mlops.local.selection import check_names, downstream
@@ -110,6 +110,7 @@ def run(root: Path, environment: str, how: How, launcher: Launcher | None) -> in
             from mlops.local import warm
 
             warm.note(root, libraries(root, execution_definition(door, arn)))
+        remember(root)
         return code
     finally:
         door.close()

@@ -50,7 +50,7 @@ def show_execution(door: Door, name: str) -> None:
         if step["StepStatus"] == "Failed" and "Fail" not in step.get("Metadata", {}):
             show.log(step["StepName"], last_lines(door, arn, step, LOG_LINES))
     if not door.environment.is_local:
-        for console, address in links(door, arn).items():
+        for console, address in links(door).items():
             show.line(f"{console}: {address}")
     reason = execution.get("FailureReason")
     status = execution["PipelineExecutionStatus"]
