@@ -18,6 +18,18 @@ def test_promotions_at_once_come_to_one_pull_request(lab: Lab) -> None:
     assert git(lab.bare, "rev-list", "--count", "main..promote/staging") == "1"
 
 
+def test_another_git_that_holds_the_remote_tracking_branch_is_not_in_the_way(lab: Lab) -> None:
+    """A fetch of an editor, or of another promotion, has the lock: the look at the remote needs no ref of the clone."""
+    lab.promote("staging", "--model", "1")
+    held = lab.project / ".git" / "refs" / "remotes" / "origin" / "promote"
+    held.mkdir(parents=True, exist_ok=True)
+    other = git(lab.bare, "commit-tree", "main^{tree}", "-p", "main", "-m", "moved: a fetch would have to write")
+    git(lab.bare, "update-ref", "refs/heads/promote/staging", other)
+    (held / "staging.lock").touch()
+    lab.promote("staging", "--model", "2")
+    assert lab.version() == 2
+
+
 def test_a_branch_that_moved_since_it_was_seen_is_not_overwritten(lab: Lab) -> None:
     """Another promotion, of model 3, is pushed after this one looked at the branch: this one looks again and agrees."""
     lab.promote("staging", "--model", "1")

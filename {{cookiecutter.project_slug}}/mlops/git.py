@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 from mlops.errors import USAGE, MlopsError
 
 REMOTE = "origin"
+# No ref of the clone is written: an empty --refmap keeps the remote-tracking branches as they are, for whose locks
+# promotions at once would race.
+FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=")
 BOT = {"NAME": "github-actions[bot]", "EMAIL": "41898282+github-actions[bot]@users.noreply.github.com"}
 
 
@@ -56,8 +59,7 @@ class Repository:
             raise MlopsError(f"remote {REMOTE!r} has no default branch yet: push one first")
         wanted = {"HEAD": heads["HEAD"], f"refs/heads/{branch}": heads.get(f"refs/heads/{branch}")}
         refs = [name for name, commit in wanted.items() if commit]
-        fetch = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", REMOTE, *refs)
-        done = self._git(*fetch, env=self._credentials())
+        done = self._git(*FETCH, REMOTE, *refs, env=self._credentials())
         if done.returncode and "couldn't find remote ref" in done.stderr:
             raise Moved
         if done.returncode:
@@ -75,7 +77,7 @@ class Repository:
     def history(self, commit: str, path: str) -> list[str]:
         """The commits up to `commit` that changed a file, the oldest first. A shallow clone gets its history."""
         if self.run("rev-parse", "--is-shallow-repository").strip() == "true":
-            self._remote("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--unshallow", REMOTE, "HEAD")
+            self._remote(*FETCH, "--unshallow", REMOTE, "HEAD")
         listed = self.run("log", "--first-parent", "--reverse", "--format=%H", commit, "--", path)
         return listed.split()
 
