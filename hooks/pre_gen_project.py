@@ -12,6 +12,7 @@ DEPENDENCIES = frozenset(
     [
         "boto3",
         "click",
+        "msgspec",
         "mypy",
         "numpy",
         "optuna",
@@ -19,7 +20,6 @@ DEPENDENCIES = frozenset(
         "pandas-stubs",
         "pre-commit",
         "pyarrow",
-        "pydantic",
         "pytest",
         "rich",
         "ruff",

@@ -6,6 +6,7 @@ from typing import Any
 
 from mlops.causes import Case
 from mlops.names import Names
+from mlops.sections import convert
 from mlops.settings import Environment
 
 Json = dict[str, Any]
@@ -54,7 +55,8 @@ CONTAINER_TRACEBACK = [
 
 def case(reason: str, log: list[str] | None = None, step: str = "Train", local: bool = False, **record: Any) -> Case:
     name = "local" if local else "dev"
-    environment = Environment.model_validate(
+    environment = convert(
+        Environment,
         {
             "name": name,
             "account_id": "111122223333",
@@ -63,7 +65,8 @@ def case(reason: str, log: list[str] | None = None, step: str = "Train", local: 
             "training": RESOURCES,
             "endpoint": {"mode": "real-time", "instance_type": "ml.m5.large"},
             "limits": {"max_runtime_in_seconds": 3600},
-        }
+        },
+        "dev.toml",
     )
     names = Names("churn", name, "111122223333", "eu-central-1")
     entry = {"StepName": step, "StepStatus": "Failed", "FailureReason": reason, "Metadata": {}} | record

@@ -11,6 +11,7 @@ from mlops.deployable import Facts, Target, parameters, refusal, stack, vcpus
 from mlops.deployment_records import Record, now
 from mlops.deployments import Artifact, Package
 from mlops.names import Names
+from mlops.sections import convert
 from mlops.settings import load_environment
 
 ACCOUNT, REGION, DIGEST = "111122223333", "eu-west-1", "a" * 64
@@ -34,10 +35,12 @@ def package(status: str = "PendingManualApproval", uri: str = URI) -> dict[str, 
 def staged(result: str = "healthy") -> Record:
     """What staging's record says."""
     values = {"commit": "c", "deployed_by": "ada", "at": now(), "reason": "it is too slow"}
-    return Record.model_validate(
+    return convert(
+        Record,
         {"environment": "staging", "version": 3, "model_package_arn": PINNED.arn, "artifact_sha256": DIGEST}
         | {"result": result}
-        | values
+        | values,
+        "record",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 
 import click
@@ -41,7 +40,6 @@ for command in (command for commands in SECTIONS.values() for command in command
 def main() -> None:
     """Run a verb; a user's mistake is one line on standard error and an exit code."""
     sys.dont_write_bytecode = False  # without bytecode, every run would import the libraries three times slower
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for some reads every installed package
     gc.set_threshold(50_000)  # imports make much that lives: looking for garbage among it is a tenth of a short verb
     try:
         cli.main(standalone_mode=False)

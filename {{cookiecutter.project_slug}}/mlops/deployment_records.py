@@ -8,35 +8,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+import msgspec
 
 from mlops.aws import Door, pages
 from mlops.errors import MlopsError
 from mlops.local.store import split_uri
-from mlops.settings import Section
+from mlops.sections import Section, Sha256, Version, convert
 
 STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
-class Record(Section):
+class Record(Section, frozen=True):
     """One deployment: which model, from which commit and pull request, by whom, with what result.
 
     `details` is what else is worth keeping, such as the smoke test's numbers.
     """
 
     environment: str
-    version: Annotated[int, Field(ge=1)]
+    version: Version
     model_package_arn: str
-    artifact_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    artifact_sha256: Sha256
     result: Literal["healthy", "failed"]
     reason: str
     commit: str
     deployed_by: str
-    pull_request: str = ""
     at: str  # UTC, as STAMP writes it
-    details: dict[str, Any] = Field(default_factory=dict)
+    pull_request: str = ""
+    details: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 def now() -> str:
@@ -48,7 +48,7 @@ def write(door: Door, record: Record) -> str:
     """Store a record in the bucket of the door's environment; its URI."""
     uri = f"{_place(door, record.environment)}{record.at}-{record.version}.json"
     bucket, key = split_uri(uri)
-    door.s3.put_object(Bucket=bucket, Key=key, Body=(record.model_dump_json(indent=1) + "\n").encode())
+    door.s3.put_object(Bucket=bucket, Key=key, Body=msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return uri
 
 
@@ -87,7 +87,6 @@ def _place(door: Door, environment: str) -> str:
 def _read(door: Door, bucket: str, key: str) -> Record:
     content = door.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     try:
-        return Record.model_validate(json.loads(content))
-    except (ValueError, ValidationError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise MlopsError(f"s3://{bucket}/{key} is not a deployment record ({said}): deploy again") from None
+        return convert(Record, json.loads(content), "record")
+    except ValueError as error:
+        raise MlopsError(f"s3://{bucket}/{key} is not a deployment record ({error}): deploy again") from None

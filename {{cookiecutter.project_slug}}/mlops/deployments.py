@@ -11,29 +11,29 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+import msgspec
+from msgspec import Meta
 
 from mlops.errors import MlopsError
 from mlops.files import write_atomically
 from mlops.lineage import ARN, Lineage
-from mlops.settings import ENVIRONMENTS, AccountId, Region, Section
+from mlops.sections import AccountId, Region, Section, Sha256, Version, convert
+from mlops.settings import ENVIRONMENTS
 
 FOLDER = "deployments"
 DEPLOYED = tuple(name for name in ENVIRONMENTS if name not in ("local", "dev"))
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Version = Annotated[int, Field(ge=1)]
-S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]+/.+$")]
+S3Uri = Annotated[str, Meta(pattern=r"^s3://[a-z0-9][a-z0-9.-]+/.+\Z")]
 
 
-class Artifact(Section):
+class Artifact(Section, frozen=True):
     """The model.tar.gz."""
 
     sha256: Sha256
     uri: S3Uri
 
 
-class Package(Section):
+class Package(Section, frozen=True):
     """The model package: its place in the registry, and the digest of its artifact."""
 
     account_id: AccountId
@@ -43,8 +43,7 @@ class Package(Section):
     region: Region
     version: Version
 
-    @model_validator(mode="after")
-    def _agree_with_the_arn(self) -> Package:
+    def __post_init__(self) -> None:
         named = ARN.fullmatch(self.arn)
         if named is None:
             raise ValueError("arn is not the ARN of a model package")
@@ -54,10 +53,9 @@ class Package(Section):
             f"{self.group}/{self.version}",
         ):
             raise ValueError(f"account_id, region, group or version is not that of {self.arn}")
-        return self
 
 
-class Metric(Section):
+class Metric(Section, frozen=True):
     """A metric on the test rows, with its bootstrapped standard deviation, and the champion's on the same rows."""
 
     champion: float | None
@@ -66,7 +64,7 @@ class Metric(Section):
     value: float
 
 
-class Gate(Section):
+class Gate(Section, frozen=True):
     """The gate's decision, with the champion of that time."""
 
     candidate: float
@@ -83,7 +81,7 @@ class Gate(Section):
     threshold_margin: float
 
 
-class Data(Section):
+class Data(Section, frozen=True):
     """The raw data: where it was, the digest of its files, and the rows by split."""
 
     rows: dict[str, int]
@@ -91,21 +89,21 @@ class Data(Section):
     version: str
 
 
-class Code(Section):
+class Code(Section, frozen=True):
     """The commit that was checked out when the execution started."""
 
     commit: str
     repository: str
 
 
-class EvaluationFile(Section):
+class EvaluationFile(Section, frozen=True):
     """evaluation.json, from which metrics and gate were copied."""
 
     sha256: Sha256
     uri: S3Uri
 
 
-class Evidence(Section):
+class Evidence(Section, frozen=True):
     """Why this model may be deployed."""
 
     code: Code
@@ -118,12 +116,12 @@ class Evidence(Section):
     started_by: str
 
 
-class Pin(Section):
+class Pin(Section, frozen=True):
     """The file. `replaces` is the version that was deployed before; `promoted_at` is UTC, ISO 8601."""
 
     evidence: Evidence
     model: Package
-    promoted_at: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    promoted_at: Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")]
     promoted_by: str
     replaces: Version | None
 
@@ -131,8 +129,7 @@ class Pin(Section):
         """Whether the two say the same, whoever promoted when."""
         if other is None:
             return False
-        signature = {"promoted_at": self.promoted_at, "promoted_by": self.promoted_by}
-        return self == other.model_copy(update=signature)
+        return self == msgspec.structs.replace(other, promoted_at=self.promoted_at, promoted_by=self.promoted_by)
 
 
 def pin(lineage: Lineage, sha256: str, promoted_by: str, promoted_at: datetime, replaces: int | None) -> Pin:
@@ -159,7 +156,7 @@ def pin(lineage: Lineage, sha256: str, promoted_by: str, promoted_at: datetime, 
             "data": {"rows": lineage.rows, "uri": lineage.data_uri, "version": lineage.data_version},
             "evaluation": {"sha256": evaluation.digest, "uri": evaluation.uri},
             "execution_arn": lineage.execution_arn,
-            "gate": {name: evaluation.gate[name] for name in Gate.model_fields if name in evaluation.gate},
+            "gate": {name: evaluation.gate[name] for name in Gate.__struct_fields__ if name in evaluation.gate},
             "libraries": lineage.libraries,
             "metrics": metrics,
             "started_by": lineage.started_by,
@@ -181,7 +178,7 @@ def pin(lineage: Lineage, sha256: str, promoted_by: str, promoted_at: datetime, 
 
 def dump(content: Pin) -> str:
     """The file's text: keys sorted, a line per value, a newline at the end."""
-    return json.dumps(content.model_dump(), indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
+    return json.dumps(msgspec.to_builtins(content), indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def loads(text: str, name: str) -> Pin:
@@ -233,10 +230,6 @@ def check(root: Path) -> int:
 
 def _validated(content: dict[str, Any], name: str) -> Pin:
     try:
-        return Pin.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        what = first["msg"].removeprefix("Value error, ")
-        shown = f", got {first['input']!r}" if not isinstance(first["input"], dict) else ""
-        raise MlopsError(f"{name}: {key or 'file'}: {what[0].lower()}{what[1:]}{shown}") from None
+        return convert(Pin, content, name)
+    except ValueError as error:
+        raise MlopsError(str(error)) from None

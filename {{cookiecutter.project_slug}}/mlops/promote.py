@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from mlops import deployment_records, deployments, lineage, models, show, summary
 from mlops.aws import Door, open_door
 from mlops.deployments import Package, Pin
@@ -151,12 +153,11 @@ def _for_prod(door: Door, read: Read, wanted: int | None) -> Pin | str:
 
 
 def _change(root: Path, kind: Kind, environment: str, before: Pin | None, found: Pin) -> Change:
-    after = found.model_copy(
-        update={
-            "promoted_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "promoted_by": started_by(),
-            "replaces": before.model.version if before else None,
-        }
+    after = msgspec.structs.replace(
+        found,
+        promoted_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        promoted_by=started_by(),
+        replaces=before.model.version if before else None,
     )
     endpoint = load_environment(root, environment).endpoint
     server = os.environ.get("GITHUB_SERVER_URL") or "https://github.com"

@@ -7,69 +7,62 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from msgspec import Meta, field
 
 from mlops.errors import USAGE, MlopsError
+from mlops.sections import AccountId, Model, Region, Section, convert
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
 PLACEHOLDER_ACCOUNT = "000000000000"
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=32)]
-AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
-Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")]
-InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
-Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-Hyperparameter = Annotated[int | float | str, Field(union_mode="smart")]
-
-Model = TypeVar("Model", bound=BaseModel)
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*\Z", max_length=32)]
+InstanceType = Annotated[str, Meta(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+\Z")]
+Fraction = Annotated[float, Meta(gt=0.0, lt=1.0)]
 
 
-class Section(BaseModel):
-    """A table of a settings file: no unknown keys, no NaN, not changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
-class ProjectSection(Section):
+class ProjectSection(Section, frozen=True):
     """Who this is: the name is a prefix of every AWS resource, the repository is GitHub's `owner/name`."""
 
     name: Name
-    repository: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$")]
+    repository: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+\Z")]
 
 
-class DataSection(Section):
+class DataSection(Section, frozen=True):
     """Where the rows come from and how they are split; fractions are of all rows."""
 
-    source: Annotated[str, StringConstraints(min_length=1)]
+    source: Annotated[str, Meta(min_length=1)]
     validation_fraction: Fraction
     test_fraction: Fraction
     split_seed: int
 
-    @model_validator(mode="after")
-    def _leave_rows_to_train_on(self) -> DataSection:
+    def __post_init__(self) -> None:
         if self.validation_fraction + self.test_fraction >= 1.0:
             raise ValueError("validation_fraction and test_fraction leave no rows to train on")
-        return self
 
 
-class GateSection(Section):
+class GateSection(Section, frozen=True):
     """The gate: `metric` must meet `threshold` and improve on the champion by at least `min_improvement`."""
 
-    metric: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+    metric: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")]
     threshold: float
     min_improvement: float
 
 
-class Settings(Section):
+class Settings(Section, frozen=True):
     """`mlops.toml`. `waivers` are rules of `mlops check` that this project breaks on purpose, each with its reason."""
 
     project: ProjectSection
     data: DataSection
     gate: GateSection
-    hyperparameters: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")], Hyperparameter]
-    waivers: dict[str, Annotated[str, StringConstraints(strip_whitespace=True, min_length=10)]] = {}
+    hyperparameters: dict[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")], int | float | str]
+    waivers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for rule, reason in self.waivers.items():
+            if len(reason.strip()) < 10:
+                raise ValueError(f"waivers.{rule}: say why this rule may be broken, in ten characters or more")
 
     def parameter_types(self) -> dict[str, str]:
         """Each hyperparameter's pipeline parameter type: Integer, Float or String."""
@@ -77,22 +70,22 @@ class Settings(Section):
         return {key: names[type(value)] for key, value in self.hyperparameters.items()}
 
 
-class Resources(Section):
+class Resources(Section, frozen=True):
     """The instances of a kind of job."""
 
     instance_type: InstanceType
-    instance_count: Annotated[int, Field(ge=1, le=100)]
-    volume_size_in_gb: Annotated[int, Field(ge=1, le=16384)]
+    instance_count: Annotated[int, Meta(ge=1, le=100)]
+    volume_size_in_gb: Annotated[int, Meta(ge=1, le=16384)]
 
 
-class Training(Resources):
+class Training(Resources, frozen=True):
     """The instances of training jobs; with `spot`, cheaper ones that AWS may take back."""
 
     spot: bool = False
-    max_wait_in_seconds: Annotated[int, Field(ge=60, le=2_419_200)] | None = None
+    max_wait_in_seconds: Annotated[int, Meta(ge=60, le=2_419_200)] | None = None
 
 
-class Endpoint(Section):
+class Endpoint(Section, frozen=True):
     """The endpoint's shape, how a new model takes over, and the alarms that roll it back.
 
     Capacities are instances, `invocations_per_instance` is per minute, latency is the 99th percentile, `max_5xx_errors`
@@ -101,60 +94,58 @@ class Endpoint(Section):
 
     mode: Literal["real-time", "serverless", "asynchronous", "batch"]
     instance_type: InstanceType
-    min_instance_count: Annotated[int, Field(ge=1, le=100)] = 1
-    max_instance_count: Annotated[int, Field(ge=1, le=100)] = 2
-    invocations_per_instance: Annotated[int, Field(ge=1)] = 1000
+    min_instance_count: Annotated[int, Meta(ge=1, le=100)] = 1
+    max_instance_count: Annotated[int, Meta(ge=1, le=100)] = 2
+    invocations_per_instance: Annotated[int, Meta(ge=1)] = 1000
     traffic: Literal["canary", "linear", "all-at-once"] = "canary"
-    traffic_percent: Annotated[int, Field(ge=10, le=50)] = 10
-    wait_in_seconds: Annotated[int, Field(ge=0, le=2700)] = 300  # ten steps in eight hours
-    capture_percent: Annotated[int, Field(ge=0, le=100)] = 100
-    max_5xx_errors: Annotated[int, Field(ge=1)] = 5
-    max_latency_in_milliseconds: Annotated[int, Field(ge=1)] = 1000
-    max_cpu_percent: Annotated[int, Field(ge=1)] = 90
+    traffic_percent: Annotated[int, Meta(ge=10, le=50)] = 10
+    wait_in_seconds: Annotated[int, Meta(ge=0, le=2700)] = 300  # ten steps in eight hours
+    capture_percent: Annotated[int, Meta(ge=0, le=100)] = 100
+    max_5xx_errors: Annotated[int, Meta(ge=1)] = 5
+    max_latency_in_milliseconds: Annotated[int, Meta(ge=1)] = 1000
+    max_cpu_percent: Annotated[int, Meta(ge=1)] = 90
     memory_size_in_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = 2048
-    max_concurrency: Annotated[int, Field(ge=1, le=200)] = 5
+    max_concurrency: Annotated[int, Meta(ge=1, le=200)] = 5
 
-    @model_validator(mode="after")
-    def _scale_upwards(self) -> Endpoint:
+    def __post_init__(self) -> None:
         if self.max_instance_count < self.min_instance_count:
             raise ValueError("max_instance_count is less than min_instance_count")
-        return self
 
 
-class Network(Section):
+class Network(Section, frozen=True):
     """The VPC that jobs and endpoints run in."""
 
-    subnet_ids: Annotated[list[Annotated[str, StringConstraints(pattern=r"^subnet-[0-9a-z]+$")]], Field(min_length=1)]
+    subnet_ids: Annotated[list[Annotated[str, Meta(pattern=r"^subnet-[0-9a-z]+\Z")]], Meta(min_length=1)]
     security_group_ids: Annotated[
-        list[Annotated[str, StringConstraints(pattern=r"^sg-[0-9a-z]+$")]], Field(min_length=1, max_length=5)
+        list[Annotated[str, Meta(pattern=r"^sg-[0-9a-z]+\Z")]], Meta(min_length=1, max_length=5)
     ]
 
 
-class Encryption(Section):
+class Encryption(Section, frozen=True):
     """The KMS key of volumes and outputs; without it they are encrypted with AWS's own."""
 
-    kms_key_arn: Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[0-9a-f-]+$")]
+    kms_key_arn: Annotated[str, Meta(pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[0-9a-f-]+\Z")]
 
 
-class Platform(Section):
+class Platform(Section, frozen=True):
     """What the account's platform has beyond the defaults; `mlops bootstrap` reads it, so the next run keeps it."""
 
-    notification_email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    notification_email: Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\Z")] | None = None
     permissions_boundary_arn: (
-        Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/\S+$")] | None
+        Annotated[str, Meta(pattern=r"^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/\S+\Z")] | None
     ) = None
     create_kms_key: bool = False
-    schedule: Annotated[str, StringConstraints(pattern=r"^(cron|rate)\(.+\)$")] | None = None
+    schedule: Annotated[str, Meta(pattern=r"^(cron|rate)\(.+\)\Z")] | None = None
     data_arrival: bool = False
 
 
-class Limits(Section):
+class Limits(Section, frozen=True):
     """Bounds on a job."""
 
-    max_runtime_in_seconds: Annotated[int, Field(ge=60, le=2_419_200)]
+    max_runtime_in_seconds: Annotated[int, Meta(ge=60, le=2_419_200)]
 
 
-class Environment(Section):
+class Environment(Section, frozen=True):
     """`environments/NAME.toml`: one AWS account and region, and what runs in it."""
 
     name: str
@@ -209,11 +200,6 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _validate(model: type[Model], file: Path, values: dict[str, Any]) -> Model:
     try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part not in ("int", "float", "str"))
-        what = first["msg"].removeprefix("Value error, ")
-        more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
-        shown = f", got {first['input']!r}" if not isinstance(first["input"], dict) else ""
-        raise MlopsError(f"{file.name}: {key or 'file'}: {what[0].lower()}{what[1:]}{shown}{more}", USAGE) from None
+        return convert(model, values, file.name)
+    except ValueError as error:
+        raise MlopsError(str(error), USAGE) from None
