@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 from botocore.loaders import Loader
@@ -158,6 +160,38 @@ def test_the_failure_file_is_the_reason(lab: Lab) -> None:
 def test_exit_codes_count(lab: Lab) -> None:
     done = lab.run(lab.processing("Step", "import os\nprint('bye')\nos._exit(7)"))
     assert done.reason == "Step Step failed: bye (exit code 7)"
+    for given, seen in ((256 + 7, 7), (-1, 255)):
+        done = lab.run(lab.processing("Step", f"import sys\nprint('bye')\nsys.exit({given})"))
+        assert done.reason == f"Step Step failed: bye (exit code {seen})", "a process's exit code is one byte"
+
+
+def test_a_job_lasts_as_long_as_its_threads(lab: Lab) -> None:
+    script = (
+        "import threading, time\ndef later():\n    time.sleep(0.3)\n    print('thread done', flush=True)\n"
+        "threading.Thread(target=later).start()\n"
+        "import atexit\natexit.register(print, 'exit hook')\nprint('script done')\n"
+    )
+    done = lab.run(lab.processing("Step", script))
+    assert done.status == "Succeeded", done.reason
+    assert lab.client.log_lines(done.arn, "Step", 9) == ["script done", "thread done", "exit hook"]
+
+
+def test_no_process_of_an_ended_job_stays_behind(lab: Lab) -> None:
+    """A job's end is reported before its process is gone; that is waited for all the same."""
+    for _ in range(3):
+        assert lab.run(lab.processing("Step", "x = bytearray(50_000_000)")).status == "Succeeded"
+    zygote = lab.client.launcher._zygote
+    assert zygote is not None
+
+    def children() -> list[str]:
+        found = [Path(f"/proc/{pid}/stat") for pid in os.listdir("/proc") if pid.isdigit()]
+        states = [file.read_text().rpartition(")")[2].split()[:2] for file in found if file.exists()]
+        return [state for state, parent in states if parent == str(zygote.pid)]
+
+    deadline = time.monotonic() + 10
+    while children() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert children() == []
 
 
 def test_a_job_that_runs_too_long_is_ended(lab: Lab) -> None:

@@ -149,7 +149,7 @@ def test_a_file_edited_by_hand_is_refused_with_its_key(lab: Lab) -> None:
         "model.artifact.sha256": re.sub(r'("sha256": ")[0-9a-f]{64}("[^}]*model.tar)', r"\1abc\2", good),
         "extra": good.replace('"replaces"', '"extra": 1,\n  "replaces"'),
         "replaces": good.replace('  "replaces": null\n', '  "replaces": "one"\n'),
-        "promoted_at": good.replace('"promoted_at"', '"promoted"'),
+        "promoted: no such key: did you mean promoted_by?": good.replace('"promoted_at"', '"promoted"'),
         "is not JSON": good[:-3],
         "line 2": good.replace('  "evidence": {', '  "evidence":   {'),
         "not as `mlops promote` writes it": good.replace('  "replaces"', '  "replaces": 1,\n  "replaces"'),

@@ -2,7 +2,8 @@
 
 Importing pandas, scikit-learn and XGBoost takes most of the time of a run on small data. The zygote imports them once;
 each job is a fork of it, with its own memory, environment, folder, output and process group. It starts a job as soon
-as the libraries that this job's script needs are in, and imports the rest while jobs run.
+as the libraries that this job's script needs are in, and imports the rest while jobs run. A job says itself how its
+script ended, so that the next step starts while the kernel still takes back this one's gigabytes.
 
 Runs as `python -m mlops.local.zygote FD`; requests and answers are JSON lines on that socket. When the other end
 closes, it ends its jobs and itself.
@@ -19,24 +20,30 @@ import runpy
 import select
 import signal
 import socket
+import struct
 import sys
+import threading
 import traceback
 from typing import Any, NoReturn
 
 from mlops.local.namespace import enter
 
+ENDED = struct.Struct("=ii")  # process id and exit code, which a job writes when its script has ended
+
 
 def serve(connection: socket.socket) -> None:
     """Import, fork and report until the other end closes."""
     wake_read, wake_write = os.pipe()
-    for end in (wake_read, wake_write):
+    ended_read, ended_write = os.pipe()
+    for end in (wake_read, wake_write, ended_read):
         os.set_blocking(end, False)
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    readable: list[socket.socket | int] = [connection, wake_read]
+    readable: list[socket.socket | int] = [connection, wake_read, ended_read]
     gc.disable()  # imports make much that lives and little that dies: collecting only costs time
     running: dict[int, int] = {}
+    leaving: set[int] = set()  # jobs whose end is reported, whose process is not yet gone
     pending: list[str] = []
     buffer = b""
     while True:
@@ -52,19 +59,27 @@ def serve(connection: socket.socket) -> None:
                     pending += request["preload"]
                     continue
                 _import(request["modules"])
-                pid = _fork(request, [connection.fileno(), wake_read, wake_write])
+                pid = _fork(request, [connection.fileno(), wake_read, wake_write, ended_read], ended_write)
                 running[pid] = request["id"]
                 _send(connection, {"id": request["id"], "pid": pid})
         elif pending:
             _import([pending.pop(0)])
         if wake_read in ready:
             os.read(wake_read, 4096)
-        for pid in list(running):
+        if ended_read in ready:
+            for pid, code in ENDED.iter_unpack(os.read(ended_read, ENDED.size * 64)):
+                if pid in running:
+                    _send(connection, {"id": running.pop(pid), "exit": code})
+                    leaving.add(pid)
+        for pid in [*running, *leaving]:
             finished, status = os.waitpid(pid, os.WNOHANG)
-            if finished:
+            if finished and pid in running:
                 _send(connection, {"id": running.pop(pid), "exit": os.waitstatus_to_exitcode(status)})
+            if finished:
+                leaving.discard(pid)
     for pid in running:
         os.killpg(pid, signal.SIGKILL)
+    os._exit(0)  # an interpreter's orderly end takes all that was imported apart, which is for nothing here
 
 
 def _import(modules: list[str]) -> None:
@@ -80,15 +95,15 @@ def _send(connection: socket.socket, message: dict[str, Any]) -> None:
     connection.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _fork(request: dict[str, Any], to_close: list[int]) -> int:
+def _fork(request: dict[str, Any], to_close: list[int], ended: int) -> int:
     gc.freeze()
     pid = os.fork()
     if pid == 0:
-        _become(request, to_close)
+        _become(request, to_close, ended)
     return pid
 
 
-def _become(request: dict[str, Any], to_close: list[int]) -> NoReturn:
+def _become(request: dict[str, Any], to_close: list[int], ended: int) -> NoReturn:
     """Turn this fork into the job: nothing of the zygote's state, only its imported libraries, is left."""
     code = 1
     try:
@@ -116,6 +131,7 @@ def _become(request: dict[str, Any], to_close: list[int]) -> NoReturn:
         for name in [n for n in sys.modules if n.partition(".")[0] == "mlops"]:
             del sys.modules[name]
         code = _run(script)
+        os.write(ended, ENDED.pack(os.getpid(), code & 0xFF))
     finally:
         os._exit(code)
 
@@ -139,6 +155,7 @@ def _run(script: str) -> int:
     except BaseException:
         _print_traceback()
         code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # the script's own threads end their work, as at any end of Python
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
