@@ -1,10 +1,10 @@
-"""The failures of failures.toml as cases for mlops/causes.py, and parts to make more of them."""
+"""The failures of failures.toml as cases for mlops/failures/causes.py, and parts to make more of them."""
 
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from mlops.causes import Case
+from mlops.failures.causes import Case
 from mlops.names import Names
 from mlops.sections import convert
 from mlops.settings import Environment

@@ -246,7 +246,7 @@ def test_mistakes_are_one_line(lab: SetupLab) -> None:
 def test_what_stays_is_what_the_template_retains(lab: SetupLab) -> None:
     text = (lab.project / "infra" / "platform.yaml").read_text(encoding="utf-8")
     retained = re.findall(r"^  (\w+):\n(?:    .*\n)*?    DeletionPolicy: Retain", text, re.MULTILINE)
-    source = (lab.project / "mlops" / "teardown.py").read_text(encoding="utf-8")
+    source = (lab.project / "mlops" / "accounts" / "teardown.py").read_text(encoding="utf-8")
     told = re.findall(r'^    "(\w+)": "', source[source.index("RETAINED") :], re.MULTILINE)
     assert sorted(retained) == sorted(told)
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from mlops import code
+from mlops.definitions import code
 
 
 @pytest.fixture

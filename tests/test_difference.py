@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from mlops.definition import steps_of
-from mlops.difference import Change, changes, compare, render
-from mlops.forecast import Forecast, Success, counting, forecast
+from mlops.definitions.definition import steps_of
+from mlops.definitions.difference import Change, changes, compare, render
 from mlops.outline import Outline, Section, to_markdown
+from mlops.plans.forecast import Forecast, Success, counting, forecast
 
 Json = dict[str, Any]
 NOW = datetime(2026, 11, 20, tzinfo=UTC)

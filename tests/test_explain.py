@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import Bake, RunIn
 from failures import CONTAINER_TRACEBACK, LAUNCHER, SCRIPT_FAILED, SEE_LOG, case, known_failures, traceback
-from mlops.causes import Case, diagnose
-from mlops.rules import RULES
-from mlops.tracebacks import decisive
+from mlops.failures.causes import Case, diagnose
+from mlops.failures.rules import RULES
+from mlops.failures.tracebacks import decisive
 from places import Place
 
 if TYPE_CHECKING:

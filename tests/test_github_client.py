@@ -1,4 +1,4 @@
-"""mlops/github.py and the stand-in for GitHub: retries, refusals in one line, environments, identity tokens."""
+"""mlops/repository/github.py and the stand-in for GitHub: retries, refusals, environments, identity tokens."""
 
 import base64
 import json
@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from mlops.errors import MlopsError
-from mlops.git import Repository
-from mlops.github import ACTIONS_SETTING, GitHub, GitHubError
-from mlops.markdown import code, link
+from mlops.repository.git import Repository
+from mlops.repository.github import ACTIONS_SETTING, GitHub, GitHubError
+from mlops.repository.markdown import code, link
 from stand_in.github import OIDC_TOKEN, Failure, GitHubStandIn
 
 

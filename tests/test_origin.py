@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mlops.origin import origin
+from mlops.repository.origin import origin
 
 
 def git(folder: Path, *args: str) -> str:

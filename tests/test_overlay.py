@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlops.check import shape_faults
+from mlops.definitions.check import shape_faults
+from mlops.definitions.overlay import with_caching, with_overlay
 from mlops.errors import MlopsError
-from mlops.overlay import with_caching, with_overlay
 from mlops.settings import Environment, load_environment
 
 PROJECT = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"

@@ -9,7 +9,7 @@ from plants import Plant, text
 
 EVALUATE, SMOKE, MODEL, PIPELINE = (
     "model/evaluate.py",
-    "mlops/smoke.py",
+    "mlops/deployment/smoke.py",
     "tests/test_model.py",
     "tests/test_pipeline.py",
 )

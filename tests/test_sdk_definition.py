@@ -14,7 +14,7 @@ from clean_copy import ROOT
 from conftest import without_shell_settings
 from filelock import FileLock
 from local_lab import BUCKET, Lab, Outcome
-from mlops.check import reference_faults, shape_faults
+from mlops.definitions.check import reference_faults, shape_faults
 from mlops.files import archive, files_under
 
 Json = dict[str, Any]

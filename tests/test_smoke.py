@@ -6,8 +6,8 @@ import tarfile
 from typing import Any
 
 import pytest
+from mlops.deployment.smoke import Answer, Sample, fault_in, quantile, sample_of, smoke
 from mlops.errors import MlopsError
-from mlops.smoke import Answer, Sample, fault_in, quantile, sample_of, smoke
 
 EXPECTED = {"predictions": [{"label": "a", "probabilities": {"a": 0.75, "b": 0.25}}, {"value": 3}]}
 

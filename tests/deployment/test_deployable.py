@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from cfnlint.decode.cfn_yaml import loads as load_template  # type: ignore[import-untyped]
 from conftest import Bake
-from mlops.deployable import Facts, Target, parameters, refusal, stack, vcpus
-from mlops.deployment_records import Record, now
-from mlops.deployments import Artifact, Package
+from mlops.deployment.deployable import Facts, Target, parameters, refusal, stack, vcpus
 from mlops.names import Names
+from mlops.registry.deployment_records import Record, now
+from mlops.registry.deployments import Artifact, Package
 from mlops.sections import convert
 from mlops.settings import load_environment
 

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from local_lab import BUCKET, Lab, write
-from mlops.check import _shape
+from mlops.definitions.check import _shape
 from mlops.files import archive
 
 Json = dict[str, Any]

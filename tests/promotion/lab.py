@@ -64,7 +64,8 @@ class Lab:
     def record(self, result: str = "healthy", reason: str = "smoke test passed") -> None:
         """A deployment record of what staging pins on main, as `mlops deploy` writes it."""
         script = (
-            "import sys; from pathlib import Path; from mlops import deployment_records as records, deployments\n"
+            "import sys; from pathlib import Path\n"
+            "from mlops.deployment import deployment_records as records, deployments\n"
             "from mlops.aws import open_door; from mlops.settings import load_environment, load_settings\n"
             "root = Path('.').resolve()\n"
             "door = open_door(root, load_settings(root), load_environment(root, 'local'))\n"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlops.definition import Step
+from mlops.definitions.definition import Step
 from mlops.local.jobs import Context, JobFailed
 from mlops.local.values import Scope, resolve
 from moto.awslambda.models import lambda_backends

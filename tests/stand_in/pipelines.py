@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mlops.check import reference_faults
+from mlops.definitions.check import reference_faults
 from mlops.errors import MlopsError
 from mlops.local.records import now
 from moto.sagemaker.utils import load_pipeline_definition_from_s3

@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops.definition import Step
+from mlops.definitions.definition import Step
+from mlops.files import split_uri
 from mlops.local.jobs import ALGORITHM, Context, JobFailed, JobStopped
 from mlops.local.records import Execution, now
 from mlops.local.steps import JOBS, Result, Steps
-from mlops.local.store import split_uri
 from mlops.local.tuning import job_name
 from mlops.local.values import Scope
 from moto.iam.models import iam_backends

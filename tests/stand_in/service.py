@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlops.code import imported_libraries
+from mlops.definitions.code import imported_libraries
 from mlops.errors import MlopsError
 from mlops.local import jobs as local_jobs
 from mlops.local.launcher import Command, Launcher, Running

@@ -11,8 +11,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from mlops.files import write_atomically
-from mlops.local.store import NoSuchKey, Store, split_uri
+from mlops.files import split_uri, write_atomically
+from mlops.local.store import NoSuchKey, Store
 from moto.s3.exceptions import MissingBucket
 from moto.s3.models import FakeBucket, S3Backend, s3_backends
 from moto.utilities.utils import get_partition

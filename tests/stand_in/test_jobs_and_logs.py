@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.model import ServiceModel
 from local_lab import BUCKET, write
-from mlops.check import _shape
+from mlops.definitions.check import _shape
 from test_jobs import training
 
 from stand_in.aws_lab import AwsLab, job_of

@@ -131,7 +131,7 @@ def open_door(root: Path, settings: Settings, environment: Environment, launcher
                 f"{file}: account_id is still the placeholder {PLACEHOLDER_ACCOUNT}: put your account there"
             )
         return AwsDoor(environment, names, store.file_digest)
-    from mlops.code import library_finder
+    from mlops.definitions.code import library_finder
     from mlops.local.sagemaker import LocalSageMaker
 
     region, account_id = environment.region, environment.account_id

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlops.aws import Door
-from mlops.local.store import split_uri
+from mlops.files import split_uri
 
 Json = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and archives that are the same bytes for the same content."""
+"""Files and S3 URIs: written whole or not at all, archived to the same bytes, listed, split."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,18 @@ def archive(files: dict[str, bytes]) -> bytes:
 def files_under(folder: Path) -> dict[str, bytes]:
     """The files below `folder`: relative name (with /) to content."""
     return {f.relative_to(folder).as_posix(): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def local_files(source: Path) -> Iterator[tuple[str, Path]]:
+    """The files of a folder of this machine: (relative name, file), hidden ones left out, sorted."""
+    for file in sorted(f for f in source.rglob("*") if f.is_file()):
+        if not any(part.startswith(".") for part in file.relative_to(source).parts):
+            yield file.relative_to(source).as_posix(), file
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of `s3://BUCKET/KEY`; raises ValueError for anything else."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not bucket or ".." in key.split("/"):
+        raise ValueError(f"{uri!r} is not an S3 location (s3://BUCKET/KEY)")
+    return bucket, key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlops.evidence import Evaluation
+
+Json = dict[str, Any]
 
 # A log or a file has no width of its own: tables are not folded to 80 columns there.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
@@ -75,3 +78,24 @@ def table(headings: list[str], rows: list[list[Any]]) -> None:
     for row in rows:
         made.add_row(*["" if cell is None else escape(str(cell)) for cell in row])
     console.print(made)
+
+
+def seconds(step: Json) -> str:
+    """How long a step has taken; nothing for one that has not started."""
+    if "StartTime" not in step:
+        return ""
+    end = step.get("EndTime") or datetime.now(UTC)
+    return f"{(end - step['StartTime']).total_seconds():.2f} s"
+
+
+def note(step: Json) -> str:
+    """What else there is to say of a step: cached, taken over, its attempt, a condition's outcome."""
+    if "CacheHitResult" in step:
+        return "cached"
+    if "SelectiveExecutionResult" in step:
+        source = str(step["SelectiveExecutionResult"]["SourcePipelineExecutionArn"])
+        return f"taken from {source.rpartition('/')[2]}"
+    if step.get("AttemptCount", 1) > 1:
+        return f"attempt {step['AttemptCount']}"
+    outcome = step.get("Metadata", {}).get("Condition", {}).get("Outcome")
+    return {"True": "passed", "False": "not passed"}.get(outcome, "") if outcome else ""

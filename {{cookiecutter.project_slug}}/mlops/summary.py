@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mlops.evidence import Evaluation
-from mlops.follow import note, seconds
-from mlops.markdown import code, link, table
+from mlops.repository.markdown import code, link, table
+from mlops.show import note, seconds
 
 Json = dict[str, Any]
 LOG_COLUMNS = 300

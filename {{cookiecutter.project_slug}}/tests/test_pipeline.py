@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mlops import check, definition, guarded_files, guards, smoke
+from mlops.definitions import check, definition, guarded_files, guards
+from mlops.deployment import smoke
 from mlops.settings import ENVIRONMENTS, load_environment, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +31,7 @@ def test_definition_is_what_sagemaker_accepts() -> None:
 
 
 def test_nothing_undoes_the_gate() -> None:
-    """Each rule is a known bug of pipelines: see mlops/guards.py; `[waivers]` in mlops.toml excepts one on purpose."""
+    """Each rule is a known bug of pipelines (mlops/definitions/guards.py); `[waivers]` in mlops.toml excepts one."""
     compiled, settings = definition.load(ROOT), load_settings(ROOT)
     assert any(step.type == "RegisterModel" for step in definition.steps_of(compiled).values())
     found = [*guards.in_definition(compiled), *guards.in_settings(settings), *guarded_files.in_files(ROOT)]

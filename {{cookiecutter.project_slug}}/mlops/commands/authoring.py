@@ -15,7 +15,7 @@ from mlops.errors import MlopsError
 @click.option("--changed-since", "since", metavar="REVISION", help="With --check: only if its sources changed since.")
 def compile_(only_checks: bool, since: str | None) -> None:
     """Write pipeline/definition.json from pipeline/pipeline.py."""
-    from mlops.compile import check_compiled, compile_project
+    from mlops.definitions.compile import check_compiled, compile_project
     from mlops.root import find_root
 
     if only_checks:
@@ -28,8 +28,9 @@ def compile_(only_checks: bool, since: str | None) -> None:
 @click.command()
 def check() -> None:
     """Check the project offline: settings, definition and deployments/ are sound, and nothing undoes the gate."""
-    from mlops import check as verb
-    from mlops import definition, deployments, guarded_files, guards
+    from mlops.definitions import check as verb
+    from mlops.definitions import definition, guarded_files, guards
+    from mlops.registry import deployments
     from mlops.root import find_root
     from mlops.settings import ENVIRONMENTS, load_environment, load_settings
 
@@ -68,11 +69,11 @@ def plan(environment: str, against: str | None, markdown: bool) -> None:
     from mlops.root import find_root
 
     if against:
-        from mlops.against import against as verb
+        from mlops.plans.against import against as verb
 
         outline = verb(find_root(), environment, against)
     else:
-        from mlops.plan import plan as planned
+        from mlops.plans.plan import plan as planned
 
         with project(environment) as (root, door):
             outline = planned(root, door)

@@ -50,7 +50,7 @@ def run(
     else:
         launcher = None
     try:
-        from mlops import run as verb
+        from mlops.runs import run as verb
 
         how = verb.How(overrides, not no_cache, from_step, only, retry, not no_wait, reason)
         code = verb.run(root, environment, how, launcher)
@@ -67,7 +67,7 @@ def run(
 @click.option("--follow", is_flag=True, help="Follow EXECUTION to its end, as `mlops run` does.")
 def status(environment: str, execution: str | None, count: int, follow: bool) -> None:
     """List the latest executions, or show EXECUTION with its steps."""
-    from mlops import status as verb
+    from mlops.runs import status as verb
 
     with project(environment) as (_, door):
         if follow:
@@ -80,7 +80,7 @@ def status(environment: str, execution: str | None, count: int, follow: bool) ->
 @click.argument("execution", required=False)
 def explain(environment: str, execution: str | None) -> None:
     """Why EXECUTION failed (the latest that did, by default): step, reason, log, likely cause and fix."""
-    from mlops import explain as verb
+    from mlops.failures import explain as verb
 
     with project(environment) as (_, door):
         verb.explain(door, execution)
@@ -91,7 +91,7 @@ def explain(environment: str, execution: str | None) -> None:
 @click.argument("execution")
 def stop(environment: str, execution: str) -> None:
     """Stop EXECUTION; its running jobs are ended."""
-    from mlops import status as verb
+    from mlops.runs import status as verb
 
     with project(environment) as (_, door):
         verb.stop_execution(door, execution)
@@ -104,11 +104,11 @@ def stop(environment: str, execution: str) -> None:
 @click.option("-n", "--count", default=10, show_default=True, type=click.IntRange(1), help="How many to compare.")
 def models(environment: str, version: int | None, compare: bool, count: int) -> None:
     """List the registered models, or show VERSION with its metrics and lineage."""
-    from mlops import models as verb
+    from mlops.registry import models as verb
 
     with project(environment) as (root, door):
         if compare:
-            from mlops.compare import compare as comparison
+            from mlops.runs.compare import compare as comparison
 
             comparison(door, count)
         else:
@@ -121,7 +121,7 @@ def models(environment: str, version: int | None, compare: bool, count: int) -> 
 @click.option("--reason", required=True, help="Why; kept with the model.")
 def approve(environment: str, version: int, reason: str) -> None:
     """Approve a model: it becomes the champion that candidates must beat, and may be served."""
-    from mlops import models as verb
+    from mlops.registry import models as verb
 
     with project(environment) as (_, door):
         verb.approve(door, version, reason)
@@ -133,7 +133,7 @@ def approve(environment: str, version: int, reason: str) -> None:
 @click.option("--reason", required=True, help="Why; kept with the model.")
 def reject(environment: str, version: int, reason: str) -> None:
     """Reject a model: it may not be served."""
-    from mlops import models as verb
+    from mlops.registry import models as verb
 
     with project(environment) as (_, door):
         verb.reject(door, version, reason)
@@ -145,7 +145,7 @@ def reject(environment: str, version: int, reason: str) -> None:
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 def serve(environment: str, version: int | None, port: int) -> None:
     """Serve the champion, or model VERSION, on this machine."""
-    from mlops import serve as verb
+    from mlops.deployment import serve as verb
 
     with project(environment) as (root, door):
         verb.serve(root, door, version, port)
@@ -165,11 +165,11 @@ def invoke(environment: str, file: Path | None, url: str, source: str | None, ou
         raise click.UsageError("--batch takes no FILE and needs --env staging or prod; --output goes with --batch")
     with project(environment) as (_, door):
         if source:
-            from mlops.batch import batch
+            from mlops.deployment.batch import batch
 
             batch(door, source, output)
             return
-        from mlops import invoke as verb
+        from mlops.deployment import invoke as verb
 
         if environment == "local":
             verb.invoke(door, file, url)

@@ -21,7 +21,7 @@ import click
 )
 def promote(environment: str, version: int | None, opens: bool, source: str | None) -> None:
     """Pin a model for ENV (staging or prod) in deployments/ENV.json, with its evidence. Merging that deploys it."""
-    from mlops import promote as verb
+    from mlops.promotion import promote as verb
     from mlops.root import find_root
 
     verb.promote(find_root(), environment, version, source, opens)
@@ -31,7 +31,7 @@ def promote(environment: str, version: int | None, opens: bool, source: str | No
 @click.argument("environment", metavar="ENV")
 def deploy(environment: str) -> None:
     """Deploy what deployments/ENV.json pins: canary, alarms, smoke test. `local` tests the champion on this machine."""
-    from mlops import deploy as verb
+    from mlops.deployment import deploy as verb
     from mlops.root import find_root
 
     sys.exit(verb.deploy(find_root(), environment))
@@ -44,12 +44,12 @@ def deploy(environment: str) -> None:
 @click.option("--now", is_flag=True, help="Deploy it at once, without a pull request; open one afterwards.")
 def rollback(environment: str, version: int | None, opens: bool, now: bool) -> None:
     """Pin the model that ENV had before, by a pull request. Merging that deploys it."""
-    from mlops import promote as verb
+    from mlops.promotion import promote as verb
     from mlops.root import find_root
 
     root = find_root()
     if now:
-        from mlops.deploy import deploy as deploy_now
+        from mlops.deployment.deploy import deploy as deploy_now
 
         code = deploy_now(root, environment, verb.former(root, environment, version))
         if code == 0:

@@ -24,7 +24,7 @@ def bootstrap(
     environment: str, yes: bool, github: bool, reviewers: tuple[str, ...], delete: bool, delete_data: bool
 ) -> None:
     """Make the platform of ENV's AWS account: shows the change set, asks, deploys. Again: no changes."""
-    from mlops import bootstrap as verb
+    from mlops.accounts import bootstrap as verb
     from mlops.root import find_root
 
     if delete_data and not delete:
@@ -35,7 +35,7 @@ def bootstrap(
         raise click.UsageError("--reviewer goes with --github")
     root = find_root()
     if delete:
-        from mlops import teardown
+        from mlops.accounts import teardown
 
         teardown.delete(root, environment, yes, delete_data)
         return
@@ -52,7 +52,7 @@ def bootstrap(
 @click.argument("environment", metavar="[ENV]", required=False)
 def doctor(environment: str | None) -> None:
     """Look for what is missing or wrong in ENV, or everywhere, with its remedy. Exit code: 1 if there is a problem."""
-    from mlops import doctor as verb
+    from mlops.doctor import doctor as verb
     from mlops.root import find_root
 
     sys.exit(verb.doctor(find_root(), environment))
@@ -67,7 +67,7 @@ def doctor(environment: str | None) -> None:
 )
 def credentials(environment: str, purpose: str | None) -> None:
     """Print role-arn, region and profile as NAME=VALUE lines for $GITHUB_OUTPUT. Needs no credentials."""
-    from mlops import credentials as verb
+    from mlops.accounts import credentials as verb
     from mlops.root import find_root
 
     for name, value in verb.credentials(find_root(), environment, purpose).items():

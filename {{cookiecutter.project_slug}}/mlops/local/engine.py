@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from mlops.definition import Step
+from mlops.definitions.definition import Step
 from mlops.local.jobs import JobFailed, JobStopped
 from mlops.local.records import Execution, now
 from mlops.local.steps import Rejected, Result, Steps, property_file

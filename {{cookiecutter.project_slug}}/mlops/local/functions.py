@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlops.definition import Step
+from mlops.definitions.definition import Step
 from mlops.local import jobs
 from mlops.local.jobs import Context, Host, JobFailed
 from mlops.local.values import Scope, resolve

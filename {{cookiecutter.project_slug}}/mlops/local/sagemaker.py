@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlops import definition as definitions
-from mlops.check import reference_faults
-from mlops.definition import Step
+from mlops.definitions import definition as definitions
+from mlops.definitions.check import reference_faults
+from mlops.definitions.definition import Step
 from mlops.errors import MlopsError
 from mlops.files import write_json
 from mlops.local import jobs, selection

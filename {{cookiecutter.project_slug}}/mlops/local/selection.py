@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops.definition import Step
+from mlops.definitions.definition import Step
 from mlops.errors import USAGE, MlopsError
 
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlops.definition import Step
+from mlops.definitions.definition import Step
 from mlops.files import write_json
 from mlops.local.cache import ATTRIBUTES, Cache
 from mlops.local.jobs import Context, JobFailed, process

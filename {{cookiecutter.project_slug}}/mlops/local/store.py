@@ -12,12 +12,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from mlops.files import write_atomically
+from mlops.files import split_uri, write_atomically
 
 
 class NoSuchKey(Exception):
@@ -28,14 +27,6 @@ class Exceptions:
     """What `client.exceptions` holds."""
 
     NoSuchKey = NoSuchKey
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of `s3://BUCKET/KEY`; raises ValueError for anything else."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    if not uri.startswith("s3://") or not bucket or ".." in key.split("/"):
-        raise ValueError(f"{uri!r} is not an S3 location (s3://BUCKET/KEY)")
-    return bucket, key
 
 
 class Store:
@@ -170,10 +161,3 @@ class Store:
         if ".." in key.split("/") or not bucket:
             raise ValueError(f"{bucket}/{key} is not a place in the store")
         return self.folder / bucket / key
-
-
-def local_files(source: Path) -> Iterator[tuple[str, Path]]:
-    """The files of a folder of this machine: (relative name, file), hidden ones left out, sorted."""
-    for file in sorted(f for f in source.rglob("*") if f.is_file()):
-        if not any(part.startswith(".") for part in file.relative_to(source).parts):
-            yield file.relative_to(source).as_posix(), file

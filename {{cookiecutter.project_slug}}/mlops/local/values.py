@@ -7,15 +7,13 @@ guide. Errors name the reference.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlops.definition import parse_get
+from mlops.definitions.definition import PATH_PART, negated, parse_get
 
 Json = Any
-TOKEN = re.compile(r"""\.?([A-Za-z0-9_-]+)|\[(\d+)\]|\['([^']*)'\]|\["([^"]*)"\]""")
 NAME_KEYS = ("OutputName", "InputName", "ChannelName", "MetricName", "Name")
 
 
@@ -88,7 +86,7 @@ def walk(value: Json, path: str, shown: str) -> Json:
     position = 0
     path = path.removeprefix("$").lstrip(".")
     while position < len(path):
-        token = TOKEN.match(path, position)
+        token = PATH_PART.match(path, position)
         if not token:
             raise ReferenceFault(f"{shown}: cannot read {path[position:]!r}")
         position = token.end()
@@ -150,12 +148,6 @@ def holds(condition: dict[str, Json], scope: Scope) -> bool:
     if _family(left) != "number":
         raise ReferenceFault(f"{kind}: {json.dumps(left)} is not a number")
     return bool(compare[kind]())
-
-
-def negated(condition: dict[str, Json]) -> dict[str, Json]:
-    """What a Not is about: SDK v3 writes it as `Condition`, SDK v2 as `Expression`."""
-    inner: dict[str, Json] = condition.get("Condition") or condition["Expression"]
-    return inner
 
 
 def _family(value: Json) -> str:

@@ -1,0 +1,1 @@
+"""A pinned model behind an endpoint: deployed, tried, asked."""

@@ -1,0 +1,239 @@
+"""`mlops deploy ENV`: what deployments/ENV.json pins goes live, behind a canary, a smoke test and a way back.
+
+Refuse, approve, change the stack, test it, crown and record it. Each part can be repeated, so running it again after
+any interruption converges; what is deployed and healthy already is left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlops import show, summary
+from mlops.accounts import stacks
+from mlops.accounts.stacks import Wanted
+from mlops.aws import Door, is_missing, open_door
+from mlops.deployment.deployable import Facts, Target, refusal, stack
+from mlops.deployment.invocations import endpoint_caller
+from mlops.deployment.smoke import Smoke, sample_of, smoke
+from mlops.errors import FAILED, USAGE, MlopsError
+from mlops.evidence import object_bytes
+from mlops.names import Names
+from mlops.registry import champion, deployment_records, deployments
+from mlops.registry.deployment_records import Record
+from mlops.registry.deployments import Package
+from mlops.repository.origin import Origin, origin
+from mlops.settings import load_environment, load_settings
+
+Json = dict[str, Any]
+STAGES = {"staging": "Staging", "prod": "Production"}
+ASYNCHRONOUS_REQUESTS = 3
+
+
+def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
+    """Deploy what is pinned (or `pinned` itself); the exit code. A failure leaves the former model serving."""
+    settings = load_settings(root)
+    if environment == "local":
+        from mlops.deployment.serve import serve
+
+        serve(root, open_door(root, settings, load_environment(root, "local")), None, 0, only_test=True)
+        return 0
+    if environment not in deployments.DEPLOYED:
+        raise MlopsError(f"{environment}: only {' and '.join(deployments.DEPLOYED)} are deployed to", USAGE)
+    if pinned is None:
+        pin = deployments.load(root, environment)
+        if pin is None:
+            show.line(f"deployments/{environment}.json pins no model: `mlops promote {environment}` does")
+            return 0
+        pinned = pin.model
+    door = open_door(root, settings, load_environment(root, environment))
+    dev = load_environment(root, "dev")
+    training = Names(settings.project.name, dev.name, dev.account_id, dev.region)
+    facts, artifact = gather(door, root, environment, pinned)
+    reason = refusal(environment, facts, training)
+    if reason:
+        show.verdict(False, f"{environment}: {reason}", None)
+        summary.append(summary.deployment_summary(environment, pinned.version, False, reason))
+        return FAILED
+    assert artifact is not None
+    here = origin(root, environment)
+    tags = {"project": settings.project.name, "repository": settings.project.repository, "environment": environment}
+    target = Target(pinned.arn, pinned.version, pinned.artifact.sha256)
+    job = Deployment(door, root, target, tags, here)
+    if job.is_done():
+        done = f"{environment}: model {pinned.version} is deployed and healthy already"
+        show.verdict(True, done, None)
+        summary.append(summary.verdict_summary(True, done, "nothing was changed"))
+        return 0
+    registry = open_door(root, settings, dev)
+    approve(registry, environment, pinned, here)
+    ended = job.run(artifact)
+    if not ended.fault:
+        assert facts.package is not None
+        crown(registry, facts.package, pinned)
+    return job.end(ended)
+
+
+def gather(door: Door, root: Path, environment: str, pinned: Package) -> tuple[Facts, bytes | None]:
+    """What is to be known before deploying, and the artifact. The registry may be another account's."""
+    package: Json | None
+    try:
+        package = door.sagemaker.describe_model_package(ModelPackageName=pinned.arn)
+    except Exception as error:
+        if not is_missing(door, error):
+            raise
+        package = None
+    artifact = object_bytes(door, pinned.artifact.uri)
+    digest = hashlib.sha256(artifact).hexdigest() if artifact is not None else None
+    staging = None
+    if environment == "prod":
+        # Not in staging's account: a job in the environment prod has no role there.
+        dev = open_door(root, load_settings(root), load_environment(root, "dev"))
+        staging = deployment_records.last_of(dev, pinned.arn, pinned.artifact.sha256, "staging")
+    return Facts(pinned, package, digest, staging), artifact
+
+
+def approve(registry: Door, environment: str, pinned: Package, here: Origin) -> None:
+    """Approve the package in the registry of dev, and note the stage it reaches: an endpoint takes no other."""
+    stage = {"Stage": STAGES[environment], "StageStatus": "Approved", "StageDescription": here.sentence}
+    registry.sagemaker.update_model_package(
+        ModelPackageArn=pinned.arn,
+        ModelApprovalStatus="Approved",
+        ApprovalDescription=f"deployed to {environment}: {here.sentence}",
+        ModelLifeCycle=stage,
+    )
+
+
+def crown(registry: Door, package: Json, pinned: Package) -> None:
+    """Make a model the champion. One that failed its smoke test is not what candidates should be compared with."""
+    best = champion.current(registry)
+    if not best or best["digest"] != pinned.artifact.sha256:
+        champion.crown(registry, package)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a deployment ended: what was wrong, or None; and the smoke test, if it came to that."""
+
+    fault: str | None
+    smoke: Smoke | None
+
+
+class Deployment:
+    """One model on its way to one environment's endpoint."""
+
+    def __init__(self, door: Door, root: Path, target: Target, tags: dict[str, str], here: Origin) -> None:
+        self.door = door
+        self.name = door.environment.name
+        self.target = target
+        self.here = here
+        self.cloudformation = door.client("cloudformation")
+        self._root, self._tags = root, tags
+        self.wanted = self._stack(target)
+
+    def _stack(self, target: Target) -> Wanted:
+        return stack(self._root, self.door.environment, self.door.names, target, self._tags)
+
+    def is_done(self) -> bool:
+        """Whether the stack stands as wanted and the last deployment of it was healthy. Reads only."""
+        latest = deployment_records.latest(self.door)
+        is_healthy = latest and latest.result == "healthy" and latest.artifact_sha256 == self.target.digest
+        return bool(is_healthy) and stacks.is_as_wanted(self.cloudformation, self.wanted)
+
+    def run(self, artifact: bytes) -> Ended:
+        """Change the stack and test the endpoint; where that fails the former model serves again."""
+        former = self.former()
+        show.line(f"{self.name}: model {self.target.version}: stack {self.wanted.name}")
+        outcome = stacks.bring(self.cloudformation, self.wanted, show.line)
+        if outcome is not None and not outcome.succeeded:
+            why = "; ".join([outcome.reason or "no reason was given", *self._ringing()])
+            return Ended(f"the stack went back to what it was ({outcome.status}): {why}", None)
+        result = self._test(artifact)
+        return Ended(f"{result.line}; {self._put_back(former)}" if result.fault else None, result)
+
+    def former(self) -> Wanted | None:
+        """The stack to go back to, None for none: as it is now if that is healthy, else the last that was healthy."""
+        now = stacks.present(self.cloudformation, self.wanted.name, show.line)
+        if now is None:
+            return None
+        healthy, digest = deployment_records.last_healthy(self.door), now.parameters.get("ArtifactDigest")
+        if now.parameters != self.wanted.parameters and healthy and healthy.artifact_sha256 == digest:
+            return now
+        record = deployment_records.last_healthy(self.door, other_than=self.target.digest)
+        if record is None:
+            return None if digest == self.target.digest else now
+        return self._stack(Target(record.model_package_arn, record.version, record.artifact_sha256))
+
+    def _ringing(self) -> list[str]:
+        """The endpoint's alarms that ring now, as words for the reason: CloudFormation may not name them."""
+        alarms = self.door.client("cloudwatch").describe_alarms(
+            AlarmNames=[f"{self.door.names.endpoint}-{what}" for what in ("5xx", "latency", "cpu")], StateValue="ALARM"
+        )
+        names = [str(alarm["AlarmName"]) for alarm in alarms["MetricAlarms"]]
+        return [f"in ALARM: {', '.join(names)}"] if names else []
+
+    def _test(self, artifact: bytes) -> Smoke:
+        shape = self.door.environment.endpoint
+        if shape.mode == "batch":
+            return Smoke(None)  # there is no endpoint to ask: a batch job is what uses the model
+        ask, sample = endpoint_caller(self.door), sample_of(artifact)
+        if shape.mode == "asynchronous":  # answers come by way of S3, when there is time for them
+            return smoke(ask, sample, math.inf, ASYNCHRONOUS_REQUESTS)
+        return smoke(ask, sample, float(shape.max_latency_in_milliseconds))
+
+    def _put_back(self, former: Wanted | None) -> str:
+        """After a failed smoke test: the stack as it was, or none if there was none; what became of that."""
+        if not stacks.is_as_wanted(self.cloudformation, self.wanted):
+            return "another deployment has changed the stack since, so it is left as it is"
+        if former is None:
+            show.line(f"removing {self.wanted.name}: no healthy model was there before")
+            outcome = stacks.delete(self.cloudformation, self.wanted.name, show.line)
+            return f"the endpoint was removed ({outcome.status})"
+        model = f"model {former.parameters['ModelVersion']}"
+        show.line(f"putting {model} back")
+        ended = stacks.bring(self.cloudformation, former, show.line)
+        if ended is None or ended.succeeded:
+            return f"{model} serves again"
+        return f"putting {model} back ended in {ended.status}: {ended.reason}"
+
+    def end(self, ended: Ended) -> int:
+        """Record and say how it went; the exit code."""
+        fault, result = ended.fault, ended.smoke
+        reason = fault or (result.line if result else "")
+        record = Record(
+            environment=self.name,
+            version=self.target.version,
+            model_package_arn=self.target.arn,
+            artifact_sha256=self.target.digest,
+            result="failed" if fault else "healthy",
+            reason=reason,
+            commit=self.here.commit,
+            deployed_by=self.here.by,
+            pull_request=self.here.pull_request,
+            at=deployment_records.now(),
+            details={"job": self.here.job, "smoke": vars(result) if result else None},
+        )
+        deployment_records.write(self.door, record)
+        self._tell_dev(record)
+        facts = {
+            "model package": record.model_package_arn,
+            "artifact": f"SHA-256 {record.artifact_sha256}",
+            "endpoint": self.door.names.endpoint,
+            "account": f"{self.door.names.account_id}, {self.door.names.region}",
+            "commit": record.commit,
+            "deployed by": record.deployed_by,
+            "pull request": record.pull_request,
+        }
+        summary.append(summary.deployment_summary(self.name, record.version, not fault, reason, list(facts.items())))
+        what = f"{self.name}: model {self.target.version}"
+        show.verdict(not fault, f"{what} was not deployed: {reason}" if fault else f"{what} is live: {reason}", None)
+        return FAILED if fault else 0
+
+    def _tell_dev(self, record: Record) -> None:
+        """The record in dev's bucket too, where promotion to prod and prod's deployment look for it."""
+        dev = open_door(self._root, load_settings(self._root), load_environment(self._root, "dev"))
+        if dev.names.artifacts != self.door.names.artifacts:
+            deployment_records.write(dev, record)

@@ -1,0 +1,1 @@
+"""What a run or a change would do, before it is done."""

@@ -1,0 +1,1 @@
+"""Which model is pinned to an environment: changed by pull request."""

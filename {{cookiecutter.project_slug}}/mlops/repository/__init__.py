@@ -1,0 +1,1 @@
+"""The project's git repository, and what GitHub knows of it."""
