@@ -65,7 +65,7 @@ class Lab:
         """A deployment record of what staging pins on main, as `mlops deploy` writes it."""
         script = (
             "import sys; from pathlib import Path\n"
-            "from mlops.deployment import deployment_records as records, deployments\n"
+            "from mlops.registry import deployment_records as records, deployments\n"
             "from mlops.aws import open_door; from mlops.settings import load_environment, load_settings\n"
             "root = Path('.').resolve()\n"
             "door = open_door(root, load_settings(root), load_environment(root, 'local'))\n"
