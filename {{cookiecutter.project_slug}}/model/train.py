@@ -24,6 +24,7 @@ import lineage
 from artifact import Model, save, threads
 from data import DataError, Parser, Schema, encode_target, fail, load_schema, read_split
 from features import make_preprocessing
+from hosts import ALONE, Share, shared
 from inference import as_json
 
 OBJECTIVES = {
@@ -64,14 +65,20 @@ def hyperparameters(schema: Schema, args: argparse.Namespace) -> dict[str, Any]:
     return parameters
 
 
-def train(tables: dict[str, pd.DataFrame], schema: Schema, args: argparse.Namespace) -> tuple[Model, dict[str, Any]]:
-    """Fit preprocessing and booster on `train`; the model, and what is to be remembered of its training."""
+def train(
+    tables: dict[str, pd.DataFrame], schema: Schema, args: argparse.Namespace, share: Share = ALONE
+) -> tuple[Model, dict[str, Any]]:
+    """Fit preprocessing and booster on `train`; the model, and what is to be remembered of its training.
+
+    Each host of several trains on its share of the rows, and all get the same model.
+    """
     preprocessing = make_preprocessing(schema).fit(tables["train"][schema.features])
     matrices: dict[str, xgb.DMatrix] = {}
     nthread = threads(tables["train"].size)
     for name, table in tables.items():
-        matrix = preprocessing.transform(table[schema.features]).astype(np.float32)
-        label = encode_target(table[schema.target], schema)
+        rows = share.of(table, name)
+        matrix = preprocessing.transform(rows[schema.features]).astype(np.float32)
+        label = encode_target(rows[schema.target], schema)
         matrices[name] = xgb.QuantileDMatrix(matrix, label=label, ref=matrices.get("train"), nthread=nthread)
     parameters = hyperparameters(schema, args) | {"nthread": nthread}
     stop = xgb.callback.EarlyStopping(rounds=args.early_stopping_rounds, save_best=True)
@@ -135,19 +142,26 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Read, fit, write."""
     args = parse(argv)
-    if len(json.loads(os.environ.get("SM_HOSTS", "[]"))) > 1:
-        fail("train.py trains on one host: set training.instance_count = 1 in environments/, or a larger instance_type")
     try:
         schema = load_schema()
         tables = {"train": read_split(Path(args.train)), "validation": read_split(Path(args.validation))}
-        model, record = train(tables, schema, args)
+        with shared() as share:
+            model, record = train(tables, schema, args, share)
     except DataError as error:
         fail(error)
     except xgb.core.XGBoostError as error:
-        fail(f"XGBoost: {str(error).strip().splitlines()[-1]}")
+        fail(f"XGBoost: {_reason(error)}")
+    if not share.is_first:
+        print(f"trained {share.rank + 1} of {share.count} shares: the first host writes the model")
+        return
     write_artifact(model, record, tables["validation"].head(5), Path(args.model_dir))
     name, value = next(iter(record["best"].items()))
     print(f"kept {record['rounds']} rounds, validation-{name}={value:.5f}")
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what XGBoost says, above the addresses of its own code."""
+    return str(error).partition("Stack trace:")[0].strip().splitlines()[-1].strip()
 
 
 if __name__ == "__main__":
