@@ -19,6 +19,8 @@ def test_a_model_that_answers_differently_once_served(shop: Lab) -> None:
     shop.pin("staging", SKEWED)
     assert said in shop.mlops("deploy", "staging", code=1)
     assert shop.stack("staging") is None and shop.champion() is None
+    stage = shop.package(SKEWED)["ModelLifeCycle"]
+    assert (stage["Stage"], stage["StageStatus"]) == ("Staging", "Failed") and said in stage["StageDescription"]
     shop.pin("staging", GOOD)
     shop.mlops("deploy", "staging")
     with shop.hammer("staging") as answers:
@@ -34,3 +36,22 @@ def test_a_model_that_answers_differently_once_served(shop: Lab) -> None:
     expected = [(SKEWED, "failed"), (GOOD, "healthy"), (SKEWED, "failed"), (SKEWED, "failed"), (OTHER, "healthy")]
     assert shop.results("staging") == expected
     assert said in shop.records("staging")[0]["reason"]
+
+
+def test_a_champion_gives_way_to_a_better_model_and_where_it_is_rolled_back_only(shop: Lab) -> None:
+    """Prod that follows staging late, or changes shape, does not lower what candidates have to reach."""
+
+    def deploy(environment: str, version: int) -> int | None:
+        shop.pin(environment, version)
+        shop.mlops("deploy", environment)
+        assert shop.answers(environment, version)
+        return shop.champion()
+
+    assert [deploy("staging", GOOD), deploy("staging", OTHER)] == [GOOD, OTHER]
+    assert deploy("prod", GOOD) == OTHER, "prod follows late"
+    settings = shop.project / "environments" / "prod.toml"
+    text = settings.read_text(encoding="utf-8")
+    settings.write_text(text.replace("max_5xx_errors = 5", "max_5xx_errors = 6"), encoding="utf-8")
+    assert deploy("prod", GOOD) == OTHER, "the same model in another shape"
+    assert [result for _, result in shop.results("prod")] == ["healthy", "healthy"]
+    assert [deploy("prod", OTHER), deploy("prod", GOOD)] == [OTHER, GOOD], "prod goes back from it"

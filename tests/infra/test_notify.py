@@ -23,7 +23,7 @@ FAILED = {
         "previousPipelineExecutionStatus": "Executing",
     },
 }
-DECIDED = {
+DECIDED: dict[str, Any] = {
     "source": "aws.sagemaker",
     "detail-type": "SageMaker Model Package State Change",
     "account": "111111111111",
@@ -35,6 +35,10 @@ DECIDED = {
         "ModelApprovalStatus": "Approved",
         "ApprovalDescription": "pull request 12",
     },
+}
+NOT_DEPLOYED = DECIDED | {
+    "detail": DECIDED["detail"]
+    | {"ModelLifeCycle": {"Stage": "Staging", "StageStatus": "Failed", "StageDescription": "answers differ"}}
 }
 ALARM = {
     "source": "aws.cloudwatch",
@@ -58,12 +62,13 @@ def function() -> dict[str, Any]:
     [
         (FAILED, "tumour: pipeline execution failed", [EXECUTION, "mlops explain abc123", "eu-west-1"]),
         (DECIDED, "tumour: model 7 is Approved", ["model-package/tumour/7", "pull request 12"]),
+        (NOT_DEPLOYED, "tumour: model 7 is Approved, Staging Failed", ["answers differ", "pull request 12"]),
         (ALARM, "tumour-prod-5xx: ALARM", ["9 > 5", "rolls back"]),
         (STEP, "tumour: a candidate was rejected", ["gate: auc 0.9 misses", "Next: improve it"]),
         ({"detail-type": "Something New", "detail": {"a": 1}}, "Something New", ['"a": 1']),
         ({}, "Unknown event", ["{}"]),
     ],
-    ids=["failed", "decided", "alarm", "step", "unknown", "empty"],
+    ids=["failed", "decided", "not deployed", "alarm", "step", "unknown", "empty"],
 )
 def test_the_message_says_what_happened_and_what_to_do(
     function: dict[str, Any], event: dict[str, Any], subject: str, words: list[str]

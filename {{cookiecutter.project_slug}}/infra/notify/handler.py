@@ -30,9 +30,12 @@ def message(event):
         subject = f"{name}: pipeline execution {status.lower()}"
     elif kind == "SageMaker Model Package State Change":
         name, status = detail["ModelPackageGroupName"], detail["ModelApprovalStatus"]
-        told = {"model": detail.get("ModelPackageArn"), "reason": detail.get("ApprovalDescription")}
+        stage = detail.get("ModelLifeCycle") or {}
+        told = {key: detail.get(key) for key in ("ModelPackageArn", "ApprovalDescription")} | stage
         todo = None
         subject = f"{name}: model {detail.get('ModelPackageVersion', '')} is {status}"
+        if stage:
+            subject += f", {stage['Stage']} {stage['StageStatus']}"
     elif kind == "CloudWatch Alarm State Change":
         state = detail.get("state") or {}
         told = {"alarm": detail["alarmName"], "reason": state.get("reason")}

@@ -31,6 +31,7 @@ from mlops.settings import load_environment, load_settings
 Json = dict[str, Any]
 STAGES = {"staging": "Staging", "prod": "Production"}
 ASYNCHRONOUS_REQUESTS = 3
+LIFE_CYCLE_DESCRIPTION = 1024  # characters, by API: ModelLifeCycle
 
 
 def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
@@ -70,10 +71,13 @@ def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
         return 0
     registry = open_door(root, settings, dev)
     approve(registry, environment, pinned, here)
+    before = deployment_records.last_healthy(door)
     ended = job.run(artifact)
-    if not ended.fault:
+    if ended.fault:
+        set_stage(registry, environment, pinned, "Failed", ended.fault)
+    else:
         assert facts.package is not None
-        crown(registry, facts.package, pinned)
+        crown(registry, facts.package, pinned, before.version if before else 0)
     return job.end(ended)
 
 
@@ -98,19 +102,25 @@ def gather(door: Door, root: Path, environment: str, pinned: Package) -> tuple[F
 
 def approve(registry: Door, environment: str, pinned: Package, here: Origin) -> None:
     """Approve the package in the registry of dev, and note the stage it reaches: an endpoint takes no other."""
-    stage = {"Stage": STAGES[environment], "StageStatus": "Approved", "StageDescription": here.sentence}
-    registry.sagemaker.update_model_package(
-        ModelPackageArn=pinned.arn,
-        ModelApprovalStatus="Approved",
-        ApprovalDescription=f"deployed to {environment}: {here.sentence}",
-        ModelLifeCycle=stage,
-    )
+    decision = {"ModelApprovalStatus": "Approved", "ApprovalDescription": f"deployed to {environment}: {here.sentence}"}
+    set_stage(registry, environment, pinned, "Approved", here.sentence, **decision)
 
 
-def crown(registry: Door, package: Json, pinned: Package) -> None:
-    """Make a model the champion. One that failed its smoke test is not what candidates should be compared with."""
+def set_stage(registry: Door, environment: str, pinned: Package, status: str, why: str, **decision: str) -> None:
+    """Note in the registry how a package fares in an environment, which Studio shows, and what was decided of it."""
+    why = " ".join(why.split())[:LIFE_CYCLE_DESCRIPTION]
+    stage = {"Stage": STAGES[environment], "StageStatus": status, "StageDescription": why}
+    registry.sagemaker.update_model_package(ModelPackageArn=pinned.arn, ModelLifeCycle=stage, **decision)
+
+
+def crown(registry: Door, package: Json, pinned: Package, before: int) -> None:
+    """Make what is healthy now the champion, unless that would only lower what candidates have to reach.
+
+    `before` is the version that was healthy in this environment until now, or 0. A newer champion gives way only where
+    the environment goes back from it: not when prod follows staging late, or deploys the same model in another shape.
+    """
     best = champion.current(registry)
-    if not best or best["digest"] != pinned.artifact.sha256:
+    if not best or (best["digest"] != pinned.artifact.sha256 and best["version"] <= max(pinned.version, before)):
         champion.crown(registry, package)
 
 
