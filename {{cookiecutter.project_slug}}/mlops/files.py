@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(file: Path, content: bytes) -> None:
+def write_atomically(file: Path, content: bytes, mode: int = 0o644) -> None:
     """Write `content` to `file` through a temporary file beside it: a reader sees the old or the new, never a part."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, file)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -29,7 +29,12 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 def write_json(file: Path, value: Any) -> None:
     """Write `value` as JSON, atomically; timestamps become ISO 8601."""
-    write_atomically(file, json.dumps(value, indent=1, default=lambda v: v.isoformat()).encode())
+    write_atomically(file, as_json(value))
+
+
+def as_json(value: Any) -> bytes:
+    """`value` as JSON for people to read; timestamps become ISO 8601."""
+    return json.dumps(value, indent=1, default=lambda v: v.isoformat()).encode()
 
 
 def archive(files: dict[str, bytes]) -> bytes:

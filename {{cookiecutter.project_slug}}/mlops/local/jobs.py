@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlops.files import write_json
+from mlops.files import as_json
 from mlops.local.launcher import Command, Launcher, Running
 from mlops.local.namespace import needs_mount
 from mlops.local.store import Store
@@ -92,9 +90,8 @@ def process(name: str, request: Json, context: Context) -> Json:
             fetch(entry["InputName"], s3, host.place(s3["LocalPath"]), index, len(hosts), context)
         for output in outputs:
             host.place(output["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
-        config = host.opt_ml / "config"
-        write_resource_config(config, host, hosts, cluster.get("InstanceType", ""))
-        write_json(config / "processingjobconfig.json", {"ProcessingJobName": name, **request})
+        told = {"processingjobconfig.json": {"ProcessingJobName": name, **request}}
+        write_config(host.opt_ml / "config", host, hosts, cluster.get("InstanceType", ""), told)
     argv = [*(application.get("ContainerEntrypoint") or []), *(application.get("ContainerArguments") or [])]
     if not argv:
         raise JobFailed("AppSpecification has no ContainerEntrypoint: locally there is no image to take it from")
@@ -120,7 +117,7 @@ def run_hosts(
     """Run `argv` on each host and wait; the first host that fails ends the others."""
     processes: list[Running] = []
     inherited = {key: os.environ[key] for key in KEPT if key in os.environ}
-    path = {"PATH": _path(context.folder)}
+    path = {"PATH": context.launcher.path}
     for host in hosts:
         local = [host.local(part) for part in argv]
         log = _log(context, host, hosts)
@@ -147,16 +144,6 @@ def run_hosts(
             running.kill()
     if failure:
         raise failure
-
-
-def _path(folder: Path) -> str:
-    """The PATH of a job: `python3` and `pip3` in its shell scripts are this environment's, as they are an image's."""
-    own = folder / "bin"
-    own.mkdir(exist_ok=True)
-    for name in ("pip", "pip3"):  # an environment that uv made has no such commands, and the SDK's scripts look for one
-        (own / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pip "$@"\n')
-        (own / name).chmod(0o755)
-    return os.pathsep.join([str(own), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def _first_failure(
@@ -186,7 +173,7 @@ def _last_line(log: Path) -> str:
 
 
 def make_hosts(count: int, folder: Path) -> list[Host]:
-    shutil.rmtree(folder, ignore_errors=True)
+    """The hosts of a job, each with an empty `/opt/ml` in the job's own folder."""
     hosts = [Host(f"algo-{i + 1}", folder / f"algo-{i + 1}" / "opt" / "ml") for i in range(count)]
     for host in hosts:
         host.opt_ml.mkdir(parents=True)
@@ -204,10 +191,17 @@ def fetch(name: str, s3: Json, place: Path, index: int, count: int, context: Con
     context.store.download(objects, place)
 
 
-def write_resource_config(folder: Path, host: Host, hosts: list[Host], instance_type: str) -> None:
+def write_config(folder: Path, host: Host, hosts: list[Host], instance_type: str, told: Json) -> None:
+    """The files that tell a host of a job what it is: `resourceconfig.json` and `told`, contents by name.
+
+    The job that reads them starts after this, so they are written in the plain way.
+    """
     names = [h.name for h in hosts]
-    config = {"current_host": host.name, "hosts": names, "network_interface_name": "lo"}
-    write_json(folder / "resourceconfig.json", config | {"current_instance_type": instance_type})
+    resources = {"current_host": host.name, "hosts": names, "network_interface_name": "lo"}
+    resources["current_instance_type"] = instance_type
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in {"resourceconfig.json": resources, **told}.items():
+        (folder / file).write_bytes(as_json(content))
 
 
 def describe(resource: str, kind: str, name: str, request: Json, started: datetime, context: Context) -> Json:

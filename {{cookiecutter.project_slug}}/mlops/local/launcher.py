@@ -14,8 +14,11 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from mlops.files import write_atomically
 
 PACKAGE = Path(__file__).resolve().parents[2]  # the folder that `mlops` is imported from
 PYTHONS = ("python", "python3", sys.executable)
@@ -90,6 +93,17 @@ class Launcher:
         if modules and hasattr(os, "fork"):
             with self._lock:
                 self._send({"preload": list(modules)})
+
+    @cached_property
+    def path(self) -> str:
+        """The PATH of jobs: `python3` and `pip3` in their shell scripts are this environment's, as they are an image's.
+
+        An environment that uv made has no pip command, and the scripts of the SDK look for one.
+        """
+        own = self._folder / ".mlops" / "bin"
+        for name in ("pip", "pip3"):
+            write_atomically(own / name, f'#!/bin/sh\nexec "{sys.executable}" -m pip "$@"\n'.encode(), 0o755)
+        return os.pathsep.join([str(own), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
     def start(self, command: Command) -> Running:
         """Start a command; returns at once."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlops.files import archive, files_under, write_json
+from mlops.files import archive, files_under
 from mlops.local.jobs import (
     Context,
     Host,
@@ -23,7 +23,7 @@ from mlops.local.jobs import (
     fetch,
     make_hosts,
     run_hosts,
-    write_resource_config,
+    write_config,
 )
 from mlops.local.store import Store
 
@@ -38,16 +38,15 @@ def train(name: str, request: Json, context: Context) -> Json:
     hyperparameters = {key: _decoded(value) for key, value in given.items()}
     channels = request.get("InputDataConfig") or []
     for index, host in enumerate(hosts):
-        config = host.opt_ml / "input" / "config"
         for channel in channels:
             s3 = channel["DataSource"]["S3DataSource"]
             place = host.opt_ml / "input" / "data" / channel["ChannelName"]
             fetch(channel["ChannelName"], s3, place, index, len(hosts), context)
         for folder in ("model", "output/data", "code"):
             (host.opt_ml / folder).mkdir(parents=True, exist_ok=True)
-        write_resource_config(config, host, hosts, resources.get("InstanceType", ""))
-        write_json(config / "hyperparameters.json", given)
-        write_json(config / "inputdataconfig.json", {c["ChannelName"]: _channel_config(c) for c in channels})
+        data = {channel["ChannelName"]: _channel_config(channel) for channel in channels}
+        told = {"hyperparameters.json": given, "inputdataconfig.json": data}
+        write_config(host.opt_ml / "input" / "config", host, hosts, resources.get("InstanceType", ""), told)
     argv = own_command = _own_command(request["AlgorithmSpecification"])
     if not own_command:
         for host in hosts:

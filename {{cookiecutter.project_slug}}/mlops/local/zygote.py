@@ -16,6 +16,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil  # noqa: F401  # what runpy imports when a job starts: here it is imported once
 import runpy
 import select
 import signal
