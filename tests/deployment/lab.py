@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import subprocess
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from conftest import without_shell_settings
+from mlops.files import archive
 from places import ACCOUNT
 from stand_in.aws_lab import client
 from stand_in.proxy import Proxy, Weather
@@ -149,6 +151,13 @@ class Lab:
         folder = self.project / "deployments"
         folder.mkdir(exist_ok=True)
         (folder / f"{environment}.json").write_text(self.snapshot.pins[version], encoding="utf-8")
+
+    def replace_artifact(self, version: int, files: dict[str, bytes]) -> str:
+        """Let a version's artifact in S3 hold other files; its new SHA-256."""
+        uri = self.snapshot.packages[version - 1]["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
+        content = archive(files)
+        self.s3.put_object(Bucket=BUCKET, Key=uri.removeprefix(f"s3://{BUCKET}/"), Body=content)
+        return hashlib.sha256(content).hexdigest()
 
     # --- what can be seen of it ------------------------------------------------------------------------------------
     def records(self, environment: str) -> list[Json]:

@@ -1,5 +1,7 @@
 """Deploying: what it writes, what it leaves alone, and what becomes of a model that is not as it was."""
 
+import re
+
 from deployment.lab import GOOD, OTHER, SKEWED, Lab, failures
 
 
@@ -55,3 +57,51 @@ def test_a_champion_gives_way_to_a_better_model_and_where_it_is_rolled_back_only
     assert deploy("prod", GOOD) == OTHER, "the same model in another shape"
     assert [result for _, result in shop.results("prod")] == ["healthy", "healthy"]
     assert [deploy("prod", OTHER), deploy("prod", GOOD)] == [OTHER, GOOD], "prod goes back from it"
+
+
+def test_an_endpoint_that_cannot_be_asked_does_not_stay(shop: Lab) -> None:
+    """A call that breaks off is a failed smoke test as much as a wrong answer: the former model serves again."""
+    shop.pin("staging", GOOD)
+    shop.mlops("deploy", "staging")
+    shop.pin("staging", OTHER)
+    shop.proxy.on("InvokeEndpoint", 3, lambda: "throttle")
+    told = shop.mlops("deploy", "staging", code=1, AWS_MAX_ATTEMPTS="1")
+    assert "smoke test failed: AWS throttled InvokeEndpoint" in told and f"model {GOOD} serves again" in told
+    assert shop.answers("staging", GOOD) and shop.champion() == GOOD
+    assert shop.results("staging") == [(GOOD, "healthy"), (OTHER, "failed")]
+
+
+def test_a_model_that_could_not_be_tested_does_not_go_live(shop: Lab) -> None:
+    shop.pin("staging", GOOD)
+    shop.mlops("deploy", "staging")
+    before = len(shop.proxy.writes)
+    digest = shop.replace_artifact(OTHER, {"model.ubj": b"a model without a sample"})
+    pin = shop.snapshot.pins[OTHER]
+    shop.snapshot.pins[OTHER] = re.sub('"sha256": ".*"', f'"sha256": "{digest}"', pin)
+    try:
+        shop.pin("staging", OTHER)
+        assert "holds no sample request" in shop.mlops("deploy", "staging", code=1)
+    finally:
+        shop.snapshot.pins[OTHER] = pin
+    assert shop.proxy.writes[before:] == [] and shop.answers("staging", GOOD)
+
+
+def test_what_failed_in_staging_inherits_no_crown(shop: Lab) -> None:
+    for version in (GOOD, OTHER):
+        shop.pin("staging", version)
+        shop.mlops("deploy", "staging")
+    shop.pin("staging", SKEWED)
+    shop.mlops("deploy", "staging", code=1)
+    assert shop.package(SKEWED)["ModelApprovalStatus"] == "Approved"
+    shop.mlops("reject", str(OTHER), "--reason", "unfair", "--env", "dev")
+    assert shop.champion() == GOOD
+
+
+def test_models_tells_what_is_live_from_what_is_pinned(shop: Lab) -> None:
+    shop.pin("staging", GOOD)
+    shop.mlops("deploy", "staging")
+    shop.pin("staging", OTHER)
+    rows = {line.split()[0]: line for line in shop.mlops("models", "--env", "dev").splitlines()}
+    assert " staging " in rows[str(GOOD)] and "(pinned)" not in rows[str(GOOD)]
+    assert "staging (pinned)" in rows[str(OTHER)]
+    assert "dev has no endpoint: choose staging or prod" in shop.mlops("invoke", "--env", "dev", code=1)

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from cfnlint.decode.cfn_yaml import loads as load_template  # type: ignore[import-untyped]
 from conftest import Bake
+from mlops.aws import Door
+from mlops.deployment.deploy import keepers
 from mlops.deployment.deployable import Facts, Target, parameters, refusal, stack, vcpus
 from mlops.names import Names
 from mlops.registry.deployment_records import Record, now
@@ -124,3 +127,14 @@ def test_the_revision_follows_from_template_and_parameters(baked: Bake, tmp_path
 )
 def test_vcpus(instance_type: str, count: int) -> None:
     assert vcpus(instance_type) == count
+
+
+def test_a_deployment_s_own_record_is_written_last() -> None:
+    """A rerun takes a deployment for done by it, and would not bring dev's copy, which prod waits for."""
+
+    def door(name: str, account_id: str) -> Door:
+        return cast(Door, SimpleNamespace(names=Names("m", name, account_id, REGION)))
+
+    staging, dev, shared = door("staging", "222233334444"), door("dev", ACCOUNT), door("staging", ACCOUNT)
+    assert keepers(staging, dev) == [dev, staging]
+    assert keepers(shared, dev) == [shared]

@@ -56,7 +56,7 @@ def test_nothing_newer_says_so(lab: Lab) -> None:
     lab.promote()
     lab.merge()
     said = lab.promote().stdout
-    assert "model 3 is deployed and no newer one has passed the gate" in said
+    assert "model 3 is pinned and no newer one has passed the gate" in said
     assert lab.open() == [] and len(lab.github.pulls.pulls) == 1
 
 
@@ -125,7 +125,7 @@ def test_prod_takes_only_what_is_healthy_in_staging(lab: Lab) -> None:
     staging, prod = lab.pin("main"), lab.pin("promote/prod", "prod")
     assert (prod["model"], prod["evidence"]) == (staging["model"], staging["evidence"])
     lab.merge()
-    assert "deployed in prod already" in lab.promote("prod").stdout
+    assert "prod pins model 2 already" in lab.promote("prod").stdout
     lab.promote()
     lab.merge()
     refused("model 3 did not run in staging yet (model 2 was deployed there last)")

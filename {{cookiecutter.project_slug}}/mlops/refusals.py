@@ -88,7 +88,10 @@ def _refused(error: botocore.ClientError) -> str:
     if code in THROTTLED:
         return f"AWS throttled {call} ten times ({said}): wait a minute and repeat the command; it goes on where it was"
     if code == "NoSuchBucket":
-        return f"bucket {error.response['Error'].get('BucketName', '')} does not exist: `mlops bootstrap` makes it"
+        bucket = error.response["Error"].get("BucketName", "")
+        return (
+            f"bucket {bucket} does not exist: `mlops bootstrap ENV` makes the project's own; of another, check the name"
+        )
     if code == "ResourceLimitExceeded":
         return (
             f"a quota of this account is reached ({said}): ask for more in Service Quotas, or use another instance type"

@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from mlops import show
 from mlops.accounts import stacks
 from mlops.aws import Door
+from mlops.deployment.invoke import nothing_deployed
 from mlops.deployment.smoke import JSON
 from mlops.errors import USAGE, MlopsError
 from mlops.files import split_uri
@@ -37,7 +38,7 @@ def batch(door: Door, source: str, output: str | None) -> None:
     stack = stacks.describe(door.client("cloudformation"), door.names.endpoint_stack)
     deployed = stacks.outputs_of(stack) if stack else {}
     if "ModelName" not in deployed:
-        raise MlopsError(f"nothing is deployed to {door.environment.name}: `mlops deploy {door.environment.name}`")
+        raise MlopsError(nothing_deployed(door.environment.name))
     name = f"{door.names.endpoint}-{deployed['ModelVersion']}-{uuid.uuid4().hex[:12]}"
     target = (output or f"{door.names.artifacts}/batch/{door.environment.name}/{name}").rstrip("/")
     asked = request(door, name, deployed["ModelName"], source, content_type(door, source), target)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlops import show, summary
+from mlops import refusals, show, summary
 from mlops.accounts import stacks
 from mlops.accounts.stacks import Wanted
 from mlops.aws import Door, is_missing, open_door
 from mlops.deployment.deployable import Facts, Target, refusal, stack
 from mlops.deployment.invocations import endpoint_caller
-from mlops.deployment.smoke import Smoke, sample_of, smoke
+from mlops.deployment.smoke import Sample, Smoke, sample_of, smoke
 from mlops.errors import FAILED, USAGE, MlopsError
 from mlops.evidence import object_bytes
 from mlops.names import Names
@@ -54,12 +54,17 @@ def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
     dev = load_environment(root, "dev")
     training = Names(settings.project.name, dev.name, dev.account_id, dev.region)
     facts, artifact = gather(door, root, environment, pinned)
-    reason = refusal(environment, facts, training)
+    reason, sample = refusal(environment, facts, training), None
+    # A batch model has no endpoint to ask. One without a sample could not be tested: it must not go live first.
+    if not reason and door.environment.endpoint.mode != "batch":
+        try:
+            sample = sample_of(artifact or b"")
+        except MlopsError as error:
+            reason = f"model {pinned.version}: {error}"
     if reason:
         show.verdict(False, f"{environment}: {reason}", None)
         summary.append(summary.deployment_summary(environment, pinned.version, False, reason))
         return FAILED
-    assert artifact is not None
     here = origin(root, environment)
     tags = {"project": settings.project.name, "repository": settings.project.repository, "environment": environment}
     target = Target(pinned.arn, pinned.version, pinned.artifact.sha256)
@@ -71,14 +76,15 @@ def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
         return 0
     registry = open_door(root, settings, dev)
     approve(registry, environment, pinned, here)
-    before = deployment_records.last_healthy(door)
-    ended = job.run(artifact)
+    before = job.version_until_now()
+    ended = job.run(sample)
+    if not ended.fault:
+        assert facts.package is not None
+        crown(registry, facts.package, pinned, before)
+    code = job.end(ended)
     if ended.fault:
         set_stage(registry, environment, pinned, "Failed", ended.fault)
-    else:
-        assert facts.package is not None
-        crown(registry, facts.package, pinned, before.version if before else 0)
-    return job.end(ended)
+    return code
 
 
 def gather(door: Door, root: Path, environment: str, pinned: Package) -> tuple[Facts, bytes | None]:
@@ -116,12 +122,20 @@ def set_stage(registry: Door, environment: str, pinned: Package, status: str, wh
 def crown(registry: Door, package: Json, pinned: Package, before: int) -> None:
     """Make what is healthy now the champion, unless that would only lower what candidates have to reach.
 
-    `before` is the version that was healthy in this environment until now, or 0. A newer champion gives way only where
+    `before` is the version that this environment had until now, or 0. A newer champion gives way only where
     the environment goes back from it: not when prod follows staging late, or deploys the same model in another shape.
     """
     best = champion.current(registry)
     if not best or (best["digest"] != pinned.artifact.sha256 and best["version"] <= max(pinned.version, before)):
         champion.crown(registry, package)
+
+
+def keepers(own: Door, dev: Door) -> list[Door]:
+    """Whose buckets keep a deployment's record, in the order of writing: promotion to prod and prod's deployment read dev's.
+
+    The environment's own comes last, because a rerun that finds the record there takes the deployment for done.
+    """
+    return [own] if own.names.artifacts == dev.names.artifacts else [dev, own]
 
 
 @dataclass(frozen=True)
@@ -153,7 +167,13 @@ class Deployment:
         is_healthy = latest and latest.result == "healthy" and latest.artifact_sha256 == self.target.digest
         return bool(is_healthy) and stacks.is_as_wanted(self.cloudformation, self.wanted)
 
-    def run(self, artifact: bytes) -> Ended:
+    def version_until_now(self) -> int:
+        """The version that was healthy here last, or a newer one that an interrupted deployment left; 0 for none."""
+        healthy = deployment_records.last_healthy(self.door)
+        now = stacks.present(self.cloudformation, self.wanted.name, show.line)
+        return max(healthy.version if healthy else 0, int(now.parameters.get("ModelVersion", 0)) if now else 0)
+
+    def run(self, sample: Sample | None) -> Ended:
         """Change the stack and test the endpoint; where that fails the former model serves again."""
         former = self.former()
         show.line(f"{self.name}: model {self.target.version}: stack {self.wanted.name}")
@@ -161,7 +181,7 @@ class Deployment:
         if outcome is not None and not outcome.succeeded:
             why = "; ".join([outcome.reason or "no reason was given", *self._ringing()])
             return Ended(f"the stack went back to what it was ({outcome.status}): {why}", None)
-        result = self._test(artifact)
+        result = self._test(sample)
         return Ended(f"{result.line}; {self._put_back(former)}" if result.fault else None, result)
 
     def former(self) -> Wanted | None:
@@ -185,14 +205,20 @@ class Deployment:
         names = [str(alarm["AlarmName"]) for alarm in alarms["MetricAlarms"]]
         return [f"in ALARM: {', '.join(names)}"] if names else []
 
-    def _test(self, artifact: bytes) -> Smoke:
+    def _test(self, sample: Sample | None) -> Smoke:
+        """Ask the endpoint. That it cannot be asked is a fault as well: the former model has to come back."""
         shape = self.door.environment.endpoint
-        if shape.mode == "batch":
-            return Smoke(None)  # there is no endpoint to ask: a batch job is what uses the model
-        ask, sample = endpoint_caller(self.door), sample_of(artifact)
-        if shape.mode == "asynchronous":  # answers come by way of S3, when there is time for them
-            return smoke(ask, sample, math.inf, ASYNCHRONOUS_REQUESTS)
-        return smoke(ask, sample, float(shape.max_latency_in_milliseconds))
+        if sample is None:
+            return Smoke(None)
+        ask = endpoint_caller(self.door)
+        try:
+            if shape.mode == "asynchronous":  # answers come by way of S3, when there is time for them
+                return smoke(ask, sample, math.inf, ASYNCHRONOUS_REQUESTS)
+            return smoke(ask, sample, float(shape.max_latency_in_milliseconds))
+        except Exception as error:
+            if refusals.expired(error):  # nothing could be put back with these: running it again goes on from here
+                raise
+            return Smoke(" ".join(str(refusals.refusal(error) or error).split()))
 
     def _put_back(self, former: Wanted | None) -> str:
         """After a failed smoke test: the stack as it was, or none if there was none; what became of that."""
@@ -226,8 +252,9 @@ class Deployment:
             at=deployment_records.now(),
             details={"job": self.here.job, "smoke": vars(result) if result else None},
         )
-        deployment_records.write(self.door, record)
-        self._tell_dev(record)
+        dev = open_door(self._root, load_settings(self._root), load_environment(self._root, "dev"))
+        for door in keepers(self.door, dev):
+            deployment_records.write(door, record)
         facts = {
             "model package": record.model_package_arn,
             "artifact": f"SHA-256 {record.artifact_sha256}",
@@ -241,9 +268,3 @@ class Deployment:
         what = f"{self.name}: model {self.target.version}"
         show.verdict(not fault, f"{what} was not deployed: {reason}" if fault else f"{what} is live: {reason}", None)
         return FAILED if fault else 0
-
-    def _tell_dev(self, record: Record) -> None:
-        """The record in dev's bucket too, where promotion to prod and prod's deployment look for it."""
-        dev = open_door(self._root, load_settings(self._root), load_environment(self._root, "dev"))
-        if dev.names.artifacts != self.door.names.artifacts:
-            deployment_records.write(dev, record)

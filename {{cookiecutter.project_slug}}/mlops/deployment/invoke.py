@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import tarfile
@@ -14,7 +15,7 @@ from mlops.aws import Door
 from mlops.errors import USAGE, MlopsError
 from mlops.evidence import object_bytes
 from mlops.files import split_uri
-from mlops.registry import champion
+from mlops.registry import champion, deployments
 
 TYPES = {".csv": "text/csv", ".json": "application/json"}
 
@@ -23,6 +24,8 @@ def invoke(door: Door, file: Path | None, url: str) -> None:
     """POST `file` (the champion's own sample request by default) to URL/invocations; prints the prediction."""
     body, kind = _request(file) if file else (_sample(door), TYPES[".json"])
     headers = {"Content-Type": kind, "Accept": "application/json"}
+    if not url.startswith(("http://", "https://")):
+        raise MlopsError(f"--url {url}: an address begins with http://, such as http://127.0.0.1:8080", USAGE)
     request = urllib.request.Request(f"{url.rstrip('/')}/invocations", body, headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -30,7 +33,7 @@ def invoke(door: Door, file: Path | None, url: str) -> None:
     except urllib.error.HTTPError as error:
         said = error.read().decode(errors="replace").strip()
         raise MlopsError(f"the model refused the request ({error.code}): {_message(said)}") from None
-    except (urllib.error.URLError, ConnectionError, ValueError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise MlopsError(f"nothing answers at {url} ({reason}): start `mlops serve` in another terminal") from None
 
@@ -69,13 +72,20 @@ def _deployed_sample(door: Door) -> bytes:
 
     record = deployment_records.last_healthy(door)
     if record is None:
-        raise MlopsError(f"nothing is deployed to {door.environment.name}: `mlops deploy {door.environment.name}`")
+        raise MlopsError(nothing_deployed(door.environment.name))
     package = door.sagemaker.describe_model_package(ModelPackageName=record.model_package_arn)
     uri = package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
     artifact = object_bytes(door, uri)
     if artifact is None:
         raise MlopsError(f"the deployed model's artifact {uri} does not exist any more: name a file with a request")
     return sample_of(artifact).request
+
+
+def nothing_deployed(environment: str) -> str:
+    """What to say of an environment without an endpoint."""
+    if environment not in deployments.DEPLOYED:
+        return f"{environment} has no endpoint: choose {' or '.join(deployments.DEPLOYED)}"
+    return f"nothing is deployed to {environment}: `mlops deploy {environment}`"
 
 
 def _sample(door: Door) -> bytes:

@@ -11,6 +11,7 @@ import json
 import math
 import tarfile
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -71,13 +72,14 @@ def sample_of(artifact: bytes) -> Sample:
         with tarfile.open(fileobj=io.BytesIO(artifact)) as tar:
             for name in ("sample_request.json", "sample_response.json"):
                 member = tar.extractfile(name)
-                assert member is not None
+                if member is None:
+                    raise KeyError(f"{name} is not a file")
                 found[name] = member.read()
-    except (KeyError, tarfile.TarError) as error:
+        return Sample(found["sample_request.json"], json.loads(found["sample_response.json"]))
+    except (KeyError, ValueError, EOFError, OSError, zlib.error, tarfile.TarError) as error:
         raise MlopsError(
             f"the model artifact holds no sample request ({error}): model/train.py must write it"
         ) from None
-    return Sample(found["sample_request.json"], json.loads(found["sample_response.json"]))
 
 
 def smoke(ask: Callable[[bytes, str], Answer], sample: Sample, limit: float, requests: int = REQUESTS) -> Smoke:

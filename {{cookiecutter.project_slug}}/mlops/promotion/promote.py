@@ -86,7 +86,7 @@ def newest(door: Door, before: Pin | None) -> int | str:
     if before is None:
         return "no model has passed the gate yet: `mlops run --env dev` trains one"
     undone = f" (model {seen} was rolled back)" if seen > before.model.version else ""
-    return f"model {before.model.version} is deployed{undone} and no newer one has passed the gate: nothing to promote"
+    return f"model {before.model.version} is pinned{undone} and no newer one has passed the gate: nothing to promote"
 
 
 def earlier(history: list[Pin], now: Pin, environment: str, to: int | None) -> Pin | str:
@@ -126,7 +126,7 @@ def _for_staging(door: Door, before: Pin | None, wanted: int | None) -> Pin | st
     if not pin.evidence.gate.passed:
         raise MlopsError(f"model {version} did not pass the gate ({pin.evidence.gate.reason}): it is not promoted")
     if before and before.model == pin.model:
-        return f"model {version} is deployed in staging already: nothing to promote"
+        return f"staging pins model {version} already: nothing to promote"
     return pin
 
 
@@ -139,7 +139,7 @@ def _for_prod(door: Door, read: Read, wanted: int | None) -> Pin | str:
     if wanted not in (None, version):
         raise MlopsError(f"staging pins model {version}, not {wanted}: prod takes only what ran in staging")
     if live and live.model == staged.model:
-        return f"model {version} is deployed in prod already, as in staging: nothing to promote"
+        return f"prod pins model {version} already, as staging does: nothing to promote"
     record = deployment_records.latest(door, "staging")
     if record is None or record.artifact_sha256 != staged.model.artifact.sha256 or record.version != version:
         ran = f"model {record.version} was deployed there last" if record else "nothing was deployed there"

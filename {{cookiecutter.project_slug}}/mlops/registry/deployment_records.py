@@ -69,9 +69,13 @@ def records(door: Door, environment: str | None = None) -> Iterator[Record]:
         yield _read(door, bucket, key)
 
 
-def last_healthy(door: Door, other_than: str = "") -> Record | None:
-    """The last healthy deployment in the door's environment; of another artifact than that with digest `other_than`."""
-    return next((r for r in records(door) if r.result == "healthy" and r.artifact_sha256 != other_than), None)
+def last_healthy(door: Door, other_than: str = "", environment: str | None = None) -> Record | None:
+    """The last healthy deployment in an environment (the door's own by default): what it serves.
+
+    With `other_than`, a digest: the last one of another artifact.
+    """
+    found = (r for r in records(door, environment) if r.result == "healthy" and r.artifact_sha256 != other_than)
+    return next(found, None)
 
 
 def last_of(door: Door, arn: str, digest: str, environment: str | None = None) -> Record | None:

@@ -11,7 +11,7 @@ from mlops.definitions.parameters import started_by
 from mlops.errors import MlopsError
 from mlops.evidence import evaluation_of_package
 from mlops.registry import champion, lineage
-from mlops.registry.stages import journey, pinned
+from mlops.registry.stages import deployed, journey
 
 Json = dict[str, Any]
 
@@ -20,10 +20,10 @@ def list_models(root: Path, door: Door) -> None:
     """Every version, the newest first, with its metric, approval and stage; the champion is marked."""
     packages = packages_of(door)
     if not packages:
-        show.line("no model is registered yet: `mlops run` trains one")
+        show.line(f"no model is registered yet: `mlops run{door.option}` trains one")
         return
     best = champion.current(door)
-    stages = pinned(root, door)
+    stages = deployed(root, door)
     rows = []
     for summary in packages:
         package = describe(door, summary["ModelPackageVersion"])
@@ -59,17 +59,21 @@ def approve(door: Door, version: int, reason: str) -> None:
 
 
 def reject(door: Door, version: int, reason: str) -> None:
-    """Reject a version; if it was the champion, the newest version that is still approved takes its place."""
+    """Reject a version; if it was the champion, the newest one that is still approved takes its place.
+
+    Not one that was approved to be deployed, and failed: its stage says so.
+    """
     _decide(door, version, "Rejected", reason)
     best = champion.current(door)
     if not best or best["version"] != version:
         show.verdict(True, f"model {version} rejected", None)
         return
-    approved = [p for p in packages_of(door) if p["ModelApprovalStatus"] == "Approved"]
-    if approved:
-        heir = approved[0]["ModelPackageVersion"]
-        champion.crown(door, describe(door, heir))
-        show.verdict(True, f"model {version} rejected: the champion is model {heir} again", None)
+    approved = [p["ModelPackageVersion"] for p in packages_of(door) if p["ModelApprovalStatus"] == "Approved"]
+    described = (describe(door, number) for number in approved)
+    heir = next((p for p in described if p.get("ModelLifeCycle", {}).get("StageStatus") != "Failed"), None)
+    if heir:
+        champion.crown(door, heir)
+        show.verdict(True, f"model {version} rejected: the champion is model {heir['ModelPackageVersion']} again", None)
     else:
         champion.dethrone(door)
         show.verdict(True, f"model {version} rejected: there is no champion now", None)

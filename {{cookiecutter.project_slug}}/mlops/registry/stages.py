@@ -28,6 +28,24 @@ def pinned(root: Path, door: Door) -> dict[str, str]:
     return found
 
 
+def deployed(root: Path, door: Door) -> dict[str, str]:
+    """Where the door's models are, by ARN: `staging, prod (pinned)`. Pinned only means that it is not live there.
+
+    What was live last in health is live: a failed deployment puts it back. Dev's bucket has the records of all.
+    """
+    found: dict[str, list[str]] = {}
+    pins = pinned(root, door)
+    for environment in deployments.DEPLOYED:
+        record = None if door.environment.is_local else deployment_records.last_healthy(door, environment=environment)
+        live = record.model_package_arn if record else ""
+        if live:
+            found.setdefault(live, []).append(environment)
+        for arn, where in pins.items():
+            if environment in where.split(", ") and arn != live:
+                found.setdefault(arn, []).append(f"{environment} (pinned)")
+    return {arn: ", ".join(where) for arn, where in found.items()}
+
+
 def journey(root: Path, door: Door, arn: str, digest: str | None) -> list[tuple[str, str]]:
     """One line for each environment that has had a model: endpoint, result, who, which pull request or commit.
 
