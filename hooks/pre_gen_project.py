@@ -31,6 +31,7 @@ DEPENDENCIES = frozenset(
         "xgboost-cpu",
     ]
 )
+ENVIRONMENTS = ("local", "dev", "staging", "prod")
 # In parts, because this file is itself a template.
 TEMPLATE_MARKS = ["{" + second for second in "%#{"]
 SLUG = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
@@ -51,6 +52,8 @@ def wrong_slug(value: str) -> str | None:
     """Part of the names of buckets, roles and endpoints (S3 allows 63 characters, IAM 64), and the folder."""
     if not re.fullmatch(SLUG, value) or len(value) > 32:
         return "at most 32 lower-case letters, digits, single hyphens, a letter first, such as tumour-classifier"
+    if value.rpartition("-")[2] in ENVIRONMENTS and "-" in value:  # wine-prod's names would be those of wine in prod
+        return "a name that does not end in an environment's (-dev, -staging, -prod), such as tumour-classifier"
     if value in DEPENDENCIES:
         return "a name that is not one of the project's own dependencies, such as tumour-classifier"
     return None

@@ -52,6 +52,7 @@ WRONG = [
     ("project_slug", ".."),
     ("project_slug", "m" * 33),
     ("project_slug", "pandas"),
+    ("project_slug", "wine-prod"),
     ("github_repository", ""),
     ("github_repository", "no-owner"),
     ("github_repository", "a/b/c"),

@@ -52,6 +52,21 @@ def test_run_compiles_when_the_hyperparameters_change(bake: Bake, sdk_env: Path)
     assert "gamma" in names and "seed" not in names
 
 
+def test_a_whole_number_for_a_fraction_is_no_change(bake: Bake, sdk_env: Path) -> None:
+    """2 is as good as 2.0; what becomes a fraction is another type, and that is said."""
+    project = bake()
+    settings = project / "mlops.toml"
+    settings.write_text(settings.read_text().replace("min_child_weight = 1.0", "min_child_weight = 2"))
+    run_module(sdk_env, project, "mlops", "check")
+    assert "up to date" in run_module(sdk_env, project, "mlops", "compile").stdout
+    run_module(sdk_env, project, "mlops", "plan")
+    settings.write_text(settings.read_text().replace("max_depth = 4", "max_depth = 4.5"))
+    stale = run_module(sdk_env, project, "mlops", "check", check=False)
+    assert stale.returncode == 1 and "type in [hyperparameters]" in stale.stderr
+    plan = run_module(sdk_env, project, "mlops", "plan", check=False)
+    assert plan.returncode == 2 and "max_depth is Integer: 4.5 is not one: " in plan.stderr
+
+
 @pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
 def test_the_definition_is_the_same_for_every_problem_and_environment(baked: Bake, problem_type: str) -> None:
     text = (baked(problem_type) / "pipeline" / "definition.json").read_text()
@@ -182,6 +197,13 @@ def test_check_names_step_field_and_fault(
     for word in words:
         assert word in line
     assert "Traceback" not in done.stderr
+
+
+def test_a_step_that_is_no_step(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    (project / "pipeline" / "definition.json").write_text(json.dumps(definition(project) | {"Steps": [1]}))
+    done = run_in(project, "mlops", "check", check=False)
+    assert done.returncode == 1 and done.stderr == "mlops: definition: a step is not an object: 1\n"
 
 
 def test_run_refuses_a_broken_definition_before_any_job(bake: Bake, run_in: RunIn) -> None:

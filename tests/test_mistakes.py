@@ -81,6 +81,10 @@ def test_bad_data_is_one_line(bake: Bake, run_in: RunIn, mistake: Callable[[Path
     assert list((project / ".mlops" / "s3").rglob("*.parquet")) == []
 
 
+def prepend(file: Path, text: str) -> None:
+    file.write_text(text + file.read_text())
+
+
 SETTINGS = {
     "unknown-key": (settings("metric =", "metrics = 1\nmetric ="), ["mlops.toml", "gate.metrics"]),
     "not-toml": (settings("[gate]", "[gate"), ["mlops.toml", "TOML"]),
@@ -94,6 +98,19 @@ SETTINGS = {
         lambda project: (project / "pipeline" / "definition.json").write_text("{"),
         ["definition.json", "mlops compile"],
     ),
+    "no-pipeline": (
+        lambda project: (project / "pipeline" / "pipeline.py").unlink(),
+        ["pipeline/pipeline.py is missing"],
+    ),
+    "no-s3-location": (
+        settings('source = "data"', 'source = "s3://"'),
+        ["mlops.toml", "'s3://' is not an S3 location"],
+    ),
+    "another-name": (
+        lambda project: prepend(project / "environments" / "local.toml", 'name = "prod"\n'),
+        ["environments/local.toml: name: no such key"],
+    ),
+    "no-room": (lambda project: (project / ".mlops").write_text(""), [".mlops", "Not a directory"]),
     "no-script": (lambda project: (project / "model" / "evaluate.py").unlink(), ["model/evaluate.py"]),
     "syntax-error": (
         lambda project: (project / "model" / "train.py").write_text("def main(:\n"),
@@ -124,6 +141,8 @@ COMMANDS = {
     "no-such-model": (["approve", "7", "--reason", "x"], "there is no model 7"),
     "no-such-execution": (["status", "abc"], "there is no execution abc"),
     "nothing-served": (["invoke", "--url", "http://127.0.0.1:9", "{data}"], "mlops serve"),
+    "no-address": (["invoke", "--url", "localhost:8080", "{data}"], "an address begins with http://"),
+    "no-port": (["invoke", "--url", "http://127.0.0.1:port", "{data}"], "mlops serve"),
     "no-such-file": (["invoke", "nowhere.csv"], "no such file"),
 }
 

@@ -56,7 +56,7 @@ MISTAKES = {
     (
         'name = "churn"',
         'name = "Churn"',
-    ): "project.name: expected `str` matching regex '^[a-z][a-z0-9]*(-[a-z0-9]+)*$', got",
+    ): "project.name: expected text such as tumour-classifier, got",
     ('name = "churn"', 'name = "churn\\n"'): "got 'churn\\n'",
     ('name = "churn"\n', ""): "project.name: is missing",
     ("split_seed = 7", "split_seed = 7.5"): "data.split_seed: expected `int`, got 7.5",
@@ -71,6 +71,9 @@ MISTAKES = {
     ("eta = 0.1", "eta = [0.1]"): "hyperparameters.eta: expected `int | float | str`, got [0.1]",
     ("eta = 0.1", "eta = false"): "hyperparameters.eta: expected `int | float | str`, got False",
     ("eta = 0.1", "Eta = 0.1"): "hyperparameters.Eta: expected `str` matching regex '^[a-z][a-z0-9_]*$', got 'Eta'",
+    ('source = "data"', 'source = "s3://"'): "data: 's3://' is not an S3 location",
+    ("split_seed = 7", f"split_seed = {'7' * 5000}"): "mlops.toml is not valid TOML",
+    ("split_seed = 7", '"a\\nb" = 7'): "data.a\\nb: no such key",
     ("[waivers]", "[waivers]\nseed = ' because '"): "waivers.seed: say why",
     ("[gate]", "[[gate]]"): "gate: expected `object`, got [{",
 }
@@ -82,9 +85,16 @@ ENVIRONMENT_MISTAKES = {
     ("mb = 2048", "mb = 2000"): "endpoint.memory_size_in_mb: expected 1024, 2048, 3072, 4096, 5120 or 6144, got 2000",
     ('"real-time"', '"real-time"\ntrafic = "canary"'): "endpoint.trafic: no such key: did you mean traffic?",
     ('"real-time"', '"real-time"\nmin_instance_count = 3'): "endpoint: max_instance_count is less than",
-    ('"subnet-2"', '"sub-2"'): "network.subnet_ids.1: expected `str` matching regex '^subnet-[0-9a-z]+$', got 'sub-2'",
+    ('"subnet-2"', '"sub-2"'): "network.subnet_ids.1: expected text such as subnet-0123456789abcdef0, got 'sub-2'",
     ('["sg-1"]', "[]"): "network.security_group_ids: expected `array` of length >= 1, got []",
     ('["sg-1"]', '"sg-1"'): "network.security_group_ids: expected `array`, got 'sg-1'",
+    ('"real-time"', '"real-time"\nmax_cpu_percent = 101'): "endpoint.max_cpu_percent: expected `int` <= 100, got 101",
+    (
+        "[limits]",
+        '[encryption]\nkms_key_arn = "mine"\n[limits]',
+    ): "encryption.kms_key_arn: expected text such as arn:aws",
+    ('"111122223333"', '"1111-2222"'): "account_id: expected text such as 123456789012, got '1111-2222'",
+    ("account_id", 'name = "prod"\naccount_id'): "name: no such key",
     ("[network]", "[netwerk]"): "netwerk: no such key: did you mean network?",
     ('"111122223333"', "111122223333"): "account_id: expected `str`, got 111122223333",
 }
@@ -102,24 +112,26 @@ def refusal(root: Path, text: str, name: str) -> str:
 def test_a_mistake_in_mlops_toml(tmp_path: Path, change: tuple[str, str], says: str) -> None:
     assert change[0] in PROJECT
     said = refusal(tmp_path, PROJECT.replace(*change), "mlops")
-    assert said.startswith("mlops.toml: ") and says in said and "\n" not in said, said
+    assert said.startswith("mlops.toml") and says in said and "\n" not in said, said
 
 
 @pytest.mark.parametrize(("change", "says"), ENVIRONMENT_MISTAKES.items(), ids=lambda value: str(value)[:40])
 def test_a_mistake_in_an_environment(tmp_path: Path, change: tuple[str, str], says: str) -> None:
     assert change[0] in DEV
     said = refusal(tmp_path, DEV.replace(*change), "dev")
-    assert said.startswith("dev.toml: ") and says in said and "\n" not in said, said
+    assert said.startswith("environments/dev.toml: ") and says in said and "\n" not in said, said
 
 
 def test_what_is_right_is_read_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "environments").mkdir()
     (tmp_path / "mlops.toml").write_text(PROJECT)
-    (tmp_path / "environments" / "dev.toml").write_text(DEV)
+    key = "arn:aws:kms:eu-west-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab"  # of several regions
+    (tmp_path / "environments" / "dev.toml").write_text(f'{DEV}[encryption]\nkms_key_arn = "{key}"\n')
     settings, dev = load_settings(tmp_path), load_environment(tmp_path, "dev")
     assert settings.parameter_types() == {"max_depth": "Integer", "eta": "Float", "objective": "String"}
     assert dev.network is not None and dev.network.subnet_ids == ["subnet-1", "subnet-2"]
-    assert (dev.endpoint.traffic, dev.encryption, dev.platform.create_kms_key) == ("canary", None, False)
+    assert (dev.endpoint.traffic, dev.platform.create_kms_key) == ("canary", False)
+    assert dev.encryption is not None and dev.encryption.kms_key_arn == key
     with pytest.raises(AttributeError):
         settings.gate.threshold = 0.0  # type: ignore[misc]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import sys
 
@@ -16,6 +17,7 @@ SECTIONS = {
     "Promotion and deployment": promotion.COMMANDS,
     "Set-up": setup.COMMANDS,
 }
+FILE_SYSTEM = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
 
 
 class Verbs(click.Group):
@@ -55,14 +57,21 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(FAILED)
     except Exception as error:
-        if "botocore" not in sys.modules:  # nothing of AWS was loaded, so this cannot be its refusal
-            raise
-        from mlops.refusals import refusal
-
-        said = refusal(error)
+        said = _refusal(error)
         if said is None:
             raise
         _end(said)
+
+
+def _refusal(error: Exception) -> MlopsError | None:
+    """What AWS, or this machine's file system, refused; None if the error is neither's, so one of ours."""
+    if isinstance(error, OSError) and error.errno in FILE_SYSTEM and error.filename:
+        return MlopsError(f"{error.filename}: {error.strerror}: mlops needs a folder that it can write to")
+    if "botocore" not in sys.modules:  # nothing of AWS was loaded, so this cannot be its refusal
+        return None
+    from mlops.refusals import refusal
+
+    return refusal(error)
 
 
 def _end(error: MlopsError) -> None:

@@ -11,15 +11,15 @@ import math
 import re
 from collections.abc import Iterator
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 Model = TypeVar("Model", bound="Section")
 
-AccountId = Annotated[str, Meta(pattern=r"^[0-9]{12}\Z")]
-Region = Annotated[str, Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]\Z")]
+AccountId = Annotated[str, Meta(pattern=r"^[0-9]{12}\Z", examples=["123456789012"])]
+Region = Annotated[str, Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]\Z", examples=["us-east-1"])]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Version = Annotated[int, Meta(ge=1)]
 
@@ -36,7 +36,8 @@ def convert(model: type[Model], values: dict[str, Any], file: str) -> Model:
     try:
         return msgspec.convert(values, model)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{file}: {_explained(str(error), model, values)}") from None
+        explained = _explained(str(error), model, values).replace("\n", "\\n")  # of a key, which may hold anything
+        raise ValueError(f"{file}: {explained}") from None
 
 
 def _leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -54,7 +55,7 @@ def _explained(said: str, model: type[Section], values: dict[str, Any]) -> str:
     path: list[str] = []
     for name, index in parts:
         path.append(name or (_culprit(said, model, values, path) if index == "..." else index))
-    field = re.fullmatch(r"Object (missing required|contains unknown) field `(.+)`", what)
+    field = re.fullmatch(r"Object (missing required|contains unknown) field `(.+)`", what, re.DOTALL)
     expected = _type_at(model, path)
     if field and field[1] == "missing required":
         path, what = [*path, field[2]], "is missing"
@@ -64,8 +65,11 @@ def _explained(said: str, model: type[Section], values: dict[str, Any]) -> str:
         *others, last = map(str, get_args(expected))
         what = f"expected {', '.join(others)} or {last}, got {_at(values, path)!r}"
     elif what.startswith("Expected"):
-        found = path[-1] if place.startswith("key`") else _at(values, path)
-        what = f"expected{what[8:].partition(', got ')[0]}, got {found!r}".replace("\\\\Z", "$")
+        is_key = place.startswith("key`")
+        wanted = what[8:].partition(", got ")[0].replace("\\\\Z", "$")
+        example = None if is_key or "matching regex" not in wanted else _example(_hint_at(model, path))
+        wanted = f" text such as {example}" if example else wanted
+        what = f"expected{wanted}, got {path[-1] if is_key else _at(values, path)!r}"
     return f"{'.'.join(path) or 'file'}: {what}"
 
 
@@ -91,15 +95,32 @@ def _at(values: Any, path: list[str]) -> Any:
 
 
 def _type_at(model: Any, path: list[str]) -> Any:
-    """The type of the value at `path`: without the None of what may be left out."""
+    """The type of the value at `path`: without what is annotated, and the None of what may be left out."""
+    return _plain(_hint_at(model, path))
+
+
+def _hint_at(model: Any, path: list[str]) -> Any:
     for part in path:
+        model = _plain(model)
         if isinstance(model, type) and issubclass(model, Section):
-            model = get_type_hints(model)[part]
+            model = get_type_hints(model, include_extras=True)[part]
         else:  # a mapping's or a list's values
             model = get_args(model)[-1]
-        if get_origin(model) is UnionType:
-            model = get_args(model)[0]
     return model
+
+
+def _plain(hint: Any) -> Any:
+    while get_origin(hint) in (Annotated, Union, UnionType):
+        hint = get_args(hint)[0]
+    return hint
+
+
+def _example(hint: Any) -> str | None:
+    """A right value, where the type gives one: a pattern says little to most readers."""
+    while get_origin(hint) in (Union, UnionType):
+        hint = get_args(hint)[0]
+    found = [meta.examples[0] for meta in get_args(hint)[1:] if isinstance(meta, Meta) and meta.examples]
+    return str(found[0]) if found else None
 
 
 def _similar(name: str, section: type[Section]) -> str:

@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from mlops.errors import USAGE, MlopsError
+from mlops.files import split_uri
 from mlops.sections import AccountId, Model, Region, Section, convert
 
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
 PLACEHOLDER_ACCOUNT = "000000000000"
 
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*\Z", max_length=32)]
-InstanceType = Annotated[str, Meta(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+\Z")]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*\Z", examples=["tumour-classifier"], max_length=32)]
+InstanceType = Annotated[str, Meta(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+\Z", examples=["ml.m5.large"])]
 Fraction = Annotated[float, Meta(gt=0.0, lt=1.0)]
 
 
@@ -26,7 +27,7 @@ class ProjectSection(Section, frozen=True):
     """Who this is: the name is a prefix of every AWS resource, the repository is GitHub's `owner/name`."""
 
     name: Name
-    repository: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+\Z")]
+    repository: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+\Z", examples=["my-org/tumour-classifier"])]
 
 
 class DataSection(Section, frozen=True):
@@ -38,6 +39,8 @@ class DataSection(Section, frozen=True):
     split_seed: int
 
     def __post_init__(self) -> None:
+        if self.source.startswith("s3://"):
+            split_uri(self.source)
         if self.validation_fraction + self.test_fraction >= 1.0:
             raise ValueError("validation_fraction and test_fraction leave no rows to train on")
 
@@ -45,7 +48,7 @@ class DataSection(Section, frozen=True):
 class GateSection(Section, frozen=True):
     """The gate: `metric` must meet `threshold` and improve on the champion by at least `min_improvement`."""
 
-    metric: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")]
+    metric: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z", examples=["auc"])]
     threshold: float
     min_improvement: float
 
@@ -103,7 +106,7 @@ class Endpoint(Section, frozen=True):
     capture_percent: Annotated[int, Meta(ge=0, le=100)] = 100
     max_5xx_errors: Annotated[int, Meta(ge=1)] = 5
     max_latency_in_milliseconds: Annotated[int, Meta(ge=1)] = 1000
-    max_cpu_percent: Annotated[int, Meta(ge=1)] = 90
+    max_cpu_percent: Annotated[int, Meta(ge=1, le=100)] = 90
     memory_size_in_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = 2048
     max_concurrency: Annotated[int, Meta(ge=1, le=200)] = 5
 
@@ -115,27 +118,44 @@ class Endpoint(Section, frozen=True):
 class Network(Section, frozen=True):
     """The VPC that jobs and endpoints run in."""
 
-    subnet_ids: Annotated[list[Annotated[str, Meta(pattern=r"^subnet-[0-9a-z]+\Z")]], Meta(min_length=1)]
+    subnet_ids: Annotated[
+        list[Annotated[str, Meta(pattern=r"^subnet-[0-9a-z]+\Z", examples=["subnet-0123456789abcdef0"])]],
+        Meta(min_length=1),
+    ]
     security_group_ids: Annotated[
-        list[Annotated[str, Meta(pattern=r"^sg-[0-9a-z]+\Z")]], Meta(min_length=1, max_length=5)
+        list[Annotated[str, Meta(pattern=r"^sg-[0-9a-z]+\Z", examples=["sg-0123456789abcdef0"])]],
+        Meta(min_length=1, max_length=5),
     ]
 
 
 class Encryption(Section, frozen=True):
     """The KMS key of volumes and outputs; without it they are encrypted with AWS's own."""
 
-    kms_key_arn: Annotated[str, Meta(pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[0-9a-f-]+\Z")]
+    kms_key_arn: Annotated[
+        str,
+        Meta(
+            pattern=r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/(mrk-)?[0-9a-f-]+\Z",
+            examples=["arn:aws:kms:us-east-1:123456789012:key/..."],
+        ),
+    ]
 
 
 class Platform(Section, frozen=True):
     """What the account's platform has beyond the defaults; `mlops bootstrap` reads it, so the next run keeps it."""
 
-    notification_email: Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\Z")] | None = None
+    notification_email: Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\Z", examples=["team@example.org"])] | None = None
     permissions_boundary_arn: (
-        Annotated[str, Meta(pattern=r"^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/\S+\Z")] | None
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/\S+\Z",
+                examples=["arn:aws:iam::123456789012:policy/..."],
+            ),
+        ]
+        | None
     ) = None
     create_kms_key: bool = False
-    schedule: Annotated[str, Meta(pattern=r"^(cron|rate)\(.+\)\Z")] | None = None
+    schedule: Annotated[str, Meta(pattern=r"^(cron|rate)\(.+\)\Z", examples=["cron(0 4 ? * MON *)"])] | None = None
     data_arrival: bool = False
 
 
@@ -167,39 +187,41 @@ class Environment(Section, frozen=True):
 
 def load_settings(root: Path) -> Settings:
     """`mlops.toml` of the project in `root`."""
-    return _validate(Settings, root / "mlops.toml", _read(root / "mlops.toml"))
+    return _validate(Settings, "mlops.toml", _read(root, "mlops.toml"))
 
 
 def load_environment(root: Path, name: str) -> Environment:
     """`environments/NAME.toml` of the project in `root`."""
-    file = root / "environments" / f"{name}.toml"
-    if name not in ENVIRONMENTS or not file.is_file():
-        known = ", ".join(e for e in ENVIRONMENTS if (root / "environments" / f"{e}.toml").is_file())
-        raise MlopsError(f"no environment {name!r}: environments/ has {known or 'none'}", USAGE)
-    environment = _validate(Environment, file, {"name": name} | _read(file))
+    if name not in ENVIRONMENTS:
+        raise MlopsError(f"no environment {name!r}: there are {', '.join(ENVIRONMENTS)}", USAGE)
+    file = f"environments/{name}.toml"
+    values = _read(root, file)
+    if "name" in values:
+        raise MlopsError(f"{file}: name: no such key: the name of the file says which environment it is", USAGE)
+    environment = _validate(Environment, file, {"name": name} | values)
     wait, longest = environment.training.max_wait_in_seconds, environment.limits.max_runtime_in_seconds
     if environment.training.spot and (wait is None or wait < longest):
         least = f"at least limits.max_runtime_in_seconds ({longest})"
-        raise MlopsError(f"{file.name}: training.max_wait_in_seconds: spot training needs it, {least}", USAGE)
+        raise MlopsError(f"{file}: training.max_wait_in_seconds: spot training needs it, {least}", USAGE)
     if name != "dev" and (environment.platform.schedule or environment.platform.data_arrival):
         key = "schedule" if environment.platform.schedule else "data_arrival"
-        raise MlopsError(f"{file.name}: platform.{key}: pipelines run in dev, so only dev.toml can have it", USAGE)
+        raise MlopsError(f"{file}: platform.{key}: pipelines run in dev, so only dev.toml can have it", USAGE)
     return environment
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(root: Path, file: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads((root / file).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MlopsError(f"{file.name} is missing: restore it from git", USAGE) from None
+        raise MlopsError(f"{file} is missing: restore it from git", USAGE) from None
     except UnicodeDecodeError as error:
-        raise MlopsError(f"{file.name}: byte {error.start} is not UTF-8: save the file as UTF-8", USAGE) from None
-    except tomllib.TOMLDecodeError as error:
-        raise MlopsError(f"{file.name} is not valid TOML: {error}", USAGE) from None
+        raise MlopsError(f"{file}: byte {error.start} is not UTF-8: save the file as UTF-8", USAGE) from None
+    except ValueError as error:  # of TOML, or a number with thousands of digits
+        raise MlopsError(f"{file} is not valid TOML: {error}", USAGE) from None
 
 
-def _validate(model: type[Model], file: Path, values: dict[str, Any]) -> Model:
+def _validate(model: type[Model], file: str, values: dict[str, Any]) -> Model:
     try:
-        return convert(model, values, file.name)
+        return convert(model, values, file)
     except ValueError as error:
         raise MlopsError(str(error), USAGE) from None

@@ -46,7 +46,10 @@ def check() -> None:
     if faults:
         raise MlopsError(f"{len(faults)} faults: mend pipeline/pipeline.py and run `mlops compile`")
     if definition.is_stale(root, settings):
-        raise MlopsError("pipeline/definition.json is stale: run `mlops compile` and commit it")
+        raise MlopsError(
+            "pipeline/definition.json is stale (pipeline.py, or a name or type in [hyperparameters], is not what it "
+            "was compiled from): run `mlops compile` and commit it"
+        )
     rules = {*guards.RULES, *guards.SETTINGS, *guarded_files.RULES}
     found = [*guards.in_definition(compiled), *guards.in_settings(settings), *guarded_files.in_files(root)]
     breaches = guards.not_waived(found, settings.waivers, rules)

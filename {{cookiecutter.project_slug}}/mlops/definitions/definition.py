@@ -16,6 +16,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mlops.errors import USAGE, MlopsError
 from mlops.settings import Settings
 
@@ -64,9 +66,23 @@ def load(root: Path) -> dict[str, Json]:
     return definition
 
 
+def as_compiled(root: Path, settings: Settings) -> Settings:
+    """`settings` with 2 as 2.0 where the compiled definition has a Float parameter: that is no other type."""
+    try:
+        floats = {p["Name"] for p in load(root).get("Parameters") or [] if p["Type"] == "Float"}
+    except (MlopsError, KeyError, TypeError):  # whatever it is, it is no definition to keep to
+        return settings
+    given = settings.hyperparameters
+    kept = {name: float(value) if name in floats and type(value) is int else value for name, value in given.items()}
+    return msgspec.structs.replace(settings, hyperparameters=kept)
+
+
 def source_digest(root: Path, settings: Settings) -> str:
     """A digest of what the definition is compiled from: pipeline.py and the hyperparameters' names and types."""
-    text = (root / "pipeline" / "pipeline.py").read_text(encoding="utf-8")
+    try:
+        text = (root / "pipeline" / "pipeline.py").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MlopsError("pipeline/pipeline.py is missing: restore it from git") from None
     shape = json.dumps(settings.parameter_types(), sort_keys=True)
     return hashlib.sha256("\0".join([text, shape]).encode()).hexdigest()
 
@@ -76,7 +92,7 @@ def is_stale(root: Path, settings: Settings) -> bool:
     if not path_of(root).is_file():
         return True
     metadata = load(root).get("Metadata") or {}
-    return bool(metadata.get("Source") != source_digest(root, settings))
+    return bool(metadata.get("Source") != source_digest(root, as_compiled(root, settings)))
 
 
 def steps_of(definition: dict[str, Json]) -> dict[str, Step]:
@@ -107,6 +123,8 @@ def _walk(
     bodies: list[dict[str, Json]], branch: tuple[str, bool] | None
 ) -> Iterator[tuple[dict[str, Json], tuple[str, bool] | None]]:
     for body in bodies:
+        if not isinstance(body, dict):
+            raise MlopsError(f"definition: a step is not an object: {json.dumps(body)[:80]}")
         yield body, branch
         if body.get("Type") == "Condition":
             arguments = body.get("Arguments") or {}
@@ -218,7 +236,8 @@ def typed(parameter: dict[str, Json], value: Json) -> Json:
         else:
             result = value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
     except (ValueError, TypeError, KeyError, OverflowError):
-        raise MlopsError(f"parameter {name} is {kind}: {value!r} is not one", USAGE) from None
+        hint = ": if mlops.toml has a fraction there now, run `mlops compile`" if isinstance(value, float) else ""
+        raise MlopsError(f"parameter {name} is {kind}: {value!r} is not one{hint}", USAGE) from None
     allowed = parameter.get("EnumValues")
     if allowed and result not in allowed:
         raise MlopsError(f"parameter {name} must be one of {', '.join(map(str, allowed))}: {value!r} is not")

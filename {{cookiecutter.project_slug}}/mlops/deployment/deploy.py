@@ -131,7 +131,7 @@ def crown(registry: Door, package: Json, pinned: Package, before: int) -> None:
 
 
 def keepers(own: Door, dev: Door) -> list[Door]:
-    """Whose buckets keep a deployment's record, in the order of writing: promotion to prod and prod's deployment read dev's.
+    """Whose buckets keep a deployment's record, in the order of writing. Promotion and deployment to prod read dev's.
 
     The environment's own comes last, because a rerun that finds the record there takes the deployment for done.
     """

@@ -48,7 +48,7 @@ def marker(kind: Kind, environment: str, pin: Pin) -> str:
 
 def proposes(body: str | None, wanted: str) -> bool:
     """Whether a pull request's body ends with that marker."""
-    return bool(body) and (body or "").rstrip().splitlines()[-1].strip() == wanted
+    return (body or "").rstrip().rpartition("\n")[2].strip() == wanted
 
 
 def title(change: Change) -> str:
