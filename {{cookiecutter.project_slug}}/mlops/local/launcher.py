@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from mlops.files import write_atomically
+from mlops.local.groups import end_group
 
 PACKAGE = Path(__file__).resolve().parents[2]  # the folder that `mlops` is imported from
+MOMENT = 0.2  # seconds
 PYTHONS = ("python", "python3", sys.executable)
 
 
@@ -69,10 +71,7 @@ class Running:
         """End it and all that it started."""
         self._known.wait(5)
         if self.pid and not self._done.is_set():
-            try:
-                os.killpg(self.pid, signal.SIGKILL) if hasattr(os, "killpg") else os.kill(self.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                return
+            end_group(self.pid)
 
 
 class Launcher:
@@ -166,7 +165,28 @@ class Launcher:
                 running.ended(127)
                 return
         running.started(process.pid)
-        threading.Thread(target=lambda: running.ended(process.wait()), daemon=True).start()
+        threading.Thread(target=self._await, args=(process, running), daemon=True).start()
+        if hasattr(os, "fork"):
+            threading.Thread(target=self._guard, args=(running,), daemon=True).start()
+
+    def _await(self, process: subprocess.Popen[bytes], running: Running) -> None:
+        exit_code = process.wait()
+        if hasattr(os, "killpg"):
+            end_group(process.pid)  # what it left running in the background, as in a container
+        running.ended(exit_code)
+        with self._lock, suppress(OSError):
+            if self._socket:
+                self._send({"unguard": process.pid})
+
+    def _guard(self, running: Running) -> None:
+        """Have the zygote end a process that is no fork of it when this process is killed and cannot do so itself.
+
+        A zygote takes longer to start than a function takes to answer: for this alone none is started at once.
+        """
+        running.wait(0 if self._socket else MOMENT)
+        with self._lock, suppress(OSError):
+            if running.exit_code is None:
+                self._send({"guard": running.pid})
 
     def _send(self, message: dict[str, Any]) -> None:
         """Send a message to the zygote, which is started if there is none; the lock is held."""
@@ -191,7 +211,7 @@ class Launcher:
         return ours
 
     def _listen(self, connection: socket.socket) -> None:
-        """Note what the zygote says, until it ends; then every job that it had is gone, and the next gets a new one."""
+        """Note what the zygote says, until it ends; then every job that it had ends, and the next gets a new one."""
         with suppress(OSError), connection.makefile("rb") as lines:
             for line in lines:
                 message = json.loads(line)
@@ -205,4 +225,6 @@ class Launcher:
                 self._socket = None
             for running in self._running.values():
                 if running.exit_code is None:
+                    if running.pid:
+                        end_group(running.pid)  # the zygote may have been killed, which its forks outlive
                     running.ended(-signal.SIGKILL)

@@ -6,12 +6,14 @@ as the libraries that this job's script needs are in, and imports the rest while
 script ended, so that the next step starts while the kernel still takes back this one's gigabytes.
 
 Runs as `python -m mlops.local.zygote FD`; requests and answers are JSON lines on that socket. When the other end
-closes, it ends its jobs and itself.
+closes, it ends its jobs and itself. The other end names its plain child processes too, so that they end with it even
+when it was killed.
 """
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -25,62 +27,113 @@ import struct
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import Any, NoReturn
 
+from mlops.local.groups import end_group
 from mlops.local.namespace import enter
 
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 ENDED = struct.Struct("=ii")  # process id and exit code, which a job writes when its script has ended
 
 
-def serve(connection: socket.socket) -> None:
-    """Import, fork and report until the other end closes."""
-    wake_read, wake_write = os.pipe()
-    ended_read, ended_write = os.pipe()
-    for end in (wake_read, wake_write, ended_read):
-        os.set_blocking(end, False)
-    signal.set_wakeup_fd(wake_write)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    readable: list[socket.socket | int] = [connection, wake_read, ended_read]
-    gc.disable()  # imports make much that lives and little that dies: collecting only costs time
-    running: dict[int, int] = {}
-    leaving: set[int] = set()  # jobs whose end is reported, whose process is not yet gone
-    pending: list[str] = []
-    buffer = b""
-    while True:
-        ready, _, _ = select.select(readable, [], [], 0 if pending else None)
-        if connection in ready:
-            received = connection.recv(1 << 16)
-            if not received:
-                break
-            *lines, buffer = (buffer + received).split(b"\n")
-            for line in lines:
-                request = json.loads(line)
-                if "preload" in request:
-                    pending += request["preload"]
-                    continue
-                _import(request["modules"])
-                pid = _fork(request, [connection.fileno(), wake_read, wake_write, ended_read], ended_write)
-                running[pid] = request["id"]
-                _send(connection, {"id": request["id"], "pid": pid})
-        elif pending:
-            _import([pending.pop(0)])
-        if wake_read in ready:
-            os.read(wake_read, 4096)
-        if ended_read in ready:
-            for pid, code in ENDED.iter_unpack(os.read(ended_read, ENDED.size * 64)):
-                if pid in running:
-                    _send(connection, {"id": running.pop(pid), "exit": code})
-                    leaving.add(pid)
-        for pid in [*running, *leaving]:
+class Closed(Exception):
+    """The other end of the connection has closed."""
+
+
+class Zygote:
+    """Imports, forks and reports until the other end closes; then ends every job."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._wake, wake_write = os.pipe()
+        self._ended, self._ended_write = os.pipe()
+        for end in (self._wake, wake_write, self._ended):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wake_write)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._to_close = [connection.fileno(), self._wake, wake_write, self._ended]  # in a job
+        self._running: dict[int, int] = {}
+        self._leaving: set[int] = set()  # jobs whose end is reported, whose process is not yet gone
+        self._guarded: set[int] = set()  # process groups of the other end's own, to end if it cannot any more
+        self._pending: list[str] = []
+        self._buffer = b""
+
+    def serve(self) -> None:
+        """Work until the other end closes, also if it does so in the middle of an answer."""
+        try:
+            while True:
+                self._turn()
+        except Closed:
+            pass
+        finally:
+            for leader in [*self._running, *self._guarded]:
+                end_group(leader)
+
+    def _turn(self) -> None:
+        readable = [self._connection, self._wake, self._ended]
+        ready, _, _ = select.select(readable, [], [], 0 if self._pending else None)
+        if self._connection in ready:
+            self._receive()
+        elif self._pending:
+            _import([self._pending.pop(0)])
+        if self._wake in ready:
+            os.read(self._wake, 4096)
+        if self._ended in ready:
+            self._note_reports()
+        self._note_deaths()
+
+    def _receive(self) -> None:
+        try:
+            received = self._connection.recv(1 << 16)
+        except OSError:
+            received = b""
+        if not received:
+            raise Closed
+        *lines, self._buffer = (self._buffer + received).split(b"\n")
+        for line in lines:
+            self._answer(json.loads(line))
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        if "preload" in request:
+            self._pending += request["preload"]
+        elif "guard" in request:
+            self._guarded.add(request["guard"])
+        elif "unguard" in request:
+            self._guarded.discard(request["unguard"])
+        else:
+            _import(request["modules"])
+            pid = fork(request, self._to_close, self._ended_write)
+            self._running[pid] = request["id"]
+            self._send({"id": request["id"], "pid": pid})
+
+    def _note_reports(self) -> None:
+        """What jobs say themselves: the script has ended. Its exit code is known, so the kill below does not count."""
+        for pid, code in ENDED.iter_unpack(os.read(self._ended, ENDED.size * 64)):
+            if pid in self._running:
+                self._leaving.add(pid)
+                self._end(pid, code)
+
+    def _note_deaths(self) -> None:
+        for pid in [*self._running, *self._leaving]:
             finished, status = os.waitpid(pid, os.WNOHANG)
-            if finished and pid in running:
-                _send(connection, {"id": running.pop(pid), "exit": os.waitstatus_to_exitcode(status)})
             if finished:
-                leaving.discard(pid)
-    for pid in running:
-        os.killpg(pid, signal.SIGKILL)
-    os._exit(0)  # an interpreter's orderly end takes all that was imported apart, which is for nothing here
+                self._leaving.discard(pid)
+            if finished and pid in self._running:
+                self._end(pid, os.waitstatus_to_exitcode(status))
+
+    def _end(self, pid: int, code: int) -> None:
+        number = self._running.pop(pid)
+        end_group(pid)  # what the script left running in the background ends with it, as in a container
+        self._send({"id": number, "exit": code})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            raise Closed from None
 
 
 def _import(modules: list[str]) -> None:
@@ -92,23 +145,23 @@ def _import(modules: list[str]) -> None:
                 continue  # the script that needs it fails with its own message, in its own log
 
 
-def _send(connection: socket.socket, message: dict[str, Any]) -> None:
-    connection.sendall(json.dumps(message).encode() + b"\n")
-
-
-def _fork(request: dict[str, Any], to_close: list[int], ended: int) -> int:
+def fork(request: dict[str, Any], to_close: list[int], ended: int) -> int:
+    """A job as a fork of this process, which leads its group from the start: whoever knows its id can end it."""
     gc.freeze()
+    zygote = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become(request, to_close, ended)
+        _become(request, to_close, ended, zygote)
+    with suppress(OSError):  # the fork does it as well: whichever comes first
+        os.setpgid(pid, pid)
     return pid
 
 
-def _become(request: dict[str, Any], to_close: list[int], ended: int) -> NoReturn:
+def _become(request: dict[str, Any], to_close: list[int], ended: int, zygote: int) -> NoReturn:
     """Turn this fork into the job: nothing of the zygote's state, only its imported libraries, is left."""
     code = 1
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         gc.enable()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -129,12 +182,21 @@ def _become(request: dict[str, Any], to_close: list[int], ended: int) -> NoRetur
         sys.path[:] = [os.path.dirname(script), *(p for p in sys.path if p and p not in request["hide"])]
         if request["mount"]:
             _mount(request["mount"])
+        _die_with(zygote)
         for name in [n for n in sys.modules if n.partition(".")[0] == "mlops"]:
             del sys.modules[name]
         code = _run(script)
         os.write(ended, ENDED.pack(os.getpid(), code & 0xFF))
     finally:
         os._exit(code)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process when `parent` ends, however that is; only Linux can."""
+    if LIBC:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before the kernel knew
+            os._exit(1)
 
 
 def _mount(opt_ml: str) -> None:
@@ -171,4 +233,6 @@ def _print_traceback() -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    gc.disable()  # imports make much that lives and little that dies: collecting only costs time
+    Zygote(socket.socket(fileno=int(sys.argv[1]))).serve()
+    os._exit(0)  # an interpreter's orderly end takes all that was imported apart, which is for nothing here
