@@ -57,6 +57,19 @@ def test_what_a_job_leaves_running_ends_with_it(lab: Lab, how: str) -> None:
     assert is_gone(int(lab.client.log_lines(done.arn, "Step", 1)[0]))
 
 
+@pytest.mark.parametrize("end", ["sys.stdout.close()", "sys.stdout = sys.stderr = None", "sys.stdout = open('x', 'w')"])
+def test_a_script_may_do_with_its_output_what_it_likes(lab: Lab, end: str) -> None:
+    done = lab.run(lab.processing("Step", f"import sys\nprint('hi', end='')\n{end}\n"))
+    assert done.status == "Succeeded", done.reason
+    assert lab.client.log_lines(done.arn, "Step", 9) == ["hi"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_output_that_cannot_be_written_fails_the_job(lab: Lab) -> None:
+    done = lab.run(lab.processing("Step", "import sys\nsys.stdout = open('/dev/full', 'w')\nprint('hi')\n"))
+    assert "(exit code 120)" in done.reason
+
+
 def test_jobs_end_when_the_process_that_forks_them_is_killed(lab: Lab) -> None:
     file = lab.root / "pids"
     script = (

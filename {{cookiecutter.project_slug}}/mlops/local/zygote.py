@@ -220,9 +220,22 @@ def _run(script: str) -> int:
         code = 1
     threading._shutdown()  # type: ignore[attr-defined]  # the script's own threads end their work, as at any end of Python
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return code
+    return code if _flush() else 120
+
+
+def _flush() -> bool:
+    """Write out what was printed, also if the script closed or replaced its output; whether that went well.
+
+    If it did not, say on a full disk, a process ends with 120, as any of Python's does.
+    """
+    streams = (sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__)
+    try:
+        for stream in streams:
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _print_traceback() -> None:
