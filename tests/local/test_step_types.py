@@ -194,6 +194,19 @@ def test_searches_with_names_alike_keep_their_models_apart(lab: Lab) -> None:
     assert all(len(job) <= 63 for job in jobs)
 
 
+def test_the_objective_of_several_hosts_is_found(lab: Lab) -> None:
+    """In the first host's log if it is there, as they all write the same; else in another's."""
+    step = tuning(lab, "Grid", {"CategoricalParameterRanges": CATEGORIES}, jobs=2)
+    definition = step["Arguments"]["TrainingJobDefinition"]
+    definition["ResourceConfig"]["InstanceCount"] = 2
+    for host in ("algo-1", "algo-2"):
+        script = f"import os\nif os.environ['SM_CURRENT_HOST'] == {host!r}: print('score=5')\nelse: print('ready')\n"
+        lab.put("code/Train/sourcedir.tar.gz", archive({"train.py": script.encode()}))
+        done = lab.run(step)
+        assert done.status == "Succeeded", done.reason
+        assert [line.split()[0] for line in lab.client.log_lines(done.arn, "Tune", 9)] == ["5.0", "5.0"]
+
+
 def test_failed_trials_are_left_out(lab: Lab) -> None:
     kinds = [*CATEGORIES[:2], {"Name": "kind", "Values": ["good", "bad"]}]
     done = lab.run(tuning(lab, "Grid", {"CategoricalParameterRanges": kinds}, jobs=20))

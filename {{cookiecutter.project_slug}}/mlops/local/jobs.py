@@ -167,6 +167,12 @@ def _log(context: Context, host: Host, hosts: list[Host]) -> Path:
     return context.log if len(hosts) == 1 else context.log.with_suffix(f".{host.name}.log")
 
 
+def logs_of(log: Path) -> list[Path]:
+    """The files that hold the output of a job whose log is `log`: that one, or one for each of its hosts, in order."""
+    hosts = log.parent.glob(f"{log.stem}.algo-*.log")
+    return [log] if log.is_file() else sorted(hosts, key=lambda file: int(file.stem.rpartition("-")[2]))
+
+
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.is_file() else []
     return lines[-1].strip()[:900] if lines else ""

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from mlops.local.jobs import Context, JobFailed
+from mlops.local.jobs import Context, JobFailed, logs_of
 from mlops.local.records import now
 from mlops.local.training import train
 
@@ -54,7 +54,8 @@ def tune(name: str, request: Json, context: Context) -> Json:
         training["HyperParameters"] = (definition.get("StaticHyperParameters") or {}) | chosen
         try:
             description = train(job, training, replace(context, folder=folder, log=log))
-            value = read_objective(log, pattern)
+            values = (read_objective(file, pattern) for file in logs_of(log))
+            value = next((value for value in values if value is not None), None)
             if value is None:
                 raise JobFailed(f"no line of the log matches {pattern.pattern!r} of metric {objective['MetricName']}")
         except JobFailed as error:
