@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import string
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -161,11 +164,28 @@ class Execution:
             fcntl.flock(self._lock_stream, fcntl.LOCK_EX)
 
     def _is_orphan(self) -> bool:
-        if not fcntl or not (self.folder / "lock").is_file():
-            return False
-        with (self.folder / "lock").open() as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-        return True
+        with unused(self.folder) as free:
+            return free
+
+
+@contextmanager
+def unused(folder: Path) -> Iterator[bool]:
+    """Whether no process runs the execution in `folder`, as far as that can be told; if so, none begins to inside."""
+    if not fcntl or not (folder / "lock").is_file():
+        yield False
+        return
+    with (folder / "lock").open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def remove_leftovers(jobs: Path, executions: Path) -> None:
+    """Remove the folders of jobs, `pipelines-EXECUTION-...`, whose process was killed before it could."""
+    for folder in jobs.glob("pipelines-*-*"):
+        with unused(executions / folder.name.split("-")[1]) as free:
+            if free:
+                shutil.rmtree(folder, ignore_errors=True)

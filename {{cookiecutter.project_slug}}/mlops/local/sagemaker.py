@@ -23,7 +23,7 @@ from mlops.local.cache import Cache
 from mlops.local.descriptions import JobCalls
 from mlops.local.engine import Engine
 from mlops.local.launcher import Launcher
-from mlops.local.records import FINAL, Execution, ResourceNotFound, now, read_json
+from mlops.local.records import FINAL, Execution, ResourceNotFound, now, read_json, remove_leftovers
 from mlops.local.registry import Registry, RegistryCalls
 from mlops.local.steps import TYPES, Steps
 from mlops.local.store import Store
@@ -180,6 +180,7 @@ class LocalSageMaker(RegistryCalls, JobCalls):
             modules=self.modules,
             stopped=lambda: False,
         )
+        remove_leftovers(context.folder, self.state / "executions")
         self._engines[arn] = Engine(steps, execution, scope, self._runner(execution, context), known, selected)
         threading.Thread(target=self._engines[arn].run, name=f"execution-{execution.id}").start()
 

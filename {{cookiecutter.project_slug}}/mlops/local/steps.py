@@ -11,7 +11,7 @@ from typing import Any
 from mlops.definitions.definition import Step
 from mlops.files import write_json
 from mlops.local.cache import ATTRIBUTES, Cache
-from mlops.local.jobs import Context, JobFailed, process
+from mlops.local.jobs import INTERNAL, Context, JobFailed, process
 from mlops.local.records import Execution, now
 from mlops.local.registry import Registry
 from mlops.local.training import train
@@ -131,7 +131,10 @@ class _Folder:
 
     def __enter__(self) -> Any:
         shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)
+        try:
+            self.path.mkdir(parents=True)
+        except FileExistsError:  # going on in it would pass what an earlier attempt wrote off as this one's
+            raise JobFailed(f"{self.path}: what is left of an earlier attempt cannot be removed", INTERNAL) from None
         return self.path
 
     def __exit__(self, *_: object) -> None:

@@ -109,10 +109,18 @@ class Store:
             shutil.copyfile(file, target)
 
     def take(self, folder: Path, uri: str) -> None:
-        """Move the files below a finished job's `folder` into the store at `uri`."""
+        """Move the files below a finished job's `folder` into the store at `uri`.
+
+        There are no links in S3: for one to a file, the store gets what that file holds; others are left out.
+        """
         bucket, key = split_uri(uri)
-        for file in sorted(f for f in folder.rglob("*") if f.is_file()):
-            target = self._path(bucket, "/".join([key.rstrip("/"), file.relative_to(folder).as_posix()]))
+        files = sorted(f for f in folder.rglob("*") if f.is_file())
+        for file in sorted(files, key=lambda f: not f.is_symlink()):  # links first, while what they point to is there
+            name = "/".join([key.rstrip("/"), file.relative_to(folder).as_posix()])
+            if file.is_symlink():
+                self.upload_file(str(file), bucket, name)
+                continue
+            target = self._path(bucket, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, target)
 
