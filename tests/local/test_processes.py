@@ -57,11 +57,29 @@ def test_what_a_job_leaves_running_ends_with_it(lab: Lab, how: str) -> None:
     assert is_gone(int(lab.client.log_lines(done.arn, "Step", 1)[0]))
 
 
-@pytest.mark.parametrize("end", ["sys.stdout.close()", "sys.stdout = sys.stderr = None", "sys.stdout = open('x', 'w')"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "sys.stdout.close()",
+        "sys.stdout = sys.stderr = None",
+        "sys.stdout = open('x', 'w')",
+        "import io; sys.stdout = io.TextIOWrapper(sys.stdout.detach(), 'utf-8')",
+    ],
+)
 def test_a_script_may_do_with_its_output_what_it_likes(lab: Lab, end: str) -> None:
     done = lab.run(lab.processing("Step", f"import sys\nprint('hi', end='')\n{end}\n"))
     assert done.status == "Succeeded", done.reason
     assert lab.client.log_lines(done.arn, "Step", 9) == ["hi"]
+
+
+def test_files_that_a_script_does_not_close_are_written(lab: Lab) -> None:
+    script = (
+        "import pathlib\ndef reach(): return a, b\nbase = pathlib.Path(__file__).parents[2] / 'output' / 'out'\n"
+        "a = open(base / 'a', 'w')\na.write('text')\nb = open(base / 'b', 'wb')\nb.write(b'bytes')\n"
+    )
+    done = lab.run(lab.processing("Step", script))
+    folder = lab.output(done, "Step")
+    assert [lab.get(f"{folder}/{name}") for name in "ab"] == ["text", "bytes"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")

@@ -16,6 +16,7 @@ import atexit
 import ctypes
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil  # noqa: F401  # what runpy imports when a job starts: here it is imported once
@@ -23,6 +24,7 @@ import runpy
 import select
 import signal
 import socket
+import stat
 import struct
 import sys
 import threading
@@ -170,9 +172,10 @@ def _become(request: dict[str, Any], to_close: list[int], ended: int, zygote: in
             os.close(descriptor)
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        for descriptor, number in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(descriptor, number)
+        os.close(nothing)
+        os.close(log)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or prints would follow a traceback
         os.environ.clear()
         os.environ.update(request["environment"])
@@ -228,14 +231,44 @@ def _flush() -> bool:
 
     If it did not, say on a full disk, a process ends with 120, as any of Python's does.
     """
-    streams = (sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__)
+    whole = all([_is_written(stream) for stream in (sys.stdout, sys.stderr)])
+    for stream in [sys.__stdout__, sys.__stderr__, *_open_files()]:
+        _is_written(stream)  # Python does not mind if it is not
+    return whole
+
+
+def _is_written(stream: Any) -> bool:
     try:
-        for stream in streams:
-            if stream is not None and not getattr(stream, "closed", False):
-                stream.flush()
-    except (OSError, ValueError):
+        if stream is not None and not getattr(stream, "closed", False):
+            stream.flush()
+    except Exception:
         return False
     return True
+
+
+def _open_files() -> list[Any]:
+    """The files that the script has not closed, texts before the bytes below them.
+
+    The end of an interpreter writes them; os._exit does not. Looking at every object takes milliseconds, so it is done
+    only if there is a file.
+    """
+    if not _has_open_file():
+        return []
+    made = gc.get_objects()
+    kinds = ((io.TextIOWrapper,), (io.BufferedWriter, io.BufferedRandom))
+    return [thing for kind in kinds for thing in made if issubclass(type(thing), kind)]
+
+
+def _has_open_file() -> bool:
+    try:
+        descriptors = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:  # a system that does not list them: there may be one
+        return True
+    for descriptor in descriptors:
+        with suppress(OSError):  # the one that listed them is closed by now
+            if descriptor > 2 and stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return True
+    return False
 
 
 def _print_traceback() -> None:
