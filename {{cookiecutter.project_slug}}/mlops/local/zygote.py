@@ -75,7 +75,7 @@ class Zygote:
                 end_group(leader)
 
     def _turn(self) -> None:
-        readable = [self._connection, self._wake, self._ended]
+        readable: list[socket.socket | int] = [self._connection, self._wake, self._ended]
         ready, _, _ = select.select(readable, [], [], 0 if self._pending else None)
         if self._connection in ready:
             self._receive()
@@ -174,8 +174,9 @@ def _become(request: dict[str, Any], to_close: list[int], ended: int, zygote: in
         nothing = os.open(os.devnull, os.O_RDONLY)
         for descriptor, number in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(descriptor, number)
-        os.close(nothing)
-        os.close(log)
+        for descriptor in (nothing, log):
+            if descriptor > 2:  # it is one of these where mlops was started with its output closed
+                os.close(descriptor)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or prints would follow a traceback
         os.environ.clear()
         os.environ.update(request["environment"])
