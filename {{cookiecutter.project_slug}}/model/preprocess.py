@@ -18,7 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data import DataError, Parser, Schema, fail, load_schema, read_folder
+from csv_files import read_folder
+from data import DataError, Parser, Schema, fail, load_schema
 
 SPLITS = ("train", "validation", "test")
 

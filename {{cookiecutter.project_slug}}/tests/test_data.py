@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import csv_files
 import data
 import preprocess
 import train
@@ -39,7 +40,7 @@ FAULTS = {
 @pytest.mark.parametrize(("text", "words"), FAULTS.values(), ids=FAULTS.keys())
 def test_faults_in_data_name_file_line_and_column(tmp_path: Path, text: str | bytes, words: list[str]) -> None:
     with pytest.raises(data.DataError) as error:
-        data.read_folder(raw(tmp_path, text), MIXED)
+        csv_files.read_folder(raw(tmp_path, text), MIXED)
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
@@ -51,7 +52,7 @@ def test_categories_and_missing_values_work(tmp_path: Path) -> None:
         f"{age if age > 20 else ''},{'ab'[int(age) % 2] if age < 90 else ''},{'yes' if age > 50 else 'no'}"
         for age in rng.integers(0, 99, 300)
     ]
-    table = data.read_folder(raw(tmp_path, HEAD + "\n".join(rows)), MIXED)
+    table = csv_files.read_folder(raw(tmp_path, HEAD + "\n".join(rows)), MIXED)
     assert table["age"].isna().any()
     assert table["city"].isna().any()
     parts = preprocess.split(table, 0.2, 0.2, 1)

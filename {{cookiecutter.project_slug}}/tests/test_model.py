@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 import artifact
+import csv_files
 import data
 import evaluate
 import inference
@@ -98,7 +99,7 @@ def test_the_same_input_gives_the_same_bytes(work: Path, tmp_path: Path) -> None
 
 
 def test_a_row_stays_in_its_split_whatever_other_rows_there_are() -> None:
-    table = preprocess.clean(data.read_folder(RAW, SCHEMA), SCHEMA)
+    table = preprocess.clean(csv_files.read_folder(RAW, SCHEMA), SCHEMA)
     whole = preprocess.split(table, 0.15, 0.2, seed=1)
     half = preprocess.split(table.iloc[::2], 0.15, 0.2, seed=1)
     for name in preprocess.SPLITS:
@@ -158,8 +159,7 @@ def test_a_bootstrapped_deviation_is_near_the_formula() -> None:
 
 def test_without_a_champion_the_threshold_decides(work: Path, nobody: Path) -> None:
     passed = judge(work, work / "packed", nobody)["gate"]
-    assert passed["passed"]
-    assert passed["champion_verdict"] == "no champion"
+    assert passed["passed"] and passed["champion_verdict"] == "no champion"
     assert "no champion yet" in passed["reason"]
     impossible = judge(work, work / "packed", nobody, threshold="1e9" if GREATER else "-1")["gate"]
     assert not impossible["passed"]
