@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -32,6 +33,8 @@ OBJECTIVES = {
     "multiclass_classification": {"objective": "multi:softprob", "eval_metric": ["merror", "mlogloss"]},
     "regression": {"objective": "reg:squarederror", "eval_metric": ["mae", "rmse"]},
 }  # early stopping watches the last one: a loss keeps improving where auc or accuracy stand still
+# `[12:30:59] /src/objective.cc:27: ` before a message, and `- [socket.h:79|12:30:59]: ` before one of a list
+_PLACE = re.compile(r"^(?:\[[\d:]+\] \S+:\d+: |- \[[^\]]*\]: )")
 
 
 class LogRounds(xgb.callback.TrainingCallback):
@@ -160,8 +163,17 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of what XGBoost says, above the addresses of its own code."""
-    return str(error).partition("Stack trace:")[0].strip().splitlines()[-1].strip()
+    """The telling line of what XGBoost says.
+
+    It is the first, after the place in XGBoost's code; help and the addresses of its code follow. Hosts that lose each
+    other get a list from the outermost call inwards instead, where only the last line says what happened.
+    """
+    lines = [line.strip() for line in str(error).partition("Stack trace:")[0].splitlines()]
+    telling = next((line for line in lines if line), "it gives no reason")
+    causes = [line for line in lines if line.startswith("- [")]
+    if causes:
+        return f"another host of this job failed or was lost, and its log says why: {_PLACE.sub('', causes[-1])}"
+    return _PLACE.sub("", telling)
 
 
 if __name__ == "__main__":
