@@ -139,6 +139,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name in ("train", "validation", "model_dir"):
         if getattr(args, name) is None:
             parser.error(f"--{name.replace('_', '-')} is needed outside a SageMaker job")
+    for name in ("num_round", "early_stopping_rounds"):  # XGBoost takes 0 and has no best round then
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1, not {getattr(args, name)}: correct [hyperparameters]")
     return args
 
 

@@ -24,6 +24,9 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--max_depth=-3", "XGBoost: value -3 for Parameter max_depth should be greater equal to 0"),
         ("--eta=-1", "XGBoost: value -1 for Parameter learning_rate should be greater equal to 0"),
         ("--subsample=3", "XGBoost: value 3 for Parameter subsample exceed bound [0,1]"),
+        ("--num_round=0", "--num_round must be at least 1, not 0: correct [hyperparameters]"),
+        ("--num_round=-2", "--num_round must be at least 1, not -2: correct [hyperparameters]"),
+        ("--early_stopping_rounds=0", "--early_stopping_rounds must be at least 1, not 0: correct [hyperparameters]"),
     ],
 )
 def test_a_bad_hyperparameter_is_one_line_with_value_and_rule(
