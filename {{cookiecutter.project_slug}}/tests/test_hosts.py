@@ -2,9 +2,15 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from socketserver import BaseRequestHandler
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,6 +72,25 @@ def test_two_hosts_train_one_model_like_one_host(splits: Path, tmp_path: Path) -
     assert record["rows"]["train"] == len(data.read_split(splits / "train")), "all rows, not a share of them"
 
 
+LATE = """
+import os, socket
+os.environ["SM_NETWORK_INTERFACE_NAME"] = "eth0"
+failures = [1, 2, 3]
+def look_up(name):
+    if failures:
+        raise socket.gaierror(failures.pop(), "Name or service not known")
+    return "127.0.0.1"
+socket.gethostbyname = look_up
+"""
+
+
+def test_a_job_can_be_repeated_at_once_and_names_may_come_late(splits: Path, tmp_path: Path) -> None:
+    for script in ("", LATE):  # the same job: the first one's connections are hardly closed when the second begins
+        started = [train(splits, tmp_path / name, NAMES, name, script) for name in NAMES]
+        texts = [said(process) for process in started]
+        assert [process.returncode for process in started] == [0, 0], texts
+
+
 def test_a_lost_host_fails_the_others_in_one_line(splits: Path, tmp_path: Path) -> None:
     lost = "import os\ntrain.LogRounds.after_iteration = lambda self, model, epoch, log: os._exit(9)"
     first = train(splits, tmp_path / "algo-1", NAMES, "algo-1")
@@ -83,6 +108,64 @@ def test_a_first_host_that_never_answers_is_named(splits: Path, tmp_path: Path) 
     text = said(second)
     assert second.returncode == 1
     assert "cannot reach algo-1, port 2" in text.splitlines()[-1] and "security groups" in text
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Be a host of a job of two that is impatient; the host's name is the argument."""
+    monkeypatch.setattr(hosts, "PATIENCE", 0.2)
+    monkeypatch.setenv("SM_HOSTS", json.dumps(NAMES))
+    monkeypatch.setenv("SM_NETWORK_INTERFACE_NAME", "lo")
+    monkeypatch.setenv("TRAINING_JOB_NAME", str(tmp_path))
+    return lambda name: monkeypatch.setenv("SM_CURRENT_HOST", name)
+
+
+@contextmanager
+def listener(line: bytes) -> Iterator[None]:
+    """Something on the job's port that says `line` to whoever connects."""
+    with hosts._Door(("127.0.0.1", hosts._job_port()), BaseRequestHandler) as door:
+        door.line = line
+        Thread(target=door.serve_forever, args=(0.01,), daemon=True).start()
+        yield
+        door.shutdown()
+
+
+def test_a_port_in_use_is_said_at_once(job: Callable[[str], None]) -> None:
+    job("algo-1")
+    with listener(b""), pytest.raises(data.DataError, match=r"^cannot listen on 127.0.0.1, port 2\d{4} \(Addr"):
+        hosts.shared().__enter__()
+
+
+def test_what_else_listens_on_the_port_is_not_taken_for_the_first_host(job: Callable[[str], None]) -> None:
+    job("algo-2")
+    for line in (b"", b"HTTP/1.0 400 Bad Request\r\n", b"\xff" * 200, f"{'0' * 64} 4711\n".encode()):
+        with listener(line), pytest.raises(data.DataError, match="something else than this job answers there"):
+            hosts.shared().__enter__()
+
+
+def test_hosts_find_the_tracker_and_are_patient_while_they_train(
+    job: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(hosts, "CommunicatorContext", lambda **given: nullcontext(asked.update(given)))
+    job("algo-2")
+    with listener(f"{hosts._token()} 4711\n".encode()), hosts.shared() as share:
+        assert (share.rank, asked["dmlc_tracker_uri"], asked["dmlc_tracker_port"]) == (1, "127.0.0.1", 4711)
+    assert asked["dmlc_timeout"] >= 24 * 3600, "a slow host is no fault, however long it takes for a round"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_first_host_without_a_name_is_said(
+    job: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def unknown(name: str) -> str:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    job(name)
+    monkeypatch.setenv("SM_NETWORK_INTERFACE_NAME", "eth0")
+    monkeypatch.setattr(socket, "gethostbyname", unknown)
+    with pytest.raises(data.DataError, match=r"^cannot reach algo-1, port \d+ \(.*not known"):
+        hosts.shared().__enter__()
 
 
 def test_shares_are_all_rows_once() -> None:
