@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from data import MISSING, DataError, Schema
+from data import MISSING, DataError, Schema, shown
 
 
 def read_folder(folder: Path, schema: Schema, may_be_empty: bool = False) -> pd.DataFrame:
@@ -43,6 +43,7 @@ def read_csv(file: Path, schema: Schema) -> pd.DataFrame:
             near = difflib.get_close_matches(name, header, n=1)
             what = "the target column" if name == schema.target else "column"
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(header)[:300]}"
+            hint = _separator(header) or hint
             raise DataError(f"{file.name}: {what} {name!r} is missing: {hint} (model/schema.toml names the columns)")
     extra = [name for name in header if name not in wanted and name not in schema.ignore]
     if extra:
@@ -66,6 +67,15 @@ def _read_header(file: Path) -> list[str]:
     if twice:
         raise DataError(f"{file.name}, line 1: column {twice[0]!r} is there twice: rename one")
     return header
+
+
+def _separator(header: Sequence[str]) -> str:
+    """What to say of a file with a single column that looks like several; spreadsheets of many countries write such."""
+    found = [separator for separator in ";\t|" if separator in header[0]]
+    if len(header) > 1 or not found:
+        return ""
+    name = "a tab" if found[0] == "\t" else repr(found[0])
+    return f"it has only {header[0][:200]!r}: is it separated by {name}? columns are separated by commas"
 
 
 def _parse(file: Path, schema: Schema, header: Sequence[str]) -> pd.DataFrame:
@@ -124,8 +134,8 @@ def _check_cells(file: Path, schema: Schema, table: pd.DataFrame) -> None:
 def _refuse(file: Path, column: str, values: pd.Series, bad: pd.Series, what: str) -> None:
     if bad.any():
         row = int(np.argmax(bad))
-        shown = "" if pd.isna(values.iloc[row]) else f"{values.iloc[row]!r} "
-        raise DataError(f"{file.name}, line {_line_of(file, row)}, column {column!r}: {shown}{what}")
+        cell = "" if pd.isna(values.iloc[row]) else f"{shown(values.iloc[row])} "
+        raise DataError(f"{file.name}, line {_line_of(file, row)}, column {column!r}: {cell}{what}")
 
 
 def _check_lengths(file: Path, length: int) -> None:

@@ -35,6 +35,11 @@ def fail(message: object) -> NoReturn:
     sys.exit(1)
 
 
+def shown(value: object) -> str:
+    """A cell's value for a message: a text in quotes, a number as it is written, not as NumPy names its type."""
+    return repr(value) if isinstance(value, str) else str(value)
+
+
 class Parser(argparse.ArgumentParser):
     """A job's command line: help shows the script's docstring, a wrong flag is one line."""
 

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from artifact import Model, load
-from data import MISSING, DataError, Schema, load_schema
+from data import MISSING, DataError, Schema, load_schema, shown
 
 TYPES = ("application/json", "text/csv")
 
@@ -134,6 +134,6 @@ def check_rows(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         bad = (numbers.isna() & ~missing) | np.isinf(numbers)
         if bad.any():
             row = int(np.argmax(bad))
-            raise DataError(f"row {row + 1}, column {name!r}: {values.iloc[row]!r} is not a number")
+            raise DataError(f"row {row + 1}, column {name!r}: {shown(values.iloc[row])} is not a number")
         checked[name] = numbers
     return pd.DataFrame(checked)

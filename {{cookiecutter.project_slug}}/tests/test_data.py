@@ -8,6 +8,7 @@ import pytest
 
 import csv_files
 import data
+import inference
 import preprocess
 import train
 
@@ -28,7 +29,9 @@ FAULTS = {
     "empty": ("", ["rows.csv is empty"]),
     "no-rows": (HEAD, ["rows.csv has a header and no rows"]),
     "not-a-number": (HEAD + "1,a,no\n\n2,b,yes\nx,c,no\n", ["line 5, column 'age'", "'x' is not a number"]),
-    "infinite": (HEAD + "1,a,no\ninf,b,yes\n", ["line 3, column 'age'", "not finite"]),
+    "infinite": (HEAD + "1,a,no\ninf,b,yes\n", ["line 3, column 'age': inf is not finite"]),
+    "semicolons": ("age;city;label\n1;a;no\n", ["column 'age' is missing", "separated by ';'?", "by commas"]),
+    "tabs": ("age\tcity\tlabel\n1\ta\tno\n", ["column 'age' is missing", "separated by a tab?", "by commas"]),
     "no-label": (HEAD + "1,a,\n", ["line 2, column 'label'", "has no value"]),
     "unknown-label": (HEAD + '1,"a\nb",no\n2,b,perhaps\n', ["line 4, column 'label'", "'perhaps'", "no, yes"]),
     "few-cells": (HEAD + "1,a,no\n2,b\n", ["line 3", "2 cells"]),
@@ -44,6 +47,11 @@ def test_faults_in_data_name_file_line_and_column(tmp_path: Path, text: str | by
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_request_with_an_infinite_number_says_so() -> None:
+    with pytest.raises(data.DataError, match=r"^row 2, column 'age': inf is not a number$"):
+        inference.check_rows(pd.DataFrame({"age": [1.0, np.inf], "city": "a"}), MIXED)
 
 
 def test_categories_and_missing_values_work(tmp_path: Path) -> None:
