@@ -31,9 +31,9 @@ from xgboost.tracker import RabitTracker
 from data import DataError
 
 PATIENCE = 600  # seconds for all hosts to have read their data and for the last one to end
-# Seconds for one host to wait for another while they train. A lost host ends the others at once, as its connections
-# break; a slow one is no fault, and how long the whole job may take SageMaker knows (MaxRuntimeInSeconds).
-TRAINING = 24 * 3600
+# Seconds for one host to wait for another while they train. A slow one is no fault, and a lost one mostly ends the
+# others at once, as its connections break. Rarely XGBoost does not notice, so this must not be without end.
+TRAINING = 3600
 PORTS = range(20_000, 30_000)  # for a job's port: none that systems give out
 
 T = TypeVar("T")
