@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mlops.failures.rules import RULES, Rule
+from mlops.failures.rule import Rule
+from mlops.failures.rules import RULES
 from mlops.failures.tracebacks import decisive, ending
 from mlops.names import Names
 from mlops.settings import Environment

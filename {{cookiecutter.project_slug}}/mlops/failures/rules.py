@@ -6,25 +6,7 @@ causes.py gathers: {step} {script} {at} {role} {file} {section} {instance_type} 
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One kind of failure. `in_log` rules are looked for at the end of the log too, not only in SageMaker's reason."""
-
-    kind: str
-    pattern: re.Pattern[str]
-    cause: str
-    fix: str
-    in_log: bool = True
-    defaults: dict[str, str] = field(default_factory=dict)
-
-
-def _rule(kind: str, pattern: str, cause: str, fix: str, in_log: bool = True, **defaults: str) -> Rule:
-    return Rule(kind, re.compile(pattern, re.DOTALL | re.MULTILINE), cause, fix, in_log, defaults)
-
+from mlops.failures.rule import rule
 
 ALLOW = "add it to that role in infra/platform.yaml and deploy it with `mlops bootstrap{env}`"
 PLATFORM = "`mlops bootstrap{env}` makes what infra/platform.yaml describes"
@@ -36,7 +18,7 @@ BUCKETS = (
 
 RULES = (
     # --- before a job exists ---------------------------------------------------------------------------------------
-    _rule(
+    rule(
         "assume-role",
         r"[Cc]ould not assume role|unable to (?:assume the role|perform: sts:AssumeRole)|not authorized to perform: "
         r"sts:AssumeRole\b|sts:AssumeRole\"? for the service principal",
@@ -45,14 +27,14 @@ RULES = (
         PLATFORM + ", this role with its trust policy among it; then {retry}",
         in_log=False,
     ),
-    _rule(
+    rule(
         "pass-role",
         r"not authorized to perform: iam:PassRole on resource:? (?P<resource>[^\s'\"]+)",
         "role {role} may not hand {resource} to SageMaker (iam:PassRole)",
         "allow iam:PassRole on it, only to sagemaker.amazonaws.com: " + ALLOW,
         in_log=False,
     ),
-    _rule(
+    rule(
         "quota",
         r"service[ -]limit '(?P<quota>[^']+)' is (?P<allowed>\d+ \w+), with current utilization of (?P<used>\d+)"
         r"[^.]*?request delta of (?P<asked>\d+)",
@@ -61,7 +43,7 @@ RULES = (
         "or use another instance_type under [{section}] in {file} and {run}",
         in_log=False,
     ),
-    _rule(
+    rule(
         "quota",
         r"(?:request delta of (?P<asked>\d+ ?\w+) for '(?P<quota>[^']+)' is greater|ResourceLimitExceeded)",
         "a quota of this account in {region} is reached: '{quota}', {asked} asked for",
@@ -71,7 +53,7 @@ RULES = (
         quota="see the reason",
         asked="more",
     ),
-    _rule(
+    rule(
         "spot",
         r"MaxWaitTimeExceeded|[Ss]pot (?:instance|capacity|training)[^.]*(?:interrupt|reclaim)|\bInterrupted\b",
         "spot instances of type {instance_type} were taken back, or were not to be had in the time that max_wait_in_"
@@ -80,7 +62,7 @@ RULES = (
         "under [training] in {file}",
         in_log=False,
     ),
-    _rule(
+    rule(
         "capacity",
         r"CapacityError|InsufficientInstanceCapacity|[Ii]nsufficient(?: instance)? capacity|not enough capacity|"
         r"Unable to provision requested ML compute",
@@ -89,21 +71,21 @@ RULES = (
         "[network]) and {run}",
         in_log=False,
     ),
-    _rule(
+    rule(
         "instance-type",
         r"requested resource \S*?/(?P<type>ml\.[\w.-]+) is not available in this region",
         "there is no {type} for this kind of job in {region}",
         "choose an instance_type that this region has, under [{section}] in {file}; then {run}",
         in_log=False,
     ),
-    _rule(
+    rule(
         "throttled",
         r"Rate exceeded|ThrottlingException|TooManyRequestsException|RequestLimitExceeded|Throttl(?:ed|ing)\b|SlowDown",
         "AWS took too many calls from this account at once and refused this one",
         "{retry}; fewer parallel executions or steps help if it comes back",
     ),
     # --- image ------------------------------------------------------------------------------------------------------
-    _rule(
+    rule(
         "image-access",
         r"(?:does not grant |have |perform:? )(?:ecr:)?(?P<action>BatchGetImage|GetDownloadUrlForLayer|"
         r"BatchCheckLayerAvailability|GetAuthorizationToken)|ecr:(?P<other>\w+)",
@@ -115,7 +97,7 @@ RULES = (
         action="",
         other="",
     ),
-    _rule(
+    rule(
         "image-missing",
         r"Cannot find the requested image|Cannot pull algorithm container|manifest (?:for|unknown)|"
         r"image not found|ImageNotFound|RepositoryNotFound|[Ii]mage \S+ does not exist",
@@ -124,7 +106,7 @@ RULES = (
         in_log=False,
     ),
     # --- permissions and places -------------------------------------------------------------------------------------
-    _rule(
+    rule(
         "kms",
         r"(?P<action>kms:\w+)|KMS(?:AccessDenied|InvalidState|NotFound|Disabled|\.\w+Exception)|customer master key|"
         r"KMS key",
@@ -133,7 +115,7 @@ RULES = (
         "under [encryption] in {file}",
         action="kms:Decrypt or kms:GenerateDataKey",
     ),
-    _rule(
+    rule(
         "permission",
         r"not authorized to perform:?\s+(?P<action>[a-z0-9-]+:\w+)(?:\s+on(?: the)? resource:?\s+"
         r"['\"]?(?P<resource>[^\s'\"]+))?(?P<denied>[^\n]*explicit deny[^\n]*)",
@@ -142,7 +124,7 @@ RULES = (
         "policies, permission boundaries or the bucket's policy",
         resource="what the reason names",
     ),
-    _rule(
+    rule(
         "permission",
         r"not authorized to perform:?\s+(?P<action>[a-z0-9-]+:\w+)(?:\s+on(?: the)? resource:?\s+"
         r"['\"]?(?P<resource>[^\s'\"]+))?",
@@ -150,7 +132,7 @@ RULES = (
         ALLOW + "; then {retry}",
         resource="what the reason names",
     ),
-    _rule(
+    rule(
         "permission",
         r"Access denied for bucket: (?P<bucket_name>[^,\s]+)(?:, object key: (?P<key>\S+?))?(?=[.,;]?(?:\s|$))|"
         r"object s3://(?P<object>\S+) \(AccessDenied",
@@ -160,7 +142,7 @@ RULES = (
         bucket_name="",
         key="",
     ),
-    _rule(
+    rule(
         "permission",
         r"\(AccessDenied\w*\) when calling the (?P<operation>\w+)|\(403\) when calling the (?P<head>\w+)|"
         r"sufficient permissions|AccessDenied",
@@ -169,7 +151,7 @@ RULES = (
         operation="",
         head="",
     ),
-    _rule(
+    rule(
         "region",
         r"PermanentRedirect|must be addressed using the specified endpoint|AuthorizationHeaderMalformed|"
         r"region '[^']*' is wrong; expecting '(?P<expected>[^']+)'",
@@ -177,19 +159,19 @@ RULES = (
         "use a bucket of {region} (data.source in mlops.toml), or correct region in {file}",
         expected="",
     ),
-    _rule(
+    rule(
         "bucket",
         r"NoSuchBucket|[Tt]he specified bucket does not exist|bucket does not exist",
         "the bucket does not exist; this project's own is {bucket}",
         f"{PLATFORM}; a bucket of your own is named by data.source in mlops.toml",
     ),
-    _rule(
+    rule(
         "code",
         r"sagemaker_submit_directory: no code package at (?P<uri>\S+)",
         "the step's code package is gone from {uri}",
         "`mlops run{env}` stores it again",
     ),
-    _rule(
+    rule(
         "data-missing",
         r"No S3 objects found under S3 URL \"(?P<uri>[^\"]+)\"|no object at (?P<place>s3://\S+)|"
         r"Failed to download data[^\n]*(?P<download>s3://\S+)|NoSuchKey|HeadObject operation: Not Found|"
@@ -201,7 +183,7 @@ RULES = (
         place="",
         download="",
     ),
-    _rule(
+    rule(
         "network",
         r"ensure that the subnet's route table|Unable to execute request to S3|Could not connect to the endpoint URL|"
         r"[Cc]onnect timeout on endpoint|EndpointConnectionError|ConnectTimeoutError|NewConnectionError|"
@@ -211,26 +193,26 @@ RULES = (
         "S3, interface endpoints or a NAT gateway for the rest, and security groups that allow outbound HTTPS",
     ),
     # --- limits of the machine --------------------------------------------------------------------------------------
-    _rule(
+    rule(
         "disk",
         r"No space left on device|Insufficient disk space|Disk quota exceeded",
         "the disk is full{at}",
         "{room}; then {run}",
     ),
-    _rule(
+    rule(
         "memory",
         r"instance type with more memory|[Ee]xit ?[Cc]ode:? ?\"?(?:137|-9)\b|\bMemoryError\b|bad_alloc|OutOfMemory|"
         r"[Oo]ut of memory|Unable to allocate [\d.]+ \w+|Cannot allocate memory|ended by signal 9|^Killed$|SIGKILL",
         "{step} ran out of memory on {machine}{at}",
         "{larger}; then {run}",
     ),
-    _rule(
+    rule(
         "crash",
         r"[Ee]xit ?[Cc]ode:? ?\"?(?:139|-11|132|-4|134|-6)\b|Segmentation fault|ended by signal (?:11|4|6)\b",
         "native code of a library crashed in {step}: no Python exception, only a signal",
         "try the same data on this machine (`mlops run`), and compare the image's versions with pyproject.toml",
     ),
-    _rule(
+    rule(
         "time",
         r"MaxRuntimeExceeded|longer than its MaxRuntimeInSeconds|exceed\w* (?:the )?max\w* (?:allowed )?(?:run ?time)",
         "{step} took longer than max_runtime_in_seconds allows ({limit})",
@@ -239,7 +221,7 @@ RULES = (
         in_log=False,
     ),
     # --- the pipeline -----------------------------------------------------------------------------------------------
-    _rule(
+    rule(
         "reference",
         r"[Pp]roperty ?[Ff]ile|JsonGet|[Jj]son ?[Pp]ath|has not run, so it has no properties|is not JSON|"
         r"cannot compare|there is no '[^']*'; found",
@@ -248,7 +230,7 @@ RULES = (
         "evaluation.json of model/evaluate.py); `mlops check` finds references that can never work",
         in_log=False,
     ),
-    _rule(
+    rule(
         "interrupted",
         r"the process that ran this execution ended before it",
         "the terminal was closed, the machine went down, or something killed `mlops run`",
@@ -256,7 +238,7 @@ RULES = (
         in_log=False,
     ),
     # --- the script -------------------------------------------------------------------------------------------------
-    _rule(
+    rule(
         "module",
         r"(?:ModuleNotFoundError: )No module named '?(?P<module>[\w.]+)|ImportError: (?P<text>[^\n]+)",
         "{script} imports what is not there{at}: {module}{text}",
@@ -265,7 +247,7 @@ RULES = (
         module="",
         text="",
     ),
-    _rule(
+    rule(
         "argument",
         r"(?P<text>(?:unrecognized arguments|argument --?[\w-]+|the following arguments are required)[^\n\"(]*)|"
         r"(?P<needed>--\S+ is needed outside a SageMaker job)",
@@ -274,7 +256,7 @@ RULES = (
         text="",
         needed="",
     ),
-    _rule(
+    rule(
         "data",
         r"(?P<text>(?:[\w.-]+\.csv(?:, line \d|: (?:the target )?column |: [^\n]*quote cells| has a header and no rows|"
         r" is empty: )|there is no \.(?:csv|parquet) file|the \w+ (?:set|split) is empty|target '[^']*'(?: is always|: "
@@ -282,13 +264,19 @@ RULES = (
         "the data is not as model/schema.toml describes it: {text}",
         "correct the file, or model/schema.toml if the data is right; `mlops run` shows the next fault, if any",
     ),
-    _rule(
+    rule(
+        "lost-host",
+        r"another host of this job failed or was lost",
+        "training on several hosts cannot go on without one of them",
+        "read the logs of the other hosts: the one that was lost says why; {retry} if none does",
+    ),
+    rule(
         "hyperparameter",
-        r"(?:XGBoostError|XGBoost): (?P<text>[^\n\"(]+)",
+        r"(?:XGBoostError: |XGBoost: |(?=--\w+ must be at least ))(?P<text>[^\n\"(]+)",
         "XGBoost refuses what it is given{at}: {text}",
         "check [hyperparameters] in mlops.toml, what --set gave it, and hyperparameters() in model/train.py",
     ),
-    _rule(
+    rule(
         "internal",
         r"InternalServerError|InternalFailure|encountered an internal error|ServiceUnavailable",
         "an error inside AWS, or a container that ended before it could say why",
