@@ -52,18 +52,26 @@ def test_run_compiles_when_the_hyperparameters_change(bake: Bake, sdk_env: Path)
     assert "gamma" in names and "seed" not in names
 
 
-def test_a_whole_number_for_a_fraction_is_no_change(bake: Bake, sdk_env: Path) -> None:
-    """2 is as good as 2.0; what becomes a fraction is another type, and that is said."""
+def test_a_whole_number_for_a_fraction_is_asked_about(bake: Bake, sdk_env: Path) -> None:
+    """2 for 2.0 is another type of parameter, which is mostly not meant; compiling makes it so."""
     project = bake()
     settings = project / "mlops.toml"
     settings.write_text(settings.read_text().replace("min_child_weight = 1.0", "min_child_weight = 2"))
+    for verb in ("check", "plan", "run"):
+        done = run_module(sdk_env, project, "mlops", verb, check=False)
+        assert done.returncode == 2 and "hyperparameters.min_child_weight: the pipeline has a Float" in done.stderr
+        assert "write 2.0, or run `mlops compile`" in done.stderr and len(done.stderr.splitlines()) == 1
+    run_module(sdk_env, project, "mlops", "compile")
     run_module(sdk_env, project, "mlops", "check")
-    assert "up to date" in run_module(sdk_env, project, "mlops", "compile").stdout
-    run_module(sdk_env, project, "mlops", "plan")
+
+
+def test_a_fraction_for_a_whole_number_is_stale(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    settings = project / "mlops.toml"
     settings.write_text(settings.read_text().replace("max_depth = 4", "max_depth = 4.5"))
-    stale = run_module(sdk_env, project, "mlops", "check", check=False)
+    stale = run_in(project, "mlops", "check", check=False)
     assert stale.returncode == 1 and "type in [hyperparameters]" in stale.stderr
-    plan = run_module(sdk_env, project, "mlops", "plan", check=False)
+    plan = run_in(project, "mlops", "plan", check=False)
     assert plan.returncode == 2 and "max_depth is Integer: 4.5 is not one: " in plan.stderr
 
 

@@ -154,6 +154,6 @@ def neutral(definition: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     project = Path(sys.argv[1])
-    result = compiled(project, definitions.as_compiled(project, load_settings(project)))
+    result = compiled(project, load_settings(project))
     text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
     write_atomically(definitions.path_of(project), text.encode())

@@ -16,8 +16,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from mlops.errors import USAGE, MlopsError
 from mlops.settings import Settings
 
@@ -66,17 +64,6 @@ def load(root: Path) -> dict[str, Json]:
     return definition
 
 
-def as_compiled(root: Path, settings: Settings) -> Settings:
-    """`settings` with 2 as 2.0 where the compiled definition has a Float parameter: that is no other type."""
-    try:
-        floats = {p["Name"] for p in load(root).get("Parameters") or [] if p["Type"] == "Float"}
-    except (MlopsError, KeyError, TypeError):  # whatever it is, it is no definition to keep to
-        return settings
-    given = settings.hyperparameters
-    kept = {name: float(value) if name in floats and type(value) is int else value for name, value in given.items()}
-    return msgspec.structs.replace(settings, hyperparameters=kept)
-
-
 def source_digest(root: Path, settings: Settings) -> str:
     """A digest of what the definition is compiled from: pipeline.py and the hyperparameters' names and types."""
     try:
@@ -88,11 +75,21 @@ def source_digest(root: Path, settings: Settings) -> str:
 
 
 def is_stale(root: Path, settings: Settings) -> bool:
-    """Whether `pipeline/definition.json` must be compiled again."""
+    """Whether `pipeline/definition.json` must be compiled again.
+
+    Raises MlopsError for a whole number where the definition has a Float: 2.0 is meant more often than another type.
+    """
     if not path_of(root).is_file():
         return True
-    metadata = load(root).get("Metadata") or {}
-    return bool(metadata.get("Source") != source_digest(root, as_compiled(root, settings)))
+    compiled = load(root)
+    if (compiled.get("Metadata") or {}).get("Source") == source_digest(root, settings):
+        return False
+    floats = {p.get("Name") for p in compiled.get("Parameters") or [] if p.get("Type") == "Float"}
+    for name, value in settings.hyperparameters.items():
+        if name in floats and type(value) is int:
+            or_else = f"write {value}.0, or run `mlops compile` to make it an Integer"
+            raise MlopsError(f"mlops.toml: hyperparameters.{name}: the pipeline has a Float there: {or_else}", USAGE)
+    return True
 
 
 def steps_of(definition: dict[str, Json]) -> dict[str, Step]:
