@@ -66,7 +66,9 @@ def main() -> None:
 def _refusal(error: Exception) -> MlopsError | None:
     """What AWS, or this machine's file system, refused; None if the error is neither's, so one of ours."""
     if isinstance(error, OSError) and error.errno in FILE_SYSTEM and error.filename:
-        return MlopsError(f"{error.filename}: {error.strerror}: mlops needs a folder that it can write to")
+        return MlopsError(
+            f"{error.filename}: {error.strerror}: mlops must be able to read and write the project's folder"
+        )
     if "botocore" not in sys.modules:  # nothing of AWS was loaded, so this cannot be its refusal
         return None
     from mlops.refusals import refusal

@@ -156,8 +156,8 @@ def _class_name(value: object) -> str:
     """A class as the CSV file has it, which knows only text: 0 is "0". A boolean may be true, True or 1 there."""
     if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
         return str(value)
-    shown = str(value).lower() if isinstance(value, bool) else repr(value)
-    raise _wrong(f"target.classes: {shown} must be a text in quotes, as it is in the data, or an integer")
+    written = str(value).lower() if isinstance(value, bool) else repr(value)
+    raise _wrong(f"target.classes: {written} must be a text in quotes, as it is in the data, or an integer")
 
 
 def read_split(folder: Path) -> pd.DataFrame:
