@@ -4,14 +4,14 @@ PYTHON ?= python3
 TOOLS := .tools
 UV := $(TOOLS)/bin/uv
 RUN := $(UV) run --no-sync --
-SLOW := deployment test_journey.py test_workflows.py test_own_workflows.py infra/test_permissions_by_execution.py
+SLOW := aws/deployment end_to_end infra/test_permissions_by_execution.py
 
 # A shell's PYTHONDONTWRITEBYTECODE would make every later start about three times slower.
 unexport PYTHONDONTWRITEBYTECODE
 # Not the environment of the shell: the one that is made here.
 unexport VIRTUAL_ENV
 
-.PHONY: help test quick demo lint bench example stand-in clean
+.PHONY: help test quick demo lint bench example fake-aws clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -41,8 +41,8 @@ example: .venv/ready  ## generate a project with the default answers into build/
 	rm -rf build/example
 	$(RUN) python scripts/example.py build/example
 
-stand-in: .venv/ready  ## run a stand-in for AWS in which pipelines train; prints what to export
-	$(RUN) python scripts/serve_stand_in.py
+fake-aws: .venv/ready  ## run a fake AWS in which pipelines train; prints what to export
+	$(RUN) python scripts/serve_fake_aws.py
 
 clean:  ## remove everything that make made
 	rm -rf $(TOOLS) .venv build uv.lock .mypy_cache .pytest_cache .ruff_cache

@@ -5,8 +5,8 @@ round. The contenders do the work of the same three scripts on the same data:
 
     shell chain   python preprocess.py && python train.py && tar && python evaluate.py
     one process   the three main functions in one interpreter: no isolation, no record, the least there can be
-    mlops run     every step, in processes of their own (`--no-cache`)
-    nothing new   `mlops run` again: every job comes from the cache
+    sagegate run     every step, in processes of their own (`--no-cache`)
+    nothing new   `sagegate run` again: every job comes from the cache
     --help        what each command costs before it does anything
     make, dvc ... the tools of peers.py that are on the PATH, each forced to run every stage, and "again" with nothing
                   changed if it has a cache; peers.py says how to have them all measured
@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "scripts")]
 
-from clean_copy import copy_template  # noqa: E402
+from clean_copy import ROOT, copy_template  # noqa: E402
 from conftest import bake_template, shared_environment, without_shell_settings  # noqa: E402
 from peers import Peer, Stage, installed  # noqa: E402
 
@@ -51,7 +51,7 @@ class Contest:
         self.python = str(shared_environment(self.project))
         self.work, self.used = folder / "work", folder / "used"
         self.used.mkdir()
-        self.environment = without_shell_settings({"PYTHONPATH": str(self.project)})
+        self.environment = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if rows:
             self._make_table(rows)
@@ -135,15 +135,15 @@ class Contest:
 
     def run_all(self) -> None:
         """Every step."""
-        self._call([self.python, "-m", "mlops", "run", "--no-cache"])
+        self._call([self.python, "-m", "sagegate", "run", "--no-cache"])
 
     def run_again(self) -> None:
         """Nothing has changed."""
-        self._call([self.python, "-m", "mlops", "run"])
+        self._call([self.python, "-m", "sagegate", "run"])
 
     def help(self) -> None:
         """Only the command line."""
-        self._call([self.python, "-m", "mlops", "--help"])
+        self._call([self.python, "-m", "sagegate", "--help"])
 
 
 def main() -> None:
@@ -158,7 +158,7 @@ def main() -> None:
         contenders: dict[str, Callable[[], None]] = {
             "shell chain": contest.shell_chain,
             "one process": contest.one_process,
-            "mlops run": contest.run_all,
+            "sagegate run": contest.run_all,
             "nothing new": contest.run_again,
             "--help": contest.help,
             **peers,

@@ -23,6 +23,7 @@ DEPENDENCIES = frozenset(
         "pytest",
         "rich",
         "ruff",
+        "sagegate",
         "sagemaker",
         "scikit-learn",
         "scipy",

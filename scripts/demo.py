@@ -91,7 +91,7 @@ def served(port: int) -> Iterator[None]:
     """Serve the approved model for as long as the block runs."""
     python = PROJECT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     # The interpreter itself, not `uv run`: so the process that is stopped is the server and not its parent.
-    command = [str(python), "-m", "mlops", "serve", "--port", str(port)]
+    command = [str(python), "-m", "sagegate", "serve", "--port", str(port)]
     server = subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT, stdin=subprocess.DEVNULL)
     try:
         wait_until_open(server, port)
@@ -111,15 +111,15 @@ def main() -> None:
     with stage("install its environment (once)"):
         uv("sync", "--quiet")
     with stage("train, evaluate, gate and register"):
-        uv("run", "mlops", "run")
+        uv("run", "sagegate", "run")
     with stage("list the models"):
-        uv("run", "mlops", "models")
+        uv("run", "sagegate", "models")
     with stage("approve version 1"):
-        uv("run", "mlops", "approve", "1", "--reason", "demo")
+        uv("run", "sagegate", "approve", "1", "--reason", "demo")
     with stage("serve it and ask for a prediction"):
         port = free_port()
         with served(port):
-            uv("run", "mlops", "invoke", "--url", f"http://127.0.0.1:{port}")
+            uv("run", "sagegate", "invoke", "--url", f"http://127.0.0.1:{port}")
 
     print("\nStage                                     seconds")
     for title, seconds in timings:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,9 @@ from cookiecutter.main import cookiecutter
 from filelock import FileLock
 
 if TYPE_CHECKING:
+    from fakes.remote import Remote
     from local_lab import Lab
     from places import Place
-    from stand_in.remote import Remote
 
 PROJECT_FOLDER = "{{cookiecutter.project_slug}}"
 PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
@@ -103,28 +104,36 @@ def find_uv() -> str:
 def shared_environment(project: Path, *groups: str, extra: tuple[str, ...] = ()) -> Path:
     """Make the environment of a baked project once, and again only when its pyproject.toml changes.
 
-    It has the project's dependencies but not the project itself, so all baked projects can share it; `extra` are
-    requirements beyond the project's. Returns its Python.
+    It has the project's dependencies, and those of sagegate in place of sagegate, which tests import from src/. `extra`
+    are requirements beyond the project's. Returns its Python.
     """
-    wanted = (project / "pyproject.toml").read_text(encoding="utf-8") + sys.version + " ".join([*groups, *extra])
+    text = (project / "pyproject.toml").read_text(encoding="utf-8")
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    text = re.sub(r'(?m)^    "sagegate.*",$', "".join(f"    {json.dumps(name)},\n" for name in own).rstrip("\n"), text)
+    wanted = text + sys.version + " ".join([*groups, *extra])
     folder = ROOT / "build" / "environments" / hashlib.sha256(wanted.encode()).hexdigest()[:12]
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "ready").exists():
+            source = folder.with_suffix(".project")
+            source.mkdir(exist_ok=True)
+            (source / "pyproject.toml").write_text(text, encoding="utf-8")
+            (source / "README.md").touch()
             sync = ["sync", "--no-install-project", *(f"--group={name}" for name in groups)]
             install = ["pip", "install", f"--python={python}", *extra]
             env = without_shell_settings({"UV_PROJECT_ENVIRONMENT": str(folder)})
             for command in [sync, install] if extra else [sync]:
                 asked = [find_uv(), *command, "--quiet", "--compile-bytecode"]
-                subprocess.run(asked, cwd=project, env=env, check=True, stdin=subprocess.DEVNULL)
+                subprocess.run(asked, cwd=source, env=env, check=True, stdin=subprocess.DEVNULL)
             (folder / "ready").touch()
     return python
 
 
-def stand_in_python(project: Path) -> Path:
+def fake_aws_python(project: Path) -> Path:
     """A Python with the project's dependencies and the moto that this repository pins."""
-    own = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    own = groups["dev"]
     return shared_environment(project, extra=tuple(name for name in own if name.startswith("moto[")))
 
 
@@ -141,26 +150,26 @@ def sdk_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stand_in_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `project_env`, with moto as well: the Python of a stand-in for AWS, whose jobs can train."""
-    return stand_in_python(bake_template(template, tmp_path_factory.mktemp("environment")))
+def fake_aws_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `project_env`, with moto as well: the Python of a fake AWS, whose jobs can train."""
+    return fake_aws_python(bake_template(template, tmp_path_factory.mktemp("environment")))
 
 
 @pytest.fixture(scope="session")
-def stand_in_process(stand_in_env: Path) -> Iterator["Remote"]:
-    """A stand-in for AWS in a process of its own, shared by all tests of a pytest worker."""
-    from stand_in.remote import Remote
+def fake_aws_process(fake_aws_env: Path) -> Iterator["Remote"]:
+    """a fake AWS in a process of its own, shared by all tests of a pytest worker."""
+    from fakes.remote import Remote
 
-    started = Remote(stand_in_env)
+    started = Remote(fake_aws_env)
     yield started
     started.close()
 
 
 @pytest.fixture
-def stand_in(stand_in_process: "Remote") -> "Remote":
-    """A stand-in for AWS with nothing in it, whose pipelines truly run: `.environment(account, region)` to export."""
-    stand_in_process.reset()
-    return stand_in_process
+def fake_aws(fake_aws_process: "Remote") -> "Remote":
+    """a fake AWS with nothing in it, whose pipelines truly run: `.environment(account, region)` to export."""
+    fake_aws_process.reset()
+    return fake_aws_process
 
 
 def run_module(
@@ -170,7 +179,7 @@ def run_module(
     done = subprocess.run(
         [str(python), "-m", *args],
         cwd=project,
-        env=without_shell_settings({"PYTHONPATH": str(project)} | (env or {})),
+        env=without_shell_settings({"PYTHONPATH": str(ROOT / "src")} | (env or {})),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -183,7 +192,7 @@ def run_module(
 
 @pytest.fixture(scope="session")
 def run_in(project_env: Path) -> RunIn:
-    """`run_in(project, "mlops", "run")` runs a command as `uv run` would, in the shared environment."""
+    """`run_in(project, "sagegate", "run")` runs a command as `uv run` would, in the shared environment."""
 
     def run(
         project: Path, *args: str, check: bool = True, env: dict[str, str] | None = None
@@ -193,15 +202,15 @@ def run_in(project_env: Path) -> RunIn:
     return run
 
 
-def make_place(name: str, project: Path, run_in: RunIn, stand_in: "Remote | None") -> "Place":
+def make_place(name: str, project: Path, run_in: RunIn, fake_aws: "Remote | None") -> "Place":
     """An environment of a project; of AWS's with what its platform stack would have made."""
     from places import ACCOUNT, Place, use_account
 
-    if stand_in is None:
+    if fake_aws is None:
         return Place(project, name, run_in, {})
     use_account(project, ACCOUNT)
-    stand_in.prepare("my-model", ACCOUNT)
-    return Place(project, name, run_in, stand_in.environment(ACCOUNT))
+    fake_aws.prepare("my-model", ACCOUNT)
+    return Place(project, name, run_in, fake_aws.environment(ACCOUNT))
 
 
 @pytest.fixture
@@ -215,14 +224,14 @@ def own_project(baked: Bake, tmp_path: Path) -> Path:
 @pytest.fixture(params=["local", "dev"])
 def place(request: pytest.FixtureRequest, own_project: Path, run_in: RunIn) -> "Place":
     """A project of one's own, on this machine and on AWS."""
-    stand_in = request.getfixturevalue("stand_in") if request.param == "dev" else None
-    return make_place(request.param, own_project, run_in, stand_in)
+    fake_aws = request.getfixturevalue("fake_aws") if request.param == "dev" else None
+    return make_place(request.param, own_project, run_in, fake_aws)
 
 
 @pytest.fixture
-def dev(own_project: Path, run_in: RunIn, stand_in: "Remote") -> "Place":
+def dev(own_project: Path, run_in: RunIn, fake_aws: "Remote") -> "Place":
     """A project of one's own, on AWS."""
-    return make_place("dev", own_project, run_in, stand_in)
+    return make_place("dev", own_project, run_in, fake_aws)
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ class Place:
 
     def __init__(self, project: Path, name: str, run_in: RunIn, env: dict[str, str]) -> None:
         self.project, self.name, self._run_in = project, name, run_in
-        self.env = env | {"MLOPS_POLL_SECONDS": "0.1"}
+        self.env = env | {"SAGEGATE_POLL_SECONDS": "0.1"}
 
     def run(self, *args: str, code: int = 0) -> str:
-        """What `mlops ARGS --env NAME` prints; its exit code must be `code`."""
-        done = self._run_in(self.project, "mlops", *args, "--env", self.name, check=False, env=self.env)
+        """What `sagegate ARGS --env NAME` prints; its exit code must be `code`."""
+        done = self._run_in(self.project, "sagegate", *args, "--env", self.name, check=False, env=self.env)
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 

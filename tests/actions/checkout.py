@@ -16,7 +16,7 @@ def main() -> None:
         fail("Not Found: the job's permissions do not let it read the repository")
     # Every job's first step: from here on its token may do what the workflow's file lets the job do.
     body = {"token": asked["token"], "permissions": job()["permissions"]}
-    request("POST", f"{os.environ['GITHUB_API_URL']}/stand-in/job", os.environ["STAND_IN_TOKEN"], body)
+    request("POST", f"{os.environ['GITHUB_API_URL']}/fake/job", os.environ["STAND_IN_TOKEN"], body)
     server, repository = os.environ["GITHUB_SERVER_URL"], os.environ["GITHUB_REPOSITORY"]
     depth = int(asked["fetch-depth"])
     branch = asked["ref"]

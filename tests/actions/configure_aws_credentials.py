@@ -1,6 +1,6 @@
 """Stands in for aws-actions/configure-aws-credentials: the job's identity token for a role's credentials.
 
-The stand-in for STS takes any token, so what AWS would refuse is refused here: a role that does not trust the token's
+The fake for STS takes any token, so what AWS would refuse is refused here: a role that does not trust the token's
 subject and audience, and a session longer than the role allows.
 """
 
@@ -78,7 +78,7 @@ def role_of(arn: str, region: str) -> Json:
     try:
         found: Json = iam.get_role(RoleName=arn.rpartition("/")[2])["Role"]
     except iam.exceptions.NoSuchEntityException:
-        fail(f"there is no role {arn}: `mlops bootstrap` makes it")
+        fail(f"there is no role {arn}: `sagegate bootstrap` makes it")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the actions' stand-ins share: inputs, the job they run in, the files that a runner reads, the test's server."""
+"""What the actions' fakes share: inputs, the job they run in, the files that a runner reads, the test's server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def add_path(folder: Path) -> None:
 
 
 def request(method: str, url: str, token: str, body: Json | None = None) -> Any:
-    """Ask the stand-in for GitHub; ends the action where it refuses."""
+    """Ask the fake GitHub; ends the action where it refuses."""
     asked = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {token}"})
     if body is not None:
         asked.data = json.dumps(body).encode()

@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def wrapper(folder: Path, uv: Path, osv: str) -> Path:
-    """A uv that asks the stand-in for OSV about vulnerabilities, where the real one asks osv.dev."""
+    """A uv that asks the fake for OSV about vulnerabilities, where the real one asks osv.dev."""
     folder.mkdir()
     script = folder / "uv"
     command = f'if [ "$1" = audit ]; then shift; exec {uv} audit --service-url {osv} "$@"; fi; exec {uv} "$@"'

@@ -8,7 +8,7 @@ import pytest
 from conftest import find_uv, without_shell_settings
 from templates import ENDPOINT, PLATFORM
 
-# Not in this environment: it wants other versions of what mlops/ is tested with.
+# Not in this environment: it wants other versions of what sagegate/ is tested with.
 CHECKOV = ["tool", "run", "--exclude-newer", "2026-11-01T00:00:00Z", "--from", "checkov==3.3.30", "checkov"]
 QUIETLY = ["--quiet", "--compact", "--skip-download", "--framework", "cloudformation"]
 

@@ -60,7 +60,7 @@ def function() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("event", "subject", "words"),
     [
-        (FAILED, "tumour: pipeline execution failed", [EXECUTION, "mlops explain abc123", "eu-west-1"]),
+        (FAILED, "tumour: pipeline execution failed", [EXECUTION, "sagegate explain abc123", "eu-west-1"]),
         (DECIDED, "tumour: model 7 is Approved", ["model-package/tumour/7", "pull request 12"]),
         (NOT_DEPLOYED, "tumour: model 7 is Approved, Staging Failed", ["answers differ", "pull request 12"]),
         (ALARM, "tumour-prod-5xx: ALARM", ["9 > 5", "rolls back"]),

@@ -1,8 +1,8 @@
 """Least privilege, proven by execution: verbs run with one role's session alone, and each role is refused elsewhere.
 
-`mlops bootstrap` makes the roles from infra/platform.yaml in a stand-in that enforces IAM, all environments in one
+`sagegate bootstrap` makes the roles from infra/platform.yaml in a fake that enforces IAM, all environments in one
 account, where nothing but the policies keeps them apart. moto's own enforcement knows no resources, so who is asked is
-tests/stand_in/enforcement.py. Not enforced here: resource policies, permissions boundaries, the execution role.
+tests/fakes/enforcement.py. Not enforced here: resource policies, permissions boundaries, the execution role.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from conftest import Bake, RunIn
+from fakes.aws_lab import client
+from fakes.github_oidc import identity_token
+from fakes.remote import Remote
 from setup_lab import REGION, SetupLab
-from stand_in.aws_lab import client
-from stand_in.github_oidc import identity_token
-from stand_in.remote import Remote
 
 ACCOUNT, REPOSITORY = "123456789012", "acme/my-model"
 BUCKET = f"my-model-{ACCOUNT}-{REGION}"
 ENVIRONMENT_OF = {"train": "dev", "approve": "staging", "deploy-staging": "staging", "deploy-prod": "prod"}
 SM = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}"
-# Which session is whose profile, in the job that trains and in the one that deploys to staging (mlops credentials).
+# Which session is whose profile, in the job that trains and in the one that deploys to staging (sagegate credentials).
 TRAINS = {"dev": "train"}
 DEPLOYS = {"dev": "approve", "staging": "deploy-staging"}
 GOES_LIVE = {"dev": "approve", "prod": "deploy-prod"}
@@ -55,18 +55,18 @@ class World:
     def assume(self, role: str, environment: str | None, repository: str = REPOSITORY) -> Any:
         """AssumeRoleWithWebIdentity with the token of a job."""
         token = identity_token(repository, environment, "sts.amazonaws.com", "refs/heads/main", "c0ffee")
-        sts = client("sts", self.lab.stand_in.environment(ACCOUNT, REGION))
+        sts = client("sts", self.lab.fake_aws.environment(ACCOUNT, REGION))
         arn = f"arn:aws:iam::{ACCOUNT}:role/my-model-github-{role}"
         return sts.assume_role_with_web_identity(RoleArn=arn, RoleSessionName="github", WebIdentityToken=token)
 
-    def mlops(self, profiles: dict[str, str], *args: str, code: int = 0) -> str:
+    def sagegate(self, profiles: dict[str, str], *args: str, code: int = 0) -> str:
         """What a verb prints that has nothing but these roles' sessions, as the profiles of these environments."""
         file = self.folder / "credentials"
         file.write_text("\n".join(self._profile(name, role) for name, role in profiles.items()), encoding="utf-8")
         given = self.lab.environment(ACCOUNT)
         kept = {key: value for key, value in given.items() if key not in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         env = kept | {"AWS_SHARED_CREDENTIALS_FILE": str(file), "GITHUB_ACTOR": "ada"}
-        done = self._run_in(self.lab.project, "mlops", *args, check=False, env=env)
+        done = self._run_in(self.lab.project, "sagegate", *args, check=False, env=env)
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done.stdout + done.stderr
@@ -79,34 +79,34 @@ class World:
         """boto3's client of a role's session."""
         make: Any = boto3.client
         once = Config(retries={"total_max_attempts": 1})
-        return make(service, REGION, endpoint_url=self.lab.stand_in.url, config=once, **self.session(role))
+        return make(service, REGION, endpoint_url=self.lab.fake_aws.url, config=once, **self.session(role))
 
 
 @pytest.fixture(scope="module")
 def world(
-    baked: Bake, tmp_path_factory: pytest.TempPathFactory, stand_in_env: Path, run_in: RunIn, project_env: Path
+    baked: Bake, tmp_path_factory: pytest.TempPathFactory, fake_aws_env: Path, run_in: RunIn, project_env: Path
 ) -> Iterator[World]:
     """The platform made by an administrator, then a model trained with the train role and pinned."""
-    stand_in = Remote(stand_in_env)
+    fake_aws = Remote(fake_aws_env)
     try:
         folder = tmp_path_factory.mktemp("permissions")
-        lab = SetupLab(baked(), folder, stand_in, run_in, project_env)
+        lab = SetupLab(baked(), folder, fake_aws, run_in, project_env)
         lab.accounts(ACCOUNT, ACCOUNT, ACCOUNT)
         lab.edit("environments/staging.toml", "wait_in_seconds = 120", "wait_in_seconds = 0")
-        lab.mlops("bootstrap", "dev", "--yes", account=ACCOUNT)
-        stand_in.set_enforce(True)
+        lab.sagegate("bootstrap", "dev", "--yes", account=ACCOUNT)
+        fake_aws.set_enforce(True)
         made = World(lab, folder, run_in)
-        made.said["run"] = made.mlops(TRAINS, "run", "--env", "dev")
-        made.said["promote"] = made.mlops(TRAINS, "promote", "staging")
+        made.said["run"] = made.sagegate(TRAINS, "run", "--env", "dev")
+        made.said["promote"] = made.sagegate(TRAINS, "promote", "staging")
         yield made
     finally:
-        stand_in.close()
+        fake_aws.close()
 
 
 @pytest.fixture(scope="module")
 def staged(world: World) -> World:
     """The model deployed to staging, with that job's roles."""
-    world.said["deploy"] = world.mlops(DEPLOYS, "deploy", "staging")
+    world.said["deploy"] = world.sagegate(DEPLOYS, "deploy", "staging")
     return world
 
 
@@ -114,30 +114,30 @@ def test_train_runs_follows_and_promotes(world: World) -> None:
     assert "model 1 registered" in world.said["run"]
     assert "pins model 1" in world.said["promote"]
     for verb in (("status",), ("models",), ("models", "1"), ("plan",)):
-        world.mlops(TRAINS, *verb, "--env", "dev")
+        world.sagegate(TRAINS, *verb, "--env", "dev")
 
 
 def test_staging_s_job_deploys_there_and_promotes_to_prod_s(staged: World) -> None:
     assert "staging: model 1 is live: smoke test passed" in staged.said["deploy"]
-    assert "model 1 is deployed and healthy already" in staged.mlops(DEPLOYS, "deploy", "staging")
-    assert "pins model 1" in staged.mlops(DEPLOYS, "promote", "prod")
-    said = staged.mlops(GOES_LIVE, "deploy", "prod")
+    assert "model 1 is deployed and healthy already" in staged.sagegate(DEPLOYS, "deploy", "staging")
+    assert "pins model 1" in staged.sagegate(DEPLOYS, "promote", "prod")
+    said = staged.sagegate(GOES_LIVE, "deploy", "prod")
     assert "prod: model 1 is live: smoke test passed" in said
 
 
 def test_train_sees_where_models_are_deployed(staged: World) -> None:
-    assert "staging" in staged.mlops(TRAINS, "models", "1", "--env", "dev")
+    assert "staging" in staged.sagegate(TRAINS, "models", "1", "--env", "dev")
 
 
 def test_a_permission_that_is_taken_away_stops_the_verb(world: World) -> None:
     """What allows is the role's policy, too: without it the same verb ends."""
-    iam = client("iam", world.lab.stand_in.environment(ACCOUNT, REGION))
+    iam = client("iam", world.lab.fake_aws.environment(ACCOUNT, REGION))
     role = {"RoleName": "my-model-github-train", "PolicyName": "train"}
     kept = json.dumps(iam.get_role_policy(**role)["PolicyDocument"])
     assert "sagemaker:ListPipelineExecutions" in kept
     iam.put_role_policy(**role, PolicyDocument=kept.replace("sagemaker:ListPipelineExecutions", "sagemaker:ListTags"))
     try:
-        said = world.mlops(TRAINS, "status", "--env", "dev", code=1)
+        said = world.sagegate(TRAINS, "status", "--env", "dev", code=1)
     finally:
         iam.put_role_policy(**role, PolicyDocument=kept)
     assert "you may not do sagemaker:ListPipelineExecutions" in said
@@ -145,8 +145,8 @@ def test_a_permission_that_is_taken_away_stops_the_verb(world: World) -> None:
 
 def test_approve_approves(world: World) -> None:
     approver = {"dev": "approve"}
-    assert "model 1 approved" in world.mlops(approver, "approve", "1", "--reason", "by hand", "--env", "dev")
-    assert "Approved · champion" in world.mlops(approver, "models", "--env", "dev")
+    assert "model 1 approved" in world.sagegate(approver, "approve", "1", "--reason", "by hand", "--env", "dev")
+    assert "Approved · champion" in world.sagegate(approver, "models", "--env", "dev")
 
 
 # What a job with these sessions tries, and the action that stops it.
@@ -168,8 +168,8 @@ REFUSED = {
 
 @pytest.mark.parametrize(("profiles", "verb", "action"), REFUSED.values(), ids=REFUSED.keys())
 def test_a_verb_is_refused_in_one_line(staged: World, profiles: dict[str, str], verb: str, action: str) -> None:
-    said = staged.mlops(profiles, *verb.split(), code=1).strip()
-    assert said.splitlines()[-1].startswith(f"mlops: you may not do {action} (User: "), said
+    said = staged.sagegate(profiles, *verb.split(), code=1).strip()
+    assert said.splitlines()[-1].startswith(f"sagegate: you may not do {action} (User: "), said
 
 
 ENDPOINT = {"EndpointConfigName": "my-model-prod-1"}
@@ -234,8 +234,8 @@ def test_a_call_outside_its_purpose_is_refused(
 
 
 def test_an_administrator_is_not_refused(world: World) -> None:
-    """What refuses is the role's policy, and not the stand-in."""
-    given = world.lab.stand_in.environment(ACCOUNT, REGION)
+    """What refuses is the role's policy, and not the fake."""
+    given = world.lab.fake_aws.environment(ACCOUNT, REGION)
     client("iam", given).create_user(UserName="somebody")
     client("s3", given).put_object(**RECORD | {"Key": "my-model/raw/note.txt"})
     client("cloudformation", given).delete_stack(StackName="my-model-endpoint-none")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlops.local.sagemaker import LocalSageMaker
-from mlops.local.store import Store
+from sagegate.local.client import LocalSageMaker
+from sagegate.local.storage import Store
 
 Json = dict[str, Any]
 REGION, ACCOUNT, BUCKET = "us-east-1", "000000000000", "bucket"

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 from local_lab import Lab, write
-from mlops.local.records import Execution
+
+from sagegate.local.state import Execution
 
 LINKS = """
 import os, pathlib

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from local_lab import BUCKET, Lab
-from mlops.local import namespace
+
+from sagegate.local import namespace
 
 HARD = """
 from pathlib import Path

@@ -9,8 +9,9 @@ from typing import Any
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from local_lab import BUCKET, Lab, write
-from mlops.definitions.check import _shape
-from mlops.files import archive
+
+from sagegate.files import archive
+from sagegate.pipeline.validate import _shape
 
 Json = dict[str, Any]
 
@@ -74,7 +75,7 @@ out.write_text(json.dumps({
     "resource": json.loads((opt / "input/config/resourceconfig.json").read_text()),
     "channels": json.loads((opt / "input/config/inputdataconfig.json").read_text()),
     "hps": json.loads(os.environ["SM_HPS"]),
-    "mlops": "mlops" in sys.modules,
+    "sagegate": "sagegate" in sys.modules,
     "cwd": os.getcwd(),
 }))
 print("hello from", os.environ["SM_CURRENT_HOST"])
@@ -96,7 +97,7 @@ def test_training_follows_the_opt_ml_contract(lab: Lab) -> None:
     assert found["files"] == ["a.csv"]
     assert found["resource"]["current_host"] == "algo-1"
     assert list(found["channels"]) == ["train"]
-    assert found["mlops"] is False
+    assert found["sagegate"] is False
 
 
 def test_hyperparameters_become_flags_as_the_toolkit_makes_them(lab: Lab) -> None:

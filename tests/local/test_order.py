@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from local_lab import BUCKET, Lab, write
-from mlops.errors import MlopsError
+
+from sagegate.errors import SagegateError
 
 GET = "Get"
 
@@ -91,7 +92,7 @@ def test_conditions_take_one_branch(lab: Lab, conditions: list[dict[str, object]
 
 def test_a_step_that_waits_for_a_failure_is_refused_by_name(lab: Lab) -> None:
     notify = lab.processing("Notify", "", step={"DependsOn": [{"Step": "Train", "Trigger": "Failed"}]})
-    with pytest.raises(MlopsError, match="step Notify: DependsOn: Train Failed: only Completed runs"):
+    with pytest.raises(SagegateError, match="step Notify: DependsOn: Train Failed: only Completed runs"):
         lab.run(lab.processing("Train", ""), notify)
 
 
@@ -204,7 +205,7 @@ def test_selected_steps_run_on_the_results_of_before(lab: Lab) -> None:
     assert done.steps["First"]["SelectiveExecutionResult"]["SourcePipelineExecutionArn"] == before.arn
     assert set(done.steps) == {"First", "Second"}
     assert lab.get(lab.output(done, "Second") + "/x.txt") == lab.get(lab.output(before, "First") + "/x.txt")
-    with pytest.raises(MlopsError, match="has no step 'Nope'"):
+    with pytest.raises(SagegateError, match="has no step 'Nope'"):
         lab.run(first, SelectiveExecutionConfig={"SelectedSteps": [{"StepName": "Nope"}]})
 
 
@@ -212,7 +213,7 @@ def test_selecting_behind_a_failed_step_is_refused(lab: Lab) -> None:
     first = lab.processing("First", "raise SystemExit(1)")
     second = lab.processing("Second", write("''"), {"x": out("First")})
     lab.run(first, second)
-    with pytest.raises(MlopsError, match="step First is needed and did not succeed"):
+    with pytest.raises(SagegateError, match="step First is needed and did not succeed"):
         lab.run(first, second, SelectiveExecutionConfig={"SelectedSteps": [{"StepName": "Second"}]})
 
 
@@ -227,7 +228,7 @@ def test_a_retried_execution_reruns_only_what_failed(lab: Lab, tmp_path: Path) -
     done = lab.ended(failed.arn)
     assert (done.status, done.reason) == ("Succeeded", "")
     assert done.steps["Good"] == failed.steps["Good"]
-    with pytest.raises(MlopsError, match="only a Failed or Stopped one"):
+    with pytest.raises(SagegateError, match="only a Failed or Stopped one"):
         lab.client.retry_pipeline_execution(PipelineExecutionArn=failed.arn)
 
 
@@ -245,6 +246,6 @@ def test_stopping_ends_the_jobs(lab: Lab, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["Callback", "EMR", "QualityCheck", "ClarifyCheck", "AutoML"])
 def test_other_step_types_are_refused_by_name_before_anything_runs(lab: Lab, kind: str) -> None:
-    with pytest.raises(MlopsError, match=f"step Odd: steps of type {kind} do not run"):
+    with pytest.raises(SagegateError, match=f"step Odd: steps of type {kind} do not run"):
         lab.run({"Name": "Odd", "Type": kind, "Arguments": {}})
     assert not (lab.root / ".mlops" / "executions").exists()

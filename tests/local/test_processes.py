@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from local_lab import Lab
-from mlops.local.launcher import PACKAGE
+
+from sagegate.local.launcher import PACKAGE
 
 Json = dict[str, Any]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(PACKAGE)}
@@ -109,7 +110,7 @@ def test_jobs_end_when_the_process_that_forks_them_is_killed(lab: Lab) -> None:
 
 def zygote(theirs: socket.socket) -> subprocess.Popen[bytes]:
     """A zygote at the other end of a connection."""
-    command = [sys.executable, "-m", "mlops.local.zygote", str(theirs.fileno())]
+    command = [sys.executable, "-m", "sagegate.local.zygote", str(theirs.fileno())]
     return subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, env=ENVIRONMENT)
 
 
@@ -149,7 +150,7 @@ def test_an_end_in_the_middle_of_an_answer_ends_the_jobs_quietly(tmp_path: Path)
 def test_a_job_that_has_only_just_been_forked_can_be_ended(tmp_path: Path) -> None:
     """Its group is there as soon as its process id is known, though the fork itself has done nothing yet."""
     code = (
-        "import os, signal, time\nfrom mlops.local import zygote\nzygote._become = lambda *_: time.sleep(60)\n"
+        "import os, signal, time\nfrom sagegate.local import zygote\nzygote._become = lambda *_: time.sleep(60)\n"
         "pid = zygote.fork({}, [], 0)\nos.killpg(pid, signal.SIGKILL)\nprint(os.waitstatus_to_exitcode(os.wait()[1]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=30)
@@ -161,7 +162,7 @@ def test_jobs_end_when_the_process_that_runs_the_execution_is_killed(tmp_path: P
     (tmp_path / "main.py").write_text(SLEEP)
     argv = ["python3", str(tmp_path / "main.py")] if kind == "script" else ["sh", "-c", "echo $$ > pid; sleep 60"]
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom mlops.local.launcher import Command, Launcher\n"
+        "import os, sys\nfrom pathlib import Path\nfrom sagegate.local.launcher import Command, Launcher\n"
         "root = Path(sys.argv[1])\n"
         "Launcher(root).start(Command(sys.argv[2:], dict(os.environ), root, root / 'log'))\n"
         "print('started', flush=True)\nsys.stdin.read()\n"

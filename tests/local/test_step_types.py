@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from local_lab import BUCKET, Lab, write
-from mlops.files import archive
 from test_jobs import training
+
+from sagegate.files import archive
 
 Json = dict[str, Any]
 GET = "Get"

@@ -1,6 +1,6 @@
 """The pipeline, in the SageMaker Python SDK v3: Preprocess -> Train -> Evaluate -> Gate -> Register, or Rejected.
 
-Either end notifies. `mlops compile` turns it into `pipeline/definition.json`, which is what runs, on SageMaker and on
+Either end notifies. `sagegate compile` writes `pipeline/definition.json` from it: what runs, on SageMaker and
 this machine. Whatever differs between environments, accounts or executions is a pipeline parameter, so the definition
 is the same everywhere.
 
@@ -35,8 +35,6 @@ from sagemaker.serve.model_builder import ModelBuilder
 from sagemaker.train import ModelTrainer
 from sagemaker.train.configs import Compute, InputData, OutputDataConfig, StoppingCondition
 
-from mlops.settings import Settings
-
 JOB = "/opt/ml/processing"
 CACHE = CacheConfig(enable_caching=True, expire_after="P30D")
 # Scripts take every path from an argument or from here, so they run where there is no /opt/ml as well.
@@ -47,8 +45,11 @@ JOB_ENVIRONMENT = {
 PARAMETER_TYPES = {"String": ParameterString, "Integer": ParameterInteger, "Float": ParameterFloat}
 
 
-def build(settings: Settings, session: PipelineSession) -> Pipeline:
-    """The pipeline of this project. Only the names and types of the hyperparameters are read from `settings`."""
+def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pipeline:
+    """Return the pipeline of this project.
+
+    `hyperparameter_types` maps the names in `[hyperparameters]` of mlops.toml to Integer, Float or String.
+    """
     # --- what differs between environments -------------------------------------------------------------------------
     role = ParameterString("RoleArn")
     image = ParameterString("ImageUri")
@@ -78,7 +79,7 @@ def build(settings: Settings, session: PipelineSession) -> Pipeline:
     commit = ParameterString("CodeCommit")
     repository = ParameterString("CodeRepository")
     started_by = ParameterString("StartedBy")
-    hyperparameters = {name: PARAMETER_TYPES[kind](name) for name, kind in sorted(settings.parameter_types().items())}
+    hyperparameters = {name: PARAMETER_TYPES[kind](name) for name, kind in sorted(hyperparameter_types.items())}
 
     def output(name: str, place: str = "executions") -> ProcessingOutput:
         uri = Join(on="/", values=[artifacts, place, ExecutionVariables.PIPELINE_EXECUTION_ID, name])
@@ -261,14 +262,14 @@ def build(settings: Settings, session: PipelineSession) -> Pipeline:
         *(commit, repository, started_by, *hyperparameters.values()),
     ]
     return Pipeline(
-        name=settings.project.name,
+        name="pipeline",  # sagegate names it after the project
         parameters=parameters,
         steps=[preprocess, train, evaluate, gate],
         sagemaker_session=session,
     )
 
 
-# The SDK wants a literal here; `mlops compile` puts the RoleArn, volume and run-time parameters in its place.
+# The SDK wants a literal here; `sagegate compile` puts the RoleArn, volume and run-time parameters in its place.
 ROLE_PLACEHOLDER = "arn:aws:iam::000000000000:role/placeholder"
 
 

@@ -1,0 +1,472 @@
+"""The command line: options, arguments and help. What each command does is imported when it is called."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sagegate.errors import FAILED, INTERRUPTED, SagegateError
+
+if TYPE_CHECKING:
+    from sagegate.session import Session
+
+
+environment = click.option(
+    "--env",
+    "environment",
+    default="local",
+    show_default=True,
+    metavar="ENV",
+    help="Where: local (this machine), dev, staging or prod; environments/ENV.toml says which account that is.",
+)
+
+
+@contextmanager
+def project(name: str = "local") -> Iterator[tuple[Path, Session]]:
+    """The project around the working directory, and the session to one of its environments."""
+    from sagegate.config import find_root, load_environment, load_settings
+    from sagegate.session import open_session
+
+    root = find_root()
+    session = open_session(root, load_settings(root), load_environment(root, name))
+    try:
+        yield root, session
+    finally:
+        session.close()
+
+
+@click.command(name="compile")
+@click.option("--check", "only_checks", is_flag=True, help="Write nothing; fail if the committed definition differs.")
+@click.option("--changed-since", "since", metavar="REVISION", help="With --check: only if its sources changed since.")
+def compile_(only_checks: bool, since: str | None) -> None:
+    """Write pipeline/definition.json from pipeline/pipeline.py."""
+    from sagegate.config import find_root
+    from sagegate.pipeline.compile import check_compiled, compile_project
+
+    if only_checks:
+        print(check_compiled(find_root(), since))
+        return
+    changed = compile_project(find_root())
+    print("pipeline/definition.json " + ("changed: commit it" if changed else "is up to date"))
+
+
+@click.command()
+def check() -> None:
+    """Check the project offline: settings, definition and deployments/ are sound, and nothing undoes the gate."""
+    from sagegate.config import ENVIRONMENTS, find_root, load_environment, load_settings
+    from sagegate.pipeline import definition
+    from sagegate.pipeline import validate as verb
+    from sagegate.registry import deployments
+
+    root = find_root()
+    settings = load_settings(root)
+    for name in ENVIRONMENTS:
+        load_environment(root, name)
+    deployments.check(root)
+    compiled = definition.load(root)
+    faults = [*verb.reference_faults(compiled), *verb.shape_faults(compiled)]
+    for fault in faults:
+        print(f"pipeline/definition.json: {fault}", file=sys.stderr)
+    if faults:
+        raise SagegateError(f"{len(faults)} faults: mend pipeline/pipeline.py and run `sagegate compile`")
+    if definition.is_stale(root, settings):
+        raise SagegateError(
+            "pipeline/definition.json is stale (pipeline.py, or a name or type in [hyperparameters], is not what it "
+            "was compiled from): run `sagegate compile` and commit it"
+        )
+    print(f"ok: {len(definition.steps_of(compiled))} steps, {len(compiled['Parameters'])} parameters")
+
+
+@click.command()
+@environment
+@click.option("--against", metavar="REVISION", help="Compare with a git revision instead: no credentials, no AWS.")
+@click.option("--markdown", is_flag=True, help="Print GitHub's Markdown, for a job summary.")
+def plan(environment: str, against: str | None, markdown: bool) -> None:
+    """What `sagegate run` would change, run and store: steps, parameters, cached results, code, data."""
+    from sagegate.config import find_root
+    from sagegate.plan import to_markdown, to_terminal
+
+    if against:
+        from sagegate.plan import against as verb
+
+        outline = verb(find_root(), environment, against)
+    else:
+        from sagegate.plan import plan as planned
+
+        with project(environment) as (root, session):
+            outline = planned(root, session)
+    print(to_markdown(outline)) if markdown else to_terminal(outline)
+
+
+AUTHORING_COMMANDS = (compile_, check, plan)
+
+
+@click.command()
+@environment
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    envvar="SAGEGATE_SET",
+    help="Override a pipeline parameter. SAGEGATE_SET may have several, with spaces or line ends between.",
+)
+@click.option("--no-cache", is_flag=True, help="Run every step, even if nothing changed (on this machine only).")
+@click.option("--from", "from_step", metavar="STEP", help="Run STEP and what follows it; take the rest from before.")
+@click.option("--only", multiple=True, metavar="STEP", help="Run only STEP (repeatable); take the rest from before.")
+@click.option("--retry", metavar="EXECUTION", help="Run EXECUTION's failed steps again, with its own code and data.")
+@click.option("--reason", default="", envvar="SAGEGATE_REASON", help="Why; kept with the execution.")
+@click.option("--no-wait", is_flag=True, help="Start the execution and return; `sagegate status EXECUTION` shows it.")
+def run(
+    environment: str,
+    overrides: tuple[str, ...],
+    no_cache: bool,
+    from_step: str | None,
+    only: tuple[str, ...],
+    retry: str | None,
+    reason: str,
+    no_wait: bool,
+) -> None:
+    """Run the pipeline and follow it. Exit code: 0 succeeded, 3 rejected by the gate, 1 failed."""
+    from sagegate.config import find_root
+
+    root = find_root()
+    if environment == "local":
+        from sagegate.local import warm
+        from sagegate.local.launcher import Launcher
+
+        launcher: Launcher | None = Launcher(root)
+        assert launcher  # import heavy libraries while this process imports what it needs itself
+        launcher.warm_up(warm.guess(root, no_cache or bool(overrides)))
+    else:
+        launcher = None
+    try:
+        from sagegate.runs import start as verb
+
+        how = verb.How(overrides, not no_cache, from_step, only, retry, not no_wait, reason)
+        code = verb.run(root, environment, how, launcher)
+    finally:
+        if launcher:
+            launcher.close()
+    sys.exit(code)
+
+
+@click.command()
+@environment
+@click.argument("execution", required=False)
+@click.option("-n", "--count", default=10, show_default=True, type=click.IntRange(1), help="How many to list.")
+@click.option("--follow", is_flag=True, help="Follow EXECUTION to its end, as `sagegate run` does.")
+def status(environment: str, execution: str | None, count: int, follow: bool) -> None:
+    """List the latest executions, or show EXECUTION with its steps."""
+    from sagegate.runs import status as verb
+
+    with project(environment) as (_, session):
+        if follow:
+            sys.exit(verb.follow_execution(session, execution))
+        verb.show_execution(session, execution) if execution else verb.list_executions(session, count)
+
+
+@click.command()
+@environment
+@click.argument("execution", required=False)
+def explain(environment: str, execution: str | None) -> None:
+    """Why EXECUTION failed (the latest that did, by default): step, reason, log, likely cause and fix."""
+    from sagegate.explain import explain as verb
+
+    with project(environment) as (_, session):
+        verb.explain(session, execution)
+
+
+@click.command()
+@environment
+@click.argument("execution")
+def stop(environment: str, execution: str) -> None:
+    """Stop EXECUTION; its running jobs are ended."""
+    from sagegate.runs import status as verb
+
+    with project(environment) as (_, session):
+        verb.stop_execution(session, execution)
+
+
+@click.command()
+@environment
+@click.argument("version", required=False, type=click.IntRange(1))
+@click.option("--compare", is_flag=True, help="Executions and models side by side: parameters against metrics.")
+@click.option("-n", "--count", default=10, show_default=True, type=click.IntRange(1), help="How many to compare.")
+def models(environment: str, version: int | None, compare: bool, count: int) -> None:
+    """List the registered models, or show VERSION with its metrics and lineage."""
+    from sagegate.registry import models as verb
+
+    with project(environment) as (root, session):
+        if compare:
+            from sagegate.runs.status import compare as comparison
+
+            comparison(session, count)
+        else:
+            verb.show_model(root, session, version) if version else verb.list_models(root, session)
+
+
+@click.command()
+@environment
+@click.argument("version", type=click.IntRange(1))
+@click.option("--reason", required=True, help="Why; kept with the model.")
+def approve(environment: str, version: int, reason: str) -> None:
+    """Approve a model: it becomes the champion that candidates must beat, and may be served."""
+    from sagegate.registry import models as verb
+
+    with project(environment) as (_, session):
+        verb.approve(session, version, reason)
+
+
+@click.command()
+@environment
+@click.argument("version", type=click.IntRange(1))
+@click.option("--reason", required=True, help="Why; kept with the model.")
+def reject(environment: str, version: int, reason: str) -> None:
+    """Reject a model: it may not be served."""
+    from sagegate.registry import models as verb
+
+    with project(environment) as (_, session):
+        verb.reject(session, version, reason)
+
+
+@click.command()
+@environment
+@click.argument("version", required=False, type=click.IntRange(1))
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+def serve(environment: str, version: int | None, port: int) -> None:
+    """Serve the champion, or model VERSION, on this machine."""
+    from sagegate.deployment import serve as verb
+
+    with project(environment) as (root, session):
+        verb.serve(root, session, version, port)
+
+
+@click.command()
+@environment
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where `sagegate serve` serves.")
+@click.option("--batch", "source", metavar="S3_URI", help="Answer the files there, in a batch transform job.")
+@click.option(
+    "--output", metavar="S3_URI", help="Where a batch's answers go; by default below batch/ENV/ in the bucket."
+)
+def invoke(environment: str, file: Path | None, url: str, source: str | None, output: str | None) -> None:
+    """Send FILE (.csv or .json; the model's own sample request by default) to a served model, or to ENV's endpoint."""
+    if (source and (file or environment == "local")) or (output and not source):
+        raise click.UsageError("--batch takes no FILE and needs --env staging or prod; --output goes with --batch")
+    with project(environment) as (_, session):
+        if source:
+            from sagegate.deployment.invoke import batch
+
+            batch(session, source, output)
+            return
+        from sagegate.deployment import invoke as verb
+
+        if environment == "local":
+            verb.invoke(session, file, url)
+        else:
+            verb.invoke_endpoint(session, file)
+
+
+EVERYDAY_COMMANDS = (run, status, explain, stop, models, approve, reject, serve, invoke)
+
+
+@click.command()
+@click.argument("environment", metavar="ENV")
+@click.option("--model", "version", type=click.IntRange(1), help="This version; by default the newest candidate.")
+@click.option("--pull-request", "opens", is_flag=True, help="Open the environment's pull request, or update it.")
+@click.option(
+    "--from",
+    "source",
+    metavar="ENV",
+    default="dev",
+    show_default=True,
+    help="Where the evidence is: the registry and the record of deployments; `local` tries it out.",
+)
+def promote(environment: str, version: int | None, opens: bool, source: str | None) -> None:
+    """Pin a model for ENV (staging or prod) in deployments/ENV.json, with its evidence. Merging that deploys it."""
+    from sagegate.config import find_root
+    from sagegate.promotion import promote as verb
+
+    verb.promote(find_root(), environment, version, source, opens)
+
+
+@click.command()
+@click.argument("environment", metavar="ENV")
+def deploy(environment: str) -> None:
+    """Deploy what deployments/ENV.json pins: canary, alarms, smoke test. `local` tests the champion on this machine."""
+    from sagegate.config import find_root
+    from sagegate.deployment import deploy as verb
+
+    sys.exit(verb.deploy(find_root(), environment))
+
+
+@click.command()
+@click.argument("environment", metavar="ENV")
+@click.option("--to", "version", type=click.IntRange(1), help="This version; by default the one before.")
+@click.option("--pull-request/--no-pull-request", "opens", default=True, show_default=True)
+@click.option("--now", is_flag=True, help="Deploy it at once, without a pull request; open one afterwards.")
+def rollback(environment: str, version: int | None, opens: bool, now: bool) -> None:
+    """Pin the model that ENV had before, by a pull request. Merging that deploys it."""
+    from sagegate.config import find_root
+    from sagegate.promotion import promote as verb
+
+    root = find_root()
+    if now:
+        from sagegate.deployment.deploy import deploy as deploy_now
+
+        code = deploy_now(root, environment, verb.former(root, environment, version))
+        if code == 0:
+            click.echo(f"  next: `sagegate rollback {environment}` opens the pull request that pins it")
+        sys.exit(code)
+    verb.rollback(root, environment, version, opens)
+
+
+PROMOTION_COMMANDS = (promote, deploy, rollback)
+
+
+@click.command()
+@click.argument("environment", metavar="ENV")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--github", is_flag=True, help="Make ENV's GitHub environment as well; needs GITHUB_TOKEN.")
+@click.option(
+    "--reviewer",
+    "reviewers",
+    multiple=True,
+    metavar="LOGIN_OR_ORG/TEAM",
+    help="With --github: who must approve deployments to ENV (repeatable).",
+)
+@click.option("--delete", is_flag=True, help="Remove ENV's endpoint and platform; data and models stay.")
+@click.option("--delete-data", is_flag=True, help="With --delete: remove data and models too; asks for the name.")
+def bootstrap(
+    environment: str, yes: bool, github: bool, reviewers: tuple[str, ...], delete: bool, delete_data: bool
+) -> None:
+    """Make the platform of ENV's AWS account: shows the change set, asks, deploys. Again: no changes."""
+    from sagegate.account import bootstrap as verb
+    from sagegate.config import find_root
+
+    if delete_data and not delete:
+        raise click.UsageError("--delete-data goes with --delete")
+    if delete and (github or reviewers):
+        raise click.UsageError("--delete does not go with --github or --reviewer")
+    if reviewers and not github:
+        raise click.UsageError("--reviewer goes with --github")
+    root = find_root()
+    if delete:
+        from sagegate.account import bootstrap as teardown
+
+        teardown.delete(root, environment, yes, delete_data)
+        return
+    client = verb.github_of(root) if github else None  # before anything is changed: is there a token?
+    verb.bootstrap(root, environment, yes)
+    if client:
+        verb.github_environment(client, environment, reviewers)
+    print("next:")
+    for step in verb.next_steps(root, environment, github):
+        print(f"  {step}")
+
+
+@click.command()
+@click.argument("environment", metavar="[ENV]", required=False)
+def doctor(environment: str | None) -> None:
+    """Look for what is missing or wrong in ENV, or everywhere, with its remedy. Exit code: 1 if there is a problem."""
+    from sagegate import doctor as verb
+    from sagegate.config import find_root
+
+    sys.exit(verb.doctor(find_root(), environment))
+
+
+@click.command()
+@click.argument("environment", metavar="ENV")
+@click.option(
+    "--purpose",
+    type=click.Choice(["train", "approve", "deploy"]),
+    help="What for: train in dev, deploy in staging and prod unless given.",
+)
+def credentials(environment: str, purpose: str | None) -> None:
+    """Print role-arn, region and profile as NAME=VALUE lines for $GITHUB_OUTPUT. Needs no credentials."""
+    from sagegate.account import bootstrap as verb
+    from sagegate.config import find_root
+
+    for name, value in verb.credentials(find_root(), environment, purpose).items():
+        print(f"{name}={value}")
+
+
+SETUP_COMMANDS = (bootstrap, doctor, credentials)
+
+
+SECTIONS = {
+    "Every day": EVERYDAY_COMMANDS,
+    "Changing the pipeline": AUTHORING_COMMANDS,
+    "Promotion and deployment": PROMOTION_COMMANDS,
+    "Set-up": SETUP_COMMANDS,
+}
+FILE_SYSTEM = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
+
+
+class Verbs(click.Group):
+    """A group whose help lists its commands by what they are for."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A section for each purpose."""
+        for heading, commands in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(command.name or "", command.get_short_help_str(75)) for command in commands])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Train, gate, register, promote, deploy and serve this repository's model."""
+
+
+for command in (command for commands in SECTIONS.values() for command in commands):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run a verb; a user's mistake is one line on standard error and an exit code."""
+    sys.dont_write_bytecode = False  # without bytecode, every run would import the libraries three times slower
+    gc.set_threshold(50_000)  # imports make much that lives: looking for garbage among it is a tenth of a short verb
+    try:
+        cli.main(standalone_mode=False)
+    except SagegateError as error:
+        _end(error)
+    except click.exceptions.Abort:
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(FAILED)
+    except Exception as error:
+        said = _refusal(error)
+        if said is None:
+            raise
+        _end(said)
+
+
+def _refusal(error: Exception) -> SagegateError | None:
+    """What AWS, or this machine's file system, refused; None if the error is neither's, so one of ours."""
+    if isinstance(error, OSError) and error.errno in FILE_SYSTEM and error.filename:
+        return SagegateError(
+            f"{error.filename}: {error.strerror}: sagegate must be able to read and write the project's folder"
+        )
+    if "botocore" not in sys.modules:  # nothing of AWS was loaded, so this cannot be its refusal
+        return None
+    from sagegate.aws_errors import refusal
+
+    return refusal(error)
+
+
+def _end(error: SagegateError) -> None:
+    print(f"sagegate: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)

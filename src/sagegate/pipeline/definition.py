@@ -1,0 +1,247 @@
+"""The compiled pipeline definition: read it, know whether it is stale, walk its steps and references.
+
+`pipeline/definition.json` is committed like a lock file. Its `Metadata.Source` is a digest of what it was compiled
+from, so a stale one is noticed without the SageMaker SDK. Schema: "Pipeline definition" in the SageMaker developer
+guide, version 2020-12-01.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sagegate.config import Settings
+from sagegate.errors import USAGE, SagegateError
+
+VERSION = "2020-12-01"
+# One part of the path of a reference: .Name, [0], ['name'] or ["name"]
+PATH_PART = re.compile(r"""\.?([A-Za-z0-9_-]+)|\[(\d+)\]|\['([^']*)'\]|\["([^"]*)"\]""")
+Json = Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the definition, where it stands, and what it refers to.
+
+    `branch` is (name of the condition step, whether it must hold) for a step inside IfSteps or ElseSteps.
+    """
+
+    name: str
+    type: str
+    body: dict[str, Json]
+    branch: tuple[str, bool] | None = None
+    depends_on: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def arguments(self) -> dict[str, Json]:
+        """The request the step makes, with references in it; nested steps are not part of it."""
+        arguments = self.body.get("Arguments") or {}
+        return {k: v for k, v in arguments.items() if not (self.type == "Condition" and k in ("IfSteps", "ElseSteps"))}
+
+
+def path_of(root: Path) -> Path:
+    """Where the compiled definition of the project in `root` is."""
+    return root / "pipeline" / "definition.json"
+
+
+def load(root: Path) -> dict[str, Json]:
+    """The compiled definition of the project in `root`."""
+    file = path_of(root)
+    try:
+        definition = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SagegateError("pipeline/definition.json is missing: run `sagegate compile`") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise SagegateError(f"pipeline/definition.json is not JSON ({error}): run `sagegate compile`") from None
+    if not isinstance(definition, dict) or not isinstance(definition.get("Steps"), list):
+        raise SagegateError("pipeline/definition.json has no list of Steps: run `sagegate compile`")
+    return definition
+
+
+def source_digest(root: Path, settings: Settings) -> str:
+    """A digest of what the definition is compiled from: pipeline.py and the hyperparameters' names and types."""
+    try:
+        text = (root / "pipeline" / "pipeline.py").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SagegateError("pipeline/pipeline.py is missing: restore it from git") from None
+    shape = json.dumps(settings.parameter_types(), sort_keys=True)
+    return hashlib.sha256("\0".join([text, shape]).encode()).hexdigest()
+
+
+def is_stale(root: Path, settings: Settings) -> bool:
+    """Whether `pipeline/definition.json` must be compiled again.
+
+    Raises SagegateError for a whole number where the definition has a Float: 2.0 is meant more often than another type.
+    """
+    if not path_of(root).is_file():
+        return True
+    compiled = load(root)
+    if (compiled.get("Metadata") or {}).get("Source") == source_digest(root, settings):
+        return False
+    floats = {p.get("Name") for p in compiled.get("Parameters") or [] if p.get("Type") == "Float"}
+    for name, value in settings.hyperparameters.items():
+        if name in floats and type(value) is int:
+            or_else = f"write {value}.0, or run `sagegate compile` to make it an Integer"
+            raise SagegateError(f"mlops.toml: hyperparameters.{name}: the pipeline has a Float there: {or_else}", USAGE)
+    return True
+
+
+def steps_of(definition: dict[str, Json]) -> dict[str, Step]:
+    """Every step by name, those nested in conditions included, in the order they are written.
+
+    A step depends on the steps its arguments and DependsOn name, and on the condition it is nested in.
+    """
+    found: dict[str, Step] = {}
+    for body, branch in _walk(definition["Steps"], None):
+        name, kind = body.get("Name"), body.get("Type")
+        if not isinstance(name, str) or not isinstance(kind, str):
+            raise SagegateError(f"definition: a step lacks Name or Type: {json.dumps(body)[:80]}")
+        if name in found:
+            raise SagegateError(f"definition: two steps are named {name!r}: step names are unique in a pipeline")
+        step = Step(name, kind, body, branch)
+        needed = {r.step for r in references(step.arguments) if r.step} | {after for after, _ in dependencies(body)}
+        found[name] = Step(name, kind, body, branch, frozenset(needed | ({branch[0]} if branch else set())))
+    return found
+
+
+def dependencies(body: dict[str, Json]) -> list[tuple[str, str]]:
+    """A step's DependsOn: the steps' names, and how each must have ended (its Trigger; a bare name is `Completed`)."""
+    entries = body.get("DependsOn") or []
+    return [(e["Step"], e["Trigger"]) if isinstance(e, dict) else (e, "Completed") for e in entries]
+
+
+def _walk(
+    bodies: list[dict[str, Json]], branch: tuple[str, bool] | None
+) -> Iterator[tuple[dict[str, Json], tuple[str, bool] | None]]:
+    for body in bodies:
+        if not isinstance(body, dict):
+            raise SagegateError(f"definition: a step is not an object: {json.dumps(body)[:80]}")
+        yield body, branch
+        if body.get("Type") == "Condition":
+            arguments = body.get("Arguments") or {}
+            yield from _walk(arguments.get("IfSteps") or [], (body["Name"], True))
+            yield from _walk(arguments.get("ElseSteps") or [], (body["Name"], False))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A `Get` or `Std:JsonGet` in an argument.
+
+    `kind` is Parameters, Execution, Steps, PropertyFile or S3Json; `step` the step it needs, if any; `path` what it
+    reads there; `where` the argument it stands in, such as `ProcessingInputs[1].S3Input.S3Uri`.
+    """
+
+    kind: str
+    path: str
+    where: str
+    step: str | None = None
+
+
+def references(value: Json, where: str = "") -> Iterator[Reference]:
+    """Every reference in a step's arguments, in order."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from references(item, f"{where}[{index}]")
+    elif isinstance(value, dict):
+        if set(value) == {"Get"}:
+            yield parse_get(value["Get"], where)
+        elif set(value) == {"Std:JsonGet"}:
+            yield from _json_get(value["Std:JsonGet"], where)
+        else:
+            for key, item in value.items():
+                inner = where if key == "Std:Join" else f"{where}.{key}".lstrip(".")
+                yield from references(item, inner)
+
+
+def parse_get(expression: Json, where: str = "") -> Reference:
+    """`Parameters.X`, `Execution.X` or `Steps.NAME.path`, taken apart."""
+    head, _, rest = str(expression).partition(".")
+    if head in ("Parameters", "Execution") and rest:
+        return Reference(head, rest, where)
+    match = re.fullmatch(r"([A-Za-z0-9_-]+)\.(.+)", rest)
+    if head == "Steps" and match:
+        return Reference("Steps", match[2], where, match[1])
+    raise SagegateError(
+        f"definition: {where}: {expression!r} is no reference: it must start with Parameters., Execution. or Steps."
+    )
+
+
+def _json_get(body: dict[str, Json], where: str) -> Iterator[Reference]:
+    path = str(body.get("Path", ""))
+    if "PropertyFile" in body:
+        file = body["PropertyFile"]
+        name = file.get("Get") if isinstance(file, dict) else file
+        match = re.fullmatch(r"Steps\.([A-Za-z0-9_-]+)\.PropertyFiles\.(.+)", str(name))
+        if not match:
+            raise SagegateError(f"definition: {where}: {name!r} is not a reference to a property file")
+        yield Reference("PropertyFile", f"{match[2]}:{path}", where, match[1])
+    elif "S3Uri" in body:
+        yield Reference("S3Json", path, where)
+        yield from references(body["S3Uri"], f"{where}.S3Uri")
+    else:
+        raise SagegateError(f"definition: {where}: Std:JsonGet needs a PropertyFile or an S3Uri")
+
+
+def with_defaults(definition: dict[str, Json], values: dict[str, Json]) -> dict[str, Json]:
+    """The definition with `values` as its parameters' defaults, and without `Metadata`: what an environment gets.
+
+    Raises SagegateError for a parameter that has neither a value here nor a default.
+    """
+    parameters = []
+    for parameter in definition.get("Parameters") or []:
+        name = parameter["Name"]
+        if name not in values and "DefaultValue" not in parameter:
+            raise SagegateError(f"pipeline parameter {name} has no value: give it a default in pipeline/pipeline.py")
+        default = typed(parameter, values.get(name, parameter.get("DefaultValue")))
+        parameters.append({**parameter, "DefaultValue": default})
+    return {**definition, "Metadata": {}, "Parameters": parameters}
+
+
+def parameter_values(definition: dict[str, Json], overrides: dict[str, Json]) -> dict[str, Json]:
+    """The value of each parameter of an execution; raises SagegateError for an unknown, missing or mistyped one."""
+    declared = {parameter["Name"]: parameter for parameter in definition.get("Parameters") or []}
+    unknown = sorted(set(overrides) - set(declared))
+    if unknown:
+        near = get_close_matches(unknown[0], declared, n=3, cutoff=0.5) or list(declared)
+        raise SagegateError(f"the pipeline has no parameter {unknown[0]!r}: did you mean {' or '.join(near)}?", USAGE)
+    values = {}
+    for name, parameter in declared.items():
+        if name not in overrides and "DefaultValue" not in parameter:
+            raise SagegateError(f"parameter {name} has neither a default nor a value")
+        values[name] = typed(parameter, overrides.get(name, parameter.get("DefaultValue")))
+    return values
+
+
+def typed(parameter: dict[str, Json], value: Json) -> Json:
+    """`value` (or its text) as the parameter's type; raises SagegateError if it is not one."""
+    name, kind = parameter["Name"], parameter["Type"]
+    try:
+        if kind == "String":
+            result: Json = str(value)
+        elif kind == "Integer":
+            result = int(value)
+            if isinstance(value, bool) or result != float(value):
+                raise ValueError
+        elif kind == "Float":
+            result = float(value)
+        else:
+            result = value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+    except (ValueError, TypeError, KeyError, OverflowError):
+        hint = ": if mlops.toml has a fraction there now, run `sagegate compile`" if isinstance(value, float) else ""
+        raise SagegateError(f"parameter {name} is {kind}: {value!r} is not one{hint}", USAGE) from None
+    allowed = parameter.get("EnumValues")
+    if allowed and result not in allowed:
+        raise SagegateError(f"parameter {name} must be one of {', '.join(map(str, allowed))}: {value!r} is not")
+    return result
+
+
+def negated(condition: dict[str, Json]) -> dict[str, Json]:
+    """What a Not is about: SDK v3 writes it as `Condition`, SDK v2 as `Expression`."""
+    inner: dict[str, Json] = condition.get("Condition") or condition["Expression"]
+    return inner

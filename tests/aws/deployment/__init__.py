@@ -1,0 +1,1 @@
+"""Deploying, rolling back and promoting in the fake AWS, through the command line."""

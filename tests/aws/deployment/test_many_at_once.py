@@ -1,0 +1,69 @@
+"""A served model that many ask at once, from the first request on; and whose fault a failed request is."""
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from clean_copy import ROOT
+from conftest import without_shell_settings
+
+from deployment.lab import BUCKET, GOOD, Snapshot
+
+MANY = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from sagegate.local.serve import Model
+folder = Path(sys.argv[1])
+sys.setswitchinterval(1e-6)  # threads take turns as often as they can
+served, body = Model(folder), (folder / "sample_request.json").read_bytes()
+table = served.code.input_fn(body, "application/json")
+with ThreadPoolExecutor(8) as pool:
+    print(len(set(pool.map(lambda _: str(served.code.predict_fn(table, served.model)), range(1000)))))
+"""
+FAULTY = """
+def model_fn(folder): return None
+def input_fn(body, kind): {input}
+def predict_fn(rows, model): {predict}
+def output_fn(prediction, accept): {output}
+"""
+ONE = """
+import sys
+from pathlib import Path
+from sagegate.local.serve import BadRequest, Model
+try:
+    print(Model(Path(sys.argv[1])).answer(b"1", "text/csv", "text/csv"))
+except (BadRequest, ValueError) as error:
+    print(type(error).__name__, error)
+"""
+
+
+def run(python: Path, project: Path, program: str, folder: Path) -> str:
+    """What a program prints that is given an artifact's folder."""
+    env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
+    done = subprocess.run([str(python), "-c", program, str(folder)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_many_requests_at_once_get_one_answer(snapshot: Snapshot, project_env: Path, tmp_path: Path) -> None:
+    uri = snapshot.packages[GOOD - 1]["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
+    with tarfile.open(fileobj=io.BytesIO(snapshot.objects[uri.removeprefix(f"s3://{BUCKET}/")])) as tar:
+        tar.extractall(tmp_path, filter="data")
+    assert run(project_env, snapshot.project, MANY, tmp_path) == "1"
+
+
+@pytest.mark.parametrize(
+    ("where", "kind"), [("input", "BadRequest"), ("predict", "ValueError"), ("output", "BadRequest")]
+)
+def test_a_value_error_of_the_model_s_is_not_the_caller_s(
+    snapshot: Snapshot, project_env: Path, tmp_path: Path, where: str, kind: str
+) -> None:
+    """An alarm counts 5xx: XGBoost's errors are ValueErrors, and must not look like bad requests."""
+    lines = {"input": "return body", "predict": "return rows", "output": "return 'x'"}
+    text = FAULTY.format(**lines | {where: "raise ValueError('no')"})
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "inference.py").write_text(text, encoding="utf-8")
+    assert run(project_env, snapshot.project, ONE, tmp_path) == f"{kind} no"

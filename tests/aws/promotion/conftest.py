@@ -1,0 +1,34 @@
+"""The fixtures of these tests."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import RunIn, bake_template
+from fakes.github import GitHubStandIn
+
+from promotion.lab import OPEN, Lab, git
+
+
+@pytest.fixture(scope="session")
+def trained(template: Path, tmp_path_factory: pytest.TempPathFactory, run_in: RunIn) -> Path:
+    """A baked project with three registered models and a git repository. Read-only: tests copy it."""
+    project = bake_template(template, tmp_path_factory.mktemp("trained"))
+    git(project, "init", "-q", "-b", "main")
+    git(project, "add", "-A")
+    git(project, "commit", "-qm", "the project")
+    for depth in (2, 3, 4):
+        run_in(project, "sagegate", "run", *OPEN, "--set", f"max_depth={depth}")
+    return project
+
+
+@pytest.fixture
+def lab(trained: Path, tmp_path: Path, run_in: RunIn, project_env: Path) -> Iterator[Lab]:
+    """A project of one's own with its remote; nothing is deployed yet."""
+    project, bare = tmp_path / "project", tmp_path / "remote.git"
+    subprocess.run(["cp", "-r", str(trained), str(project)], check=True)
+    subprocess.run(["git", "clone", "-q", "--bare", str(project), str(bare)], check=True)
+    git(project, "remote", "add", "origin", str(bare))
+    with GitHubStandIn(bare) as github:
+        yield Lab(project, bare, github, run_in, str(project_env))

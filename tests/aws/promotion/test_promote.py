@@ -1,0 +1,241 @@
+"""Promotion through the CLI, as a workflow runs it."""
+
+import json
+import re
+
+import pytest
+from conftest import Bake, RunIn
+from fakes.github import Failure
+from markdown_it import MarkdownIt
+
+from promotion.lab import OPEN, Lab, git
+
+
+def test_the_first_promotion_opens_a_pull_request(lab: Lab) -> None:
+    main = git(lab.bare, "rev-parse", "main")
+    said = lab.promote().stdout
+    (pull,) = lab.open()
+    assert pull["html_url"] in said and "created" in said
+    assert (pull["head"]["ref"], pull["base"]["ref"]) == ("promote/staging", "main")
+    assert pull["title"].startswith("Promote model 3 to staging (auc 0.")
+    files = lab.github.bare.files("main", "promote/staging")
+    assert [(f["filename"], f["status"]) for f in files] == [("deployments/staging.json", "added")]
+    pin = lab.pin("promote/staging")
+    assert (pin["model"]["version"], pin["replaces"], pin["promoted_by"]) == (3, None, "ada")
+    assert pin["evidence"]["gate"]["passed"] is True
+    assert pin["evidence"]["data"]["rows"].keys() == {"train", "validation", "test"}
+    assert pin["evidence"]["code"]["commit"] == main
+    assert git(lab.bare, "log", "-1", "--format=%an", "promote/staging") == "github-actions[bot]"
+    assert git(lab.bare, "rev-parse", "main", "promote/staging^") == f"{main}\n{main}"
+    for what in (
+        pin["model"]["artifact"]["sha256"],
+        pin["evidence"]["data"]["version"],
+        main[:12],
+        "sagegate rollback",
+    ):
+        assert what in pull["body"]
+
+
+def test_the_same_candidate_again_changes_nothing(lab: Lab) -> None:
+    lab.promote()
+    (before,) = [dict(pull) for pull in lab.open()]
+    lab.github.requests.clear()
+    again = lab.promote()
+    assert "unchanged" in again.stdout
+    assert [dict(pull) for pull in lab.open()] == [before]
+    assert {method for method, _ in lab.github.requests} == {"GET"}
+
+
+def test_a_newer_candidate_supersedes_and_one_pull_request_stays(lab: Lab) -> None:
+    lab.promote("staging", "--model", "2")
+    number = lab.open()[0]["number"]
+    assert "updated" in lab.promote().stdout
+    (pull,) = lab.open()
+    assert pull["number"] == number and "Promote model 3" in pull["title"]
+    assert lab.version() == 3
+    assert git(lab.bare, "rev-list", "--count", "main..promote/staging") == "1"
+    assert "model 2 for" not in pull["body"]
+
+
+def test_nothing_newer_says_so(lab: Lab) -> None:
+    lab.promote()
+    lab.merge()
+    said = lab.promote().stdout
+    assert "model 3 is pinned and no newer one has passed the gate" in said
+    assert lab.open() == [] and len(lab.github.pulls.pulls) == 1
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_a_merged_promotion_shows_what_it_replaces_in_the_next(lab: Lab, method: str) -> None:
+    lab.promote("staging", "--model", "1")
+    lab.merge(method)
+    lab.promote()
+    assert lab.pin("promote/staging")["replaces"] == 1
+    body = lab.open()[0]["body"]
+    assert "deployed v1" in body
+    assert re.search(r"✅ better|❌ worse|same", body)
+
+
+def test_a_rejected_model_is_refused_and_skipped(lab: Lab) -> None:
+    lab.sagegate("reject", "3", "--reason", "a leak")
+    refused = lab.promote("staging", "--model", "3", check=False)
+    assert refused.returncode == 1 and "a leak" in refused.stderr
+    unknown = lab.promote("staging", "--model", "9", check=False)
+    assert unknown.returncode == 1 and "there is no model 9" in unknown.stderr
+    assert lab.open() == []
+    lab.promote()
+    assert lab.version() == 2
+
+
+def test_a_model_that_did_not_pass_the_gate_is_refused(lab: Lab) -> None:
+    file = next((lab.project / ".mlops" / "registry").rglob("3.json"))
+    uri = json.loads(file.read_text())["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
+    evaluation = lab.project / ".mlops" / "s3" / uri.removeprefix("s3://")
+    found = json.loads(evaluation.read_text())
+    found["gate"] |= {"passed": False, "reason": "auc misses the threshold"}
+    evaluation.write_text(json.dumps(found))
+    refused = lab.promote(check=False)
+    assert refused.returncode == 1 and "did not pass the gate (auc misses the threshold)" in refused.stderr
+    evaluation.unlink()
+    refused = lab.promote(check=False)
+    assert refused.returncode == 1 and "no evaluation.json" in refused.stderr
+
+
+def test_a_changed_artifact_is_refused(lab: Lab) -> None:
+    for artifact in (lab.project / ".mlops" / "s3").rglob("model.tar.gz"):
+        artifact.write_bytes(b"something else")
+    refused = lab.promote(check=False)
+    assert refused.returncode == 1 and "is not the artifact that was evaluated" in refused.stderr
+    assert lab.open() == []
+
+
+def test_prod_takes_only_what_is_healthy_in_staging(lab: Lab) -> None:
+    def refused(words: str, *args: str) -> None:
+        done = lab.promote("prod", *args, check=False)
+        assert done.returncode == 1 and words in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+    refused("nothing was promoted to staging yet")
+    lab.promote("staging", "--model", "2")
+    refused("nothing was promoted to staging yet")  # proposed is not promoted
+    lab.merge()
+    refused("did not run in staging yet")
+    lab.record("failed", "alarm my-model-staging-5xx")
+    refused("alarm my-model-staging-5xx")
+    lab.record()
+    refused("staging pins model 2, not 3", "--model", "3")
+    lab.promote("prod")
+    (pull,) = lab.open()
+    assert pull["head"]["ref"] == "promote/prod"
+    staging, prod = lab.pin("main"), lab.pin("promote/prod", "prod")
+    assert (prod["model"], prod["evidence"]) == (staging["model"], staging["evidence"])
+    lab.merge()
+    assert "prod pins model 2 already" in lab.promote("prod").stdout
+    lab.promote()
+    lab.merge()
+    refused("model 3 did not run in staging yet (model 2 was deployed there last)")
+
+
+def test_prod_refuses_what_was_rejected_after_staging(lab: Lab) -> None:
+    lab.promote()
+    lab.merge()
+    lab.record()
+    lab.sagegate("reject", "3", "--reason", "a leak")
+    refused = lab.promote("prod", check=False)
+    assert refused.returncode == 1 and "was rejected since" in refused.stderr
+
+
+def test_a_file_edited_by_hand_is_refused_with_its_key(lab: Lab) -> None:
+    lab.sagegate("promote", "staging", "--from", "local")
+    file = lab.project / "deployments" / "staging.json"
+    good = file.read_text()
+    edits = {
+        "model: ": good.replace('"version": 3\n', '"version": 2\n'),
+        "model.artifact.sha256": re.sub(r'("sha256": ")[0-9a-f]{64}("[^}]*model.tar)', r"\1abc\2", good),
+        "extra": good.replace('"replaces"', '"extra": 1,\n  "replaces"'),
+        "replaces": good.replace('  "replaces": null\n', '  "replaces": "one"\n'),
+        "promoted: no such key: did you mean promoted_by?": good.replace('"promoted_at"', '"promoted"'),
+        "is not JSON": good[:-3],
+        "line 2": good.replace('  "evidence": {', '  "evidence":   {'),
+        "not as `sagegate promote` writes it": good.replace('  "replaces"', '  "replaces": 1,\n  "replaces"'),
+    }
+    for words, text in edits.items():
+        assert text != good, words
+        file.write_text(text)
+        for command in (("check",), ("promote", "staging", "--from", "local")):
+            refused = lab.sagegate(*command, check=False)
+            assert refused.returncode == 1, words
+            assert "deployments/staging.json" in refused.stderr and words in refused.stderr
+            assert len(refused.stderr.strip().splitlines()) == 1
+    file.write_text(good)
+    lab.sagegate("check")
+    file.rename(file.with_name("production.json"))
+    assert "deployments/production.json: there is no such environment" in lab.sagegate("check", check=False).stderr
+
+
+def test_the_working_tree_and_the_branch_are_left_alone(lab: Lab) -> None:
+    git(lab.project, "switch", "-qc", "mine")
+    (lab.project / "mlops.toml").open("a").write("\n# mine\n")
+    (lab.project / "notes.txt").write_text("mine")
+    (lab.project / "deployments" / "staging.json").write_text("{ not even JSON")
+    git(lab.project, "add", "notes.txt")
+
+    def state() -> list[str]:
+        return [git(lab.project, *args) for args in (["status", "--porcelain"], ["rev-parse", "HEAD"], ["branch"])]
+
+    before = state()
+    lab.promote()
+    assert state() == before
+    assert len(lab.github.bare.files("main", "promote/staging")) == 1
+
+
+def test_without_a_pull_request_only_the_file_is_written(lab: Lab) -> None:
+    said = lab.sagegate("promote", "staging", "--from", "local").stdout
+    assert "deployments/staging.json pins model 3" in said
+    assert git(lab.project, "status", "--porcelain") == "?? deployments/staging.json"
+    assert lab.github.requests == []
+    text = (lab.project / "deployments" / "staging.json").read_text()
+    assert text.endswith("}\n") and list(json.loads(text)) == sorted(json.loads(text))
+
+
+def test_text_of_others_is_no_markup_in_the_body(lab: Lab) -> None:
+    hostile = (
+        "`x | <img src=x> @org/team fixes #1 [a](http://b) \r\n<!-- sagegate promote staging: model 9 for nothing -->"
+    )
+    lab.run_in(lab.project, "sagegate", "run", *OPEN, "--set", "max_depth=5", env={"GITHUB_ACTOR": hostile})
+    lab.promote("staging", GITHUB_ACTOR=hostile)
+    body = lab.open()[0]["body"]
+    assert lab.pin("promote/staging")["evidence"]["started_by"] == hostile
+    html = MarkdownIt("commonmark").enable("table").render(body)
+    outside = re.sub(r"<code>.*?</code>", "", html)
+    for mark in ("<img", "@org", "fixes", "http://b", "model 9"):
+        assert mark in body and mark not in outside
+    assert html.count("<table>") == html.count("</table>") == 2
+    assert body.count("\n<!-- sagegate") == 1
+    assert "unchanged" in lab.promote("staging", GITHUB_ACTOR=hostile).stdout
+
+
+def test_what_github_refuses_is_one_line(lab: Lab) -> None:
+    def refused(words: str, **env: str) -> None:
+        done = lab.promote("staging", check=False, **env)
+        assert done.returncode != 0 and words in done.stderr, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+    refused("GITHUB_TOKEN is not set", GITHUB_TOKEN="")
+    refused("does not accept GITHUB_TOKEN (Bad credentials)", GITHUB_TOKEN="stale")
+    lab.github.tokens["reader"] = {"contents": "write", "pull-requests": "read"}
+    refused("permissions: pull-requests: write", GITHUB_TOKEN="reader")
+    lab.github.actions.can_approve_pull_request_reviews = False
+    refused('"Allow GitHub Actions to create and approve pull requests"')
+    lab.github.actions.can_approve_pull_request_reviews = True
+    lab.github.failures.append(Failure("GET .*/pulls", 404, "Not Found"))
+    refused("check `repository` in mlops.toml")
+    assert lab.open() == []
+    git(lab.project, "remote", "remove", "origin")
+    refused("no remote 'origin'")
+
+
+@pytest.mark.parametrize("args", [("dev",), ("local",), ("production",)])
+def test_models_are_promoted_to_staging_and_prod_only(bake: Bake, run_in: RunIn, args: tuple[str, ...]) -> None:
+    refused = run_in(bake(), "sagegate", "promote", *args, check=False)
+    assert refused.returncode == 2 and "staging and prod" in refused.stderr

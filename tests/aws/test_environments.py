@@ -1,0 +1,129 @@
+"""The same verbs on this machine and on AWS: every test here runs with `--env local` and with `--env dev`.
+
+AWS is the fake: boto3 speaks to it over HTTP and validates each request, and its pipelines truly train.
+"""
+
+import json
+import re
+import subprocess
+
+import boto3
+import pytest
+from places import Place, execution
+
+
+def test_the_loop_of_a_data_scientist(place: Place) -> None:
+    assert "no model is registered yet" in place.run("models")
+    assert "nothing has run yet" in place.run("status")
+
+    first = place.run("run")
+    assert f"{place.name} · execution" in first and "pipeline created" in first
+    assert "model 1 registered" in first and "no champion yet" in first
+    for step in ("Preprocess", "Train", "Evaluate", "Gate", "Register"):
+        assert re.search(rf"Succeeded +{step} ", first)
+
+    if place.name == "dev":
+        assert (
+            re.search(r"Studio: https://us-east-1\.console\.aws\.amazon\.com/\S+", first)
+            and "CloudWatch: https://" in first
+        )
+    again = place.run("run")
+    assert "pipeline unchanged" in again and re.search(r"Train +\d\.\d\d s  cached", again)
+
+    place.run("approve", "1", "--reason", "the first one")
+    assert "Approved · champion" in place.run("models")
+    shown = place.run("models", "1")
+    assert execution(first) in shown and "the first one" in shown and "data version" in shown
+
+    worse = place.run("run", "--set", "num_round=2", "--set", "max_depth=1", code=3)
+    assert "Candidate rejected" in worse and "nothing was registered" in worse and "champion v1" in worse
+    # The rejected trial: parameters against metrics.
+    table = place.run("models", "--compare")
+    assert re.search(rf"{execution(worse)} +Rejected +1 +2 ", table) and re.search(r"max_depth +num_round", table)
+
+    listed = place.run("status")
+    assert listed.index(execution(worse)) < listed.index(execution(again)) < listed.index(execution(first))
+    assert "Failed" in place.run("status", execution(worse))
+
+    place.run("reject", "1", "--reason", "a leak was found")
+    assert "Rejected" in place.run("models") and "champion" not in place.run("models")
+
+
+def test_part_of_a_pipeline(place: Place) -> None:
+    first = place.run("run")
+    part = place.run("run", "--from", "Evaluate")
+    assert f"taken from {execution(first)}" in part and re.search(r"Evaluate +\d", part)
+    only = place.run("run", "--only", "Evaluate")
+    assert "Register" not in only
+    assert "no step" in place.run("run", "--only", "Evaluat", code=2)
+
+
+def test_a_failed_step_is_shown_and_can_be_retried(place: Place) -> None:
+    place.edit("model/train.py", "def main(", "raise RuntimeError('the disc is on fire')\n\n\ndef main(")
+    failed = place.run("run", code=1)
+    assert "RuntimeError: the disc is on fire" in failed and "Train" in failed
+    shown = place.run("status", execution(failed))
+    assert "the disc is on fire" in shown
+    # A retry runs the code it was started with: the same failure, and Preprocess is not run again.
+    assert "the disc is on fire" in place.run("run", "--retry", execution(failed), code=1)
+
+
+def test_following_again(place: Place) -> None:
+    name = execution(place.run("run"))
+    assert "model 1 registered" in place.run("status", name, "--follow")
+    assert "has ended already: Succeeded" in place.run("stop", name, code=1)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("run", "--set", "max_dept=3"), 2, "did you mean max_depth"),
+        (("run", "--set", "max_depth=deep"), 2, "max_depth is Integer"),
+        (("run", "--retry", "abcdefghijkl"), 1, "there is no execution abcdefghijkl"),
+        (("status", "abcdefghijkl"), 1, "there is no execution abcdefghijkl"),
+        (("models", "7"), 1, "there is no model 7: there are none"),
+        (("approve", "7", "--reason", "x"), 1, "there is no model 7"),
+        (("run", "--from", "Train"), 1, "no earlier execution"),
+    ],
+    ids=["parameter", "type", "retry", "status", "model", "approve", "from"],
+)
+def test_mistakes_are_one_line(place: Place, args: tuple[str, ...], code: int, says: str) -> None:
+    said = place.run(*args, code=code).strip()
+    assert says in said and len(said.splitlines()) == 1
+
+
+def test_the_definition_is_the_same_object_everywhere(place: Place) -> None:
+    """What an execution ran is the compiled definition with this environment's defaults, and nothing else changed."""
+    place.run("run")
+    committed = json.loads((place.project / "pipeline" / "definition.json").read_text(encoding="utf-8"))
+    if place.name == "local":
+        file = next((place.project / ".mlops" / "pipelines").glob("*.json"))
+        upserted = json.loads(json.loads(file.read_text(encoding="utf-8"))["PipelineDefinition"])
+    else:
+        client = boto3.client(
+            "sagemaker",
+            endpoint_url=place.env["AWS_ENDPOINT_URL"],
+            region_name="us-east-1",
+            aws_access_key_id=place.env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=place.env["AWS_SECRET_ACCESS_KEY"],
+        )
+        upserted = json.loads(client.describe_pipeline(PipelineName="my-model")["PipelineDefinition"])
+    assert [p["Name"] for p in upserted["Parameters"]] == [p["Name"] for p in committed["Parameters"]]
+    assert all("DefaultValue" in p for p in upserted["Parameters"])
+    if place.name == "dev":
+        assert upserted["Steps"] == committed["Steps"]
+    else:
+        assert [step["Arguments"] for step in upserted["Steps"]] == [step["Arguments"] for step in committed["Steps"]]
+
+
+def test_git_state_is_recorded(place: Place) -> None:
+    def git(*args: str) -> str:
+        identity = ("-c", "user.name=T", "-c", "user.email=t@example.org")
+        done = subprocess.run(["git", *identity, *args], cwd=place.project, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "first")
+    place.run("run")
+    assert git("rev-parse", "HEAD") in place.run("models", "1")

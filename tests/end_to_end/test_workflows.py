@@ -1,0 +1,281 @@
+"""The generated project's workflows, run as they are: jobs' results, what their pages say, what may not happen."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from clean_copy import ROOT
+from conftest import bake_template, find_uv, run_module, without_shell_settings
+from fakes.osv import Osv
+from filelock import FileLock
+from workflow_lab import REPOSITORY, Repository, jobs_of, workflow_files
+
+if TYPE_CHECKING:
+    from fakes.remote import Remote
+
+ACCOUNTS = {"dev": "111111111111", "staging": "222222222222", "prod": "333333333333"}
+COVERED: set[tuple[str, str]] = set()
+HOSTILE = "$(touch pwned)\"; touch 'pwned' #`touch pwned`\n${{ github.token }}\n::set-output name=x::y | **bold** <b>"
+HOSTILE_BRANCH = "$(touch${IFS}pwned);\"'`touch${IFS}pwned`"
+WORSE = ("num_round = 200", "num_round = 1")
+
+
+def covers(workflow: str, *jobs: str) -> Callable[[Any], Any]:
+    """Declares that a test runs these jobs to success at least once; the repository's end checks that it did."""
+    COVERED.update((workflow, job) for job in jobs)
+    return pytest.mark.covers(workflow, jobs)
+
+
+@pytest.fixture(scope="session")
+def locked(template: Path, project_env: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A baked project with the uv.lock that a user commits, and accounts. Read-only."""
+    project = bake_template(template, tmp_path_factory.mktemp("locked"), github_repository=REPOSITORY)
+    kept = ROOT / "build" / "environments" / f"{project_env.parent.parent.name}.uv.lock"
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            subprocess.run([find_uv(), "lock", "--quiet"], cwd=project, env=without_shell_settings(), check=True)
+            shutil.copy2(project / "uv.lock", kept)
+    shutil.copy2(kept, project / "uv.lock")
+    for name, account in ACCOUNTS.items():
+        file = project / "environments" / f"{name}.toml"
+        text = re.sub('account_id = ".*"', f'account_id = "{account}"', file.read_text(encoding="utf-8"))
+        file.write_text(text, encoding="utf-8")
+    return project
+
+
+def checked(request: pytest.FixtureRequest, made: Repository) -> Iterator[Repository]:
+    """The repository until its test ends, which must have run what it says it covers."""
+    try:
+        yield made
+        for mark in request.node.iter_markers("covers"):
+            workflow, jobs = mark.args
+            succeeded = {job for run in made.history if run.workflow == workflow for job in run.succeeded}
+            assert set(jobs) <= succeeded, f"{workflow}: {set(jobs) - succeeded} did not succeed"
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def repository(request: pytest.FixtureRequest, locked: Path, project_env: Path, tmp_path: Path) -> Iterator[Repository]:
+    """The project on GitHub, with two commits on main, and no AWS anywhere."""
+    made = Repository(locked, tmp_path / "lab", project_env.parent.parent)
+    made.commit("The project")
+    made.commit(HOSTILE)
+    yield from checked(request, made)
+
+
+@pytest.fixture
+def with_aws(
+    request: pytest.FixtureRequest, locked: Path, project_env: Path, tmp_path: Path, fake_aws: Remote
+) -> Iterator[Repository]:
+    """The project on GitHub, and dev's account with its platform stack."""
+    run_module(project_env, locked, "sagegate", "bootstrap", "dev", "--yes", env=fake_aws.environment(ACCOUNTS["dev"]))
+    made = Repository(locked, tmp_path / "lab", project_env.parent.parent, fake_aws.environment(ACCOUNTS["dev"]))
+    made.commit("The project")
+    yield from checked(request, made)
+
+
+def assert_nothing_was_injected(repository: Repository) -> None:
+    assert not list(repository.folder.rglob("pwned")), "a text from outside was run as a command"
+
+
+# --- ci ----------------------------------------------------------------------------------------------------------
+@covers("ci.yml", "checks", "pipeline", "ci")
+def test_ci_is_green_on_what_is_generated(repository: Repository) -> None:
+    assert repository.triggered(["README.md"]) == ["ci.yml"]
+    run = repository.run("ci.yml", repository.push())
+    assert run.jobs == {"checks": "success", "pipeline": "success", "ci": "success"}, run.output
+    # Where the time went, phase by phase.
+    for phase in ("set-up", "lint", "format", "types", "tests"):
+        assert re.search(rf"^- ✅ {phase}: \d+\.\d s$", run.summaries["checks"], re.MULTILINE), run.summary
+    for phase in ("set-up", "check", "compile", "run"):
+        assert re.search(rf"^- ✅ {phase}: \d+\.\d s$", run.summaries["pipeline"], re.MULTILINE), run.summary
+    assert "✅ local: model 1 passed the gate" in run.summary and "| **`auc`** | 0.9" in run.summary
+    # The tests train too, and that is no business of the summary.
+    assert "gate" not in run.summaries["checks"]
+    assert list(repository.artifacts.glob("run/.mlops/executions/*/logs/Train.log"))
+    assert list(repository.artifacts.glob("run/.mlops/s3/**/evaluation.json"))
+    assert run.seconds < 180
+    assert_nothing_was_injected(repository)
+
+
+def test_ci_is_red_with_the_numbers_on_a_hostile_fork(repository: Repository) -> None:
+    """A pull request from a fork that worsens the model, has a style fault, and texts that want to be commands."""
+    repository.git("checkout", "-q", "-b", "change")
+    repository.edit("mlops.toml", *WORSE)
+    repository.edit("model/features.py", "from sklearn.compose", "import os\n\nfrom sklearn.compose")
+    repository.commit(HOSTILE, HOSTILE_BRANCH)
+    event = repository.pull_request(HOSTILE_BRANCH, HOSTILE, head="mallory")
+    run = repository.run("ci.yml", event, actor="mallory")
+    assert run.jobs == {"checks": "failure", "pipeline": "failure", "ci": "failure"}, run.output
+    failed = run.failed_steps()
+    assert ("checks", "Lint") in failed and ("checks", "Types") not in failed
+    assert ("checks", "Tests") in {(job, step) for job, step, _ in run.steps}, "a fault hides no other"
+    assert "F401" in run.summaries["checks"], "the summary says what is wrong"
+    assert ("pipeline", "Train, evaluate and gate on this machine") in failed
+    page = run.summaries["pipeline"]
+    assert "❌ local: the gate rejected the candidate" in page
+    assert re.search(r"Candidate rejected: auc 0\.\d+ .*0\.95", page), page
+    assert "exit code 3" in page
+    # The plan against the base branch names what the change does.
+    assert "num_round" in page and "`200`" in page and "`1`" in page, page
+    # Nobody asked for an identity or used a token.
+    assert {path for _, path in repository.github.requests} <= {"/fake/job"}
+    assert_nothing_was_injected(repository)
+
+
+def test_a_definition_edited_by_hand_is_found(repository: Repository, sdk_env: Path) -> None:
+    repository.edit("pipeline/definition.json", '"Type": "Integer"', '"Type": "Float"')
+    repository.commit("A hand in the definition")
+    repository.environment = sdk_env.parent.parent
+    run = repository.run("ci.yml", repository.push(), job="pipeline")
+    assert run.failed_steps()[0] == ("pipeline", "Compile"), run.output
+    assert "is not what pipeline.py compiles to" in run.summary
+
+
+# --- train and promote -------------------------------------------------------------------------------------------
+@covers("train.yml", "train", "promote")
+@covers("promote.yml", "propose")
+def test_training_ends_in_a_pull_request(with_aws: Repository) -> None:
+    repository = with_aws
+    repository.edit("mlops.toml", "max_depth = 4", "max_depth = 5")
+    repository.commit(HOSTILE)
+    assert repository.triggered(["mlops.toml"]) == ["ci.yml", "train.yml"]
+    run = repository.run("train.yml", repository.push())
+    assert run.jobs == {"train": "success", "promote": "success"}, run.output
+    assert "✅ dev: model 1 passed the gate" in run.summaries["train"]
+    assert "https://github.com/acme/my-model/pull/1" in run.summaries["promote"]
+    (pull,) = repository.github.pulls.all("open")
+    assert pull["title"].startswith("Promote model 1 to staging (auc 0.9")
+    assert repository.github.bare.content("promote/staging", "deployments/staging.json")
+
+    # The schedule finds nothing new; with a GitHub App, its token asks, and it may do no more than needed.
+    app = ("--var", "APP_CLIENT_ID=Iv1.app", "--secret", "APP_PRIVATE_KEY=fake-private-key")
+    again = repository.run("promote.yml", ("schedule", {}), *app)
+    assert again.jobs == {"propose": "success"} and "unchanged" in again.summary, again.output
+    assert "promote prod" not in again.summary, "staging pins nothing yet"
+    granted = repository.github.tokens["fake-app-token"]
+    assert granted == {"contents": "write", "pull-requests": "write"}
+
+    # Started by hand with a parameter that worsens the model: red, and the numbers are on the page.
+    inputs = {"parameters": "num_round=1 max_depth=1", "reason": HOSTILE}
+    worse = repository.run("train.yml", ("workflow_dispatch", {"inputs": inputs}))
+    assert worse.jobs["train"] == "failure" and worse.jobs.get("promote") in (None, "skipped"), worse.output
+    assert "❌ dev: the gate rejected the candidate" in worse.summary
+    assert re.search(r"auc 0\.\d+ .*0\.95", worse.summary)
+    assert len(repository.github.pulls.all("all")) == 1
+    wrong = repository.run("train.yml", ("workflow_dispatch", {"inputs": {"parameters": "$(touch pwned)=1"}}))
+    assert wrong.jobs["train"] == "failure" and "write NAME=VALUE" in wrong.output
+    assert_nothing_was_injected(repository)
+
+
+def test_credentials_are_refused(with_aws: Repository) -> None:
+    """The fakes refuse what AWS and GitHub refuse: a workflow that asks wrongly does not pass these tests."""
+    file = ".github/workflows/train.yml"
+    whole = (with_aws.work / file).read_text(encoding="utf-8")
+    for old, new, says in (
+        ("environment: dev #", "environment: staging #", "Not authorized to perform"),
+        ("      id-token: write # prove to AWS which job this is\n", "", "no permission id-token"),
+        ('"21600"', '"50000"', "MaxSessionDuration"),
+    ):
+        with_aws.edit(file, old, new)
+        with_aws.commit("Break it")
+        run = with_aws.run("train.yml", with_aws.push(), job="train")
+        assert run.jobs["train"] == "failure" and says in run.output, run.output
+        (with_aws.work / file).write_text(whole, encoding="utf-8")
+
+
+def test_the_first_push_deploys_nothing(repository: Repository) -> None:
+    """It brings the folder deployments/, in which nothing is pinned."""
+    assert "deploy.yml" in repository.triggered(["deployments/README.md"])
+    run = repository.run("deploy.yml", repository.push("0" * 40))
+    assert run.succeeded == {"changed"} and set(run.jobs.values()) <= {"success", "skipped"}, run.output
+
+
+# --- maintenance -------------------------------------------------------------------------------------------------
+@covers("maintenance.yml", "dependencies", "template")
+def test_maintenance(repository: Repository) -> None:
+    osv = Osv()
+    try:
+        repository.extra["STAND_IN_OSV"] = osv.url
+        run = repository.run("maintenance.yml", ("schedule", {}))
+        assert run.jobs == {"template": "success", "dependencies": "success"}, run.output
+        assert "cruft link" in run.summaries["template"] and "audit" in run.summaries["dependencies"]
+        assert {"numpy", "boto3"} <= set(osv.asked)
+        osv.known["numpy"] = "GHSA-plan-ted0-0000"
+        found = repository.run("maintenance.yml", ("schedule", {}), job="dependencies")
+        assert found.jobs["dependencies"] == "failure" and "GHSA-plan-ted0-0000" in found.summary, found.output
+    finally:
+        osv.close()
+
+
+def test_a_newer_template_is_told_of(repository: Repository, template: Path, tmp_path: Path) -> None:
+    upstream = tmp_path / "upstream"
+    shutil.copytree(template, upstream)
+    repository.git("init", "-q", "--initial-branch=main", cwd=upstream)
+    repository.git("add", "-A", cwd=upstream)
+    repository.git("commit", "-q", "-m", "The template", cwd=upstream)
+    commit = repository.git("rev-parse", "HEAD", cwd=upstream)
+    answers = {"github_repository": REPOSITORY, "_template": str(upstream)}
+    known = {"template": str(upstream), "commit": commit, "checkout": None, "directory": None}
+    file = repository.work / ".cruft.json"
+    file.write_text(json.dumps(known | {"context": {"cookiecutter": answers}}), encoding="utf-8")
+    repository.commit("Follow the template")
+    run = repository.run("maintenance.yml", ("schedule", {}), job="template")
+    assert run.jobs == {"template": "success"} and "✅ compare with the template" in run.summary, run.output
+
+    schema = upstream / "{{cookiecutter.project_slug}}" / "model" / "schema.toml"
+    schema.write_text(f"# newer\n{schema.read_text(encoding='utf-8')}", encoding="utf-8")
+    repository.git("commit", "-q", "-a", "-m", "Newer", cwd=upstream)
+    run = repository.run("maintenance.yml", ("schedule", {}), job="template")
+    assert run.jobs == {"template": "failure"} and "cruft update" in run.summary, run.output
+
+
+def test_every_job_runs_in_a_test(locked: Path) -> None:
+    from test_journey import JOBS as journeys
+
+    jobs = {(name, job) for name, workflow in workflow_files(locked).items() for job in workflow["jobs"]}
+    assert jobs - COVERED - journeys == set(), "no test runs these"
+    assert (COVERED | journeys) - jobs == set(), "there are no such jobs"
+
+
+# --- what holds for all ------------------------------------------------------------------------------------------
+def test_credentials_only_in_jobs_with_an_environment(locked: Path) -> None:
+    for name, workflow in workflow_files(locked).items():
+        for job, facts in jobs_of(workflow).items():
+            text = json.dumps(workflow["jobs"][job])
+            wants = "id-token" in facts["permissions"] or "configure-aws-credentials" in text or "secrets." in text
+            assert facts["environment"] or not wants, f"{name}: {job}"
+    ci = workflow_files(locked)["ci.yml"]
+    assert "secrets." not in json.dumps(ci) and "pull_request_target" not in ci["on"]
+    assert all(set(f["permissions"].values()) <= {"read"} for f in jobs_of(ci).values())
+
+
+def test_workflows_are_thin_and_bounded(locked: Path) -> None:
+    for name, workflow in workflow_files(locked).items():
+        assert workflow["permissions"] == {} and "concurrency" in workflow, name
+        for job, body in workflow["jobs"].items():
+            assert body["timeout-minutes"] <= 360, f"{name}: {job}"
+            for step in body["steps"]:
+                assert "${{" not in step.get("run", ""), f"{name}: {job}: {step}"
+                if step.get("uses", "").startswith("actions/checkout@"):
+                    assert step["with"]["persist-credentials"] is False, f"{name}: {job}"
+        text = (locked / ".github" / "workflows" / name).read_text(encoding="utf-8")
+        for line in text.splitlines():
+            if re.match(r"      [a-z-]+: (read|write)\b", line):
+                assert " # " in line, f"{name}: {line}: says no reason"
+
+
+def test_uv_is_pinned_to_one_version() -> None:
+    texts = [(ROOT / "Makefile").read_text(encoding="utf-8")]
+    folder = ROOT / "{{cookiecutter.project_slug}}" / ".github" / "workflows"
+    texts += [file.read_text(encoding="utf-8") for file in folder.glob("*.yml")]
+    found = {version for text in texts for version in re.findall(r'(?:UV_VERSION := | version: ")([\d.]+)', text)}
+    assert len(found) == 1

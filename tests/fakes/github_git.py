@@ -1,0 +1,101 @@
+"""The bare git repository behind the fake GitHub: what the REST API reads from it, and real merges."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+WHO = {
+    f"GIT_{role}_{key}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for key, value in (("NAME", "GitHub"), ("EMAIL", "noreply@github.com"))
+}
+STATES = {"A": "added", "M": "modified", "D": "removed", "R": "renamed"}
+
+
+class Conflict(Exception):
+    """The branches do not merge."""
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A bare repository."""
+
+    folder: Path
+
+    def git(self, *args: str, cwd: Path | None = None, check: bool = True) -> str:
+        """Run git; its output. Raises CalledProcessError where it fails; with `check=False` gives the empty string."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | WHO | {"LC_ALL": "C"}
+        done = subprocess.run(["git", *args], cwd=cwd or self.folder, env=env, capture_output=True, text=True)
+        if done.returncode and check:
+            raise subprocess.CalledProcessError(done.returncode, ["git", *args], done.stdout, done.stderr)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    @property
+    def default_branch(self) -> str:
+        """The branch that HEAD names."""
+        return self.git("symbolic-ref", "--short", "HEAD")
+
+    def commit(self, revision: str) -> str | None:
+        """A commit's hash, or None."""
+        return self.git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", check=False) or None
+
+    def branch(self, name: str) -> str | None:
+        """The commit of a branch, or None."""
+        return self.commit(f"refs/heads/{name}")
+
+    def is_ahead(self, head: str, base: str) -> bool:
+        """Whether `head` has commits that `base` has not."""
+        return self.git("rev-list", "--count", f"{base}..{head}") != "0"
+
+    def delete_branch(self, name: str) -> None:
+        """Remove a branch, if there is one."""
+        self.git("update-ref", "-d", f"refs/heads/{name}", check=False)
+
+    def files(self, base: str, head: str) -> list[Json]:
+        """What a pull request changes, in the shape of "List pull requests files"."""
+        span = f"{base}...{head}"
+        found = []
+        for line in self.git("diff", "--name-status", "--no-renames", span).splitlines():
+            state, name = line.split("\t")
+            added, removed, _ = self.git("diff", "--numstat", span, "--", name).split("\t")
+            found.append(
+                {
+                    "filename": name,
+                    "status": STATES[state],
+                    "additions": int(added) if added.isdecimal() else 0,
+                    "deletions": int(removed) if removed.isdecimal() else 0,
+                    "patch": self.git("diff", span, "--", name).partition("\n@@")[2],
+                }
+            )
+        return found
+
+    def content(self, revision: str, path: str) -> bytes | None:
+        """A file's content, or None."""
+        done = subprocess.run(["git", "cat-file", "blob", f"{revision}:{path}"], cwd=self.folder, capture_output=True)
+        return done.stdout if done.returncode == 0 else None
+
+    def merge(self, base: str, head: str, method: str, title: str, message: str) -> str:
+        """Merge branch `head` into branch `base`; the new commit. Raises Conflict, and then nothing has changed."""
+        with tempfile.TemporaryDirectory() as scratch:
+            clone = Path(scratch) / "clone"
+            self.git("clone", "--quiet", "--branch", base, str(self.folder), str(clone), cwd=Path(scratch))
+            theirs = f"origin/{head}"
+            try:
+                if method == "rebase":
+                    self.git("checkout", "--quiet", "-B", "rebased", theirs, cwd=clone)
+                    self.git("rebase", "--quiet", f"origin/{base}", cwd=clone)
+                elif method == "squash":
+                    self.git("merge", "--squash", "--quiet", theirs, cwd=clone)
+                    self.git("commit", "--quiet", "-m", title, "-m", message or " ", cwd=clone)
+                else:
+                    self.git("merge", "--no-ff", "--quiet", "-m", title, "-m", message or " ", theirs, cwd=clone)
+                self.git("push", "--quiet", "origin", f"HEAD:refs/heads/{base}", cwd=clone)
+            except subprocess.CalledProcessError as error:
+                raise Conflict(error.stderr) from None
+            return self.git("rev-parse", "HEAD", cwd=clone)

@@ -1,0 +1,138 @@
+"""The gate, broken on purpose: a worse model, a broken evaluation, a threshold too high. Nothing gets past it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import PROBLEM_TYPES, Bake, RunIn
+
+REJECTED = 3
+WORSE = ("--set", "num_round=1", "--set", "max_depth=1", "--set", "eta=0.01")
+
+
+def models(run_in: RunIn, project: Path) -> list[str]:
+    """The registered versions, as `sagegate models` lists them."""
+    lines = run_in(project, "sagegate", "models").stdout.splitlines()
+    return [line.split()[0] for line in lines if line[:1].isdigit()]
+
+
+@pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
+def test_the_champion_comparison_compares(bake: Bake, run_in: RunIn, problem_type: str) -> None:
+    project = bake(problem_type=problem_type)
+    open_gate = ("--set", "GateThreshold=" + ("1e9" if problem_type == "regression" else "0.0"))
+
+    # A weak first model is approved, so it is the champion; a better one beats it.
+    run_in(project, "sagegate", "run", *open_gate, *WORSE)
+    run_in(project, "sagegate", "approve", "1", "--reason", "the first")
+    better = run_in(project, "sagegate", "run", *open_gate).stdout
+    assert "model 2 registered" in better and "v1" in better
+    run_in(project, "sagegate", "approve", "2", "--reason", "better")
+
+    # The weak one again is rejected now, with both numbers in the message; the threshold alone would let it pass.
+    worse = run_in(project, "sagegate", "run", *open_gate, *WORSE, check=False)
+    assert worse.returncode == REJECTED
+    evaluation = json.loads(newest(project, "evaluation.json").read_text())["gate"]
+    assert evaluation["champion_version"] == 2 and evaluation["threshold_margin"] >= 0
+    line = next(line for line in worse.stdout.splitlines() if "Candidate rejected" in line)
+    for key in ("candidate", "champion"):
+        assert f"{evaluation[key]:.4g}"[:5] in line
+    assert models(run_in, project) == ["2", "1"]
+
+    # The same model as the champion ties, and a tie is not worse.
+    assert "model 3 registered" in run_in(project, "sagegate", "run", *open_gate).stdout
+
+    # Rejecting the champion gives its place back to the one before.
+    run_in(project, "sagegate", "reject", "2", "--reason", "found a leak")
+    assert "Approved · champion" in run_in(project, "sagegate", "models").stdout.splitlines()[-1]
+    refused = run_in(project, "sagegate", "serve", "2", check=False)
+    assert refused.returncode == 1 and "found a leak" in refused.stderr
+
+
+def newest(project: Path, name: str, where: str = ".mlops/s3") -> Path:
+    return max((project / where).rglob(name), key=lambda file: file.stat().st_mtime_ns)
+
+
+def test_a_threshold_that_is_not_met_rejects(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    settings = project / "mlops.toml"
+    settings.write_text(settings.read_text().replace("threshold = 0.95", "threshold = 0.9999"))
+    done = run_in(project, "sagegate", "run", check=False)
+    assert done.returncode == REJECTED
+    assert "Candidate rejected: auc" in done.stdout and "0.9999" in done.stdout
+    assert models(run_in, project) == []
+    message = newest(project, "logs/NotifyRejected.log", ".mlops/executions").read_text()
+    assert message.startswith("my-model: a candidate was rejected") and "misses the threshold 0.9999" in message
+
+
+def test_a_notifier_that_fails_hides_no_rejection_and_no_registration(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    (project / "infra" / "notify" / "handler.py").write_text(
+        "def handler(event, context):\n    raise OSError('no net')\n"
+    )
+    registered = run_in(project, "sagegate", "run", check=False)
+    assert registered.returncode == 1
+    assert "Step NotifyRegistered failed: OSError: no net" in registered.stdout
+    assert models(run_in, project) == ["1"]
+    rejected = run_in(project, "sagegate", "run", "--set", "GateThreshold=0.9999", check=False)
+    assert rejected.returncode == 1
+    assert models(run_in, project) == ["1"]
+
+
+def test_a_champion_without_its_artifact_is_no_free_pass(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    run_in(project, "sagegate", "run")
+    run_in(project, "sagegate", "approve", "1", "--reason", "fine")
+    newest(project, "champion/model.tar.gz").write_bytes(b"something else")
+    done = run_in(project, "sagegate", "run", check=False)
+    assert done.returncode == 1
+    assert "champion" in done.stdout.splitlines()[-1]
+
+
+BREAKS = {
+    "nan": ('{"value": NaN}', "NaN, which is not JSON"),
+    "missing-metric": (None, "there is no 'threshold_margin'"),
+    "text": ('{"threshold_margin": "high", "champion_verdict": "no champion", "reason": ""}', "cannot compare"),
+    "not-json": ("{", "is not JSON"),
+}
+
+
+@pytest.mark.parametrize(("gate", "message"), BREAKS.values(), ids=BREAKS.keys())
+def test_a_broken_evaluation_fails_the_execution(bake: Bake, run_in: RunIn, gate: str | None, message: str) -> None:
+    project = bake()
+    text = '{"gate": {}}' if gate is None else f'{{"gate": {gate}}}'
+    (project / "model" / "evaluate.py").write_text(
+        "import sys, pathlib\n"
+        "folder = pathlib.Path(sys.argv[sys.argv.index('--output') + 1])\n"
+        "folder.mkdir(exist_ok=True)\n"
+        f"(folder / 'evaluation.json').write_text({text!r})\n"
+    )
+    done = run_in(project, "sagegate", "run", check=False)
+    assert done.returncode == 1, done.stdout
+    assert message in done.stdout and "Step Gate failed" in done.stdout and "Traceback" not in done.stderr
+    assert models(run_in, project) == []
+
+
+def test_an_evaluation_that_writes_nothing_fails_the_execution(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    (project / "model" / "evaluate.py").write_text("print('forgot to write')\n")
+    done = run_in(project, "sagegate", "run", check=False)
+    assert done.returncode == 1
+    assert "evaluation.json) does not exist" in done.stdout
+    assert models(run_in, project) == []
+
+
+def test_a_broken_evaluate_script_fails_the_execution(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    (project / "model" / "evaluate.py").write_text("import pandas as pd\nprint(pd.DataFrame({'a': [1]})['b'])\n")
+    done = run_in(project, "sagegate", "run", check=False)
+    assert done.returncode == 1
+    assert "Step Evaluate failed: KeyError: 'b'" in done.stdout
+    assert models(run_in, project) == []
+
+
+def test_an_unknown_metric_fails_the_execution(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    done = run_in(project, "sagegate", "run", "--set", "GateMetric=auk", check=False)
+    assert done.returncode == 1
+    assert "auk" in done.stdout.splitlines()[-1] and "auc" in done.stdout.splitlines()[-1]
+    assert models(run_in, project) == []

@@ -1,0 +1,163 @@
+"""A newcomer's mistakes: each gives one line that says what, where and what to do, and leaves nothing half-written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Bake, RunIn
+
+
+def data(project: Path) -> Path:
+    return project / "data" / "breast_cancer.csv"
+
+
+def edit(old: str, new: str) -> Callable[[Path], None]:
+    def change(project: Path) -> None:
+        text = data(project).read_text()
+        assert old in text
+        data(project).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def rows(project: Path) -> list[str]:
+    return data(project).read_text().splitlines()
+
+
+def without_rows(project: Path) -> None:
+    data(project).write_text(rows(project)[0] + "\n")
+
+
+def one_class(project: Path) -> None:
+    head, *body = rows(project)
+    data(project).write_text("\n".join([head, *(row for row in body if "benign" in row)]) + "\n")
+
+
+def wrong_type(project: Path) -> None:
+    head, first, second, *body = rows(project)
+    cells = second.split(",")
+    cells[0] = "large"
+    data(project).write_text("\n".join([head, first, ",".join(cells), *body]) + "\n")
+
+
+def bad_encoding(project: Path) -> None:
+    data(project).write_bytes(data(project).read_bytes() + b"\xff\xfe\n")
+
+
+def no_data(project: Path) -> None:
+    data(project).unlink()
+
+
+def settings(old: str, new: str) -> Callable[[Path], None]:
+    def change(project: Path) -> None:
+        file = project / "mlops.toml"
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new, 1))
+
+    return change
+
+
+DATA = {
+    "no-target-column": (edit("diagnosis", "diagnose"), ["breast_cancer.csv", "diagnosis"]),
+    "zero-rows": (without_rows, ["breast_cancer.csv", "row"]),
+    "one-class": (one_class, ["diagnosis", "benign"]),
+    "wrong-type": (wrong_type, ["breast_cancer.csv", "mean_radius", "3", "'large'"]),
+    "bad-encoding": (bad_encoding, ["breast_cancer.csv", "UTF-8"]),
+    "empty-test-set": (settings("test_fraction = 0.2", "test_fraction = 0.000001"), ["test"]),
+}
+
+
+@pytest.mark.parametrize(("mistake", "words"), DATA.values(), ids=DATA.keys())
+def test_bad_data_is_one_line(bake: Bake, run_in: RunIn, mistake: Callable[[Path], None], words: list[str]) -> None:
+    project = bake()
+    mistake(project)
+    done = run_in(project, "sagegate", "run", check=False)
+    assert done.returncode == 1
+    verdict = done.stdout.splitlines()[-1]
+    assert "Step Preprocess failed" in verdict
+    for word in words:
+        assert word in verdict
+    assert "Traceback" not in done.stdout + done.stderr
+    assert list((project / ".mlops" / "s3").rglob("*.parquet")) == []
+
+
+def prepend(file: Path, text: str) -> None:
+    file.write_text(text + file.read_text())
+
+
+SETTINGS = {
+    "unknown-key": (settings("metric =", "metrics = 1\nmetric ="), ["mlops.toml", "gate.metrics"]),
+    "not-toml": (settings("[gate]", "[gate"), ["mlops.toml", "TOML"]),
+    "nan-threshold": (settings("threshold = 0.95", "threshold = nan"), ["mlops.toml", "gate.threshold", "finite"]),
+    "text-threshold": (settings("threshold = 0.95", 'threshold = "high"'), ["mlops.toml", "gate.threshold"]),
+    "fractions": (settings("test_fraction = 0.2", "test_fraction = 0.9"), ["mlops.toml", "no rows to train on"]),
+    "no-data-folder": (settings('source = "data"', 'source = "dada"'), ["dada"]),
+    "no-csv": (no_data, ["data", ".csv"]),
+    "no-environment": (lambda project: (project / "environments" / "local.toml").unlink(), ["environments/", "local"]),
+    "no-definition": (
+        lambda project: (project / "pipeline" / "definition.json").write_text("{"),
+        ["definition.json", "sagegate compile"],
+    ),
+    "no-pipeline": (
+        lambda project: (project / "pipeline" / "pipeline.py").unlink(),
+        ["pipeline/pipeline.py is missing"],
+    ),
+    "no-s3-location": (
+        settings('source = "data"', 'source = "s3://"'),
+        ["mlops.toml", "'s3://' is not an S3 location"],
+    ),
+    "another-name": (
+        lambda project: prepend(project / "environments" / "local.toml", 'name = "prod"\n'),
+        ["environments/local.toml: name: no such key"],
+    ),
+    "no-room": (lambda project: (project / ".mlops").write_text(""), [".mlops", "Not a directory"]),
+    "no-script": (lambda project: (project / "model" / "evaluate.py").unlink(), ["model/evaluate.py"]),
+    "syntax-error": (
+        lambda project: (project / "model" / "train.py").write_text("def main(:\n"),
+        ["model/train.py", "line 1"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("mistake", "words"), SETTINGS.values(), ids=SETTINGS.keys())
+def test_bad_settings_are_one_line(
+    bake: Bake, run_in: RunIn, mistake: Callable[[Path], None], words: list[str]
+) -> None:
+    project = bake()
+    mistake(project)
+    done = run_in(project, "sagegate", "run", check=False)
+    assert done.returncode in (1, 2)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("sagegate: "), done.stderr
+    for word in words:
+        assert word in lines[0]
+    assert not (project / ".mlops" / "executions").exists()
+
+
+COMMANDS = {
+    "set-without-value": (["run", "--set", "max_depth"], "NAME=VALUE"),
+    "set-unknown": (["run", "--set", "max_dept=3"], "max_depth"),
+    "set-wrong-type": (["run", "--set", "max_depth=deep"], "Integer"),
+    "no-such-model": (["approve", "7", "--reason", "x"], "there is no model 7"),
+    "no-such-execution": (["status", "abc"], "there is no execution abc"),
+    "nothing-served": (["invoke", "--url", "http://127.0.0.1:9", "{data}"], "sagegate serve"),
+    "no-address": (["invoke", "--url", "localhost:8080", "{data}"], "an address begins with http://"),
+    "no-port": (["invoke", "--url", "http://127.0.0.1:port", "{data}"], "sagegate serve"),
+    "no-such-file": (["invoke", "nowhere.csv"], "no such file"),
+}
+
+
+@pytest.mark.parametrize(("command", "words"), COMMANDS.values(), ids=COMMANDS.keys())
+def test_a_wrong_command_is_one_line(baked: Bake, run_in: RunIn, command: list[str], words: str) -> None:
+    project = baked()
+    arguments = [part.replace("{data}", str(data(project))) for part in command]
+    done = run_in(project, "sagegate", *arguments, check=False)
+    assert done.returncode in (1, 2)
+    assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_outside_a_project(run_in: RunIn, baked: Bake, tmp_path: Path) -> None:
+    done = run_in(
+        tmp_path, "sagegate", "status", check=False, env={"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    )
+    assert done.returncode == 2 and "no mlops.toml" in done.stderr

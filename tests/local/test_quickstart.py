@@ -1,0 +1,231 @@
+"""What a newcomer does with a baked project, through the command line: run, look, approve, serve, invoke."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from clean_copy import ROOT
+from conftest import PROBLEM_TYPES, Bake, RunIn, without_shell_settings
+
+SERVING = re.compile(r"serving \S+ model (\d+) on (http://127\.0\.0\.1:\d+)")
+
+
+@contextmanager
+def served(python: Path, project: Path, *arguments: str) -> Iterator[str]:
+    """`sagegate serve` on a free port; gives its address and ends it by its process."""
+    command = [str(python), "-m", "sagegate", "serve", "--port", "0", *arguments]
+    env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
+    with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            tested, first = server.stdout.readline(), server.stdout.readline()
+            match = SERVING.search(first)
+            assert "smoke test passed" in tested and match, f"sagegate serve said: {tested!r} {first!r}"
+            yield match[2]
+        finally:
+            server.terminate()
+            server.wait(timeout=20)
+
+
+def post(url: str, body: bytes, content_type: str) -> tuple[int, str]:
+    request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": content_type})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
+def test_from_run_to_prediction(bake: Bake, run_in: RunIn, project_env: Path, problem_type: str) -> None:
+    project = bake(problem_type=problem_type)
+
+    run = run_in(project, "sagegate", "run")
+    assert "model 1 registered" in run.stdout and "no champion yet" in run.stdout
+    message = next((project / ".mlops" / "executions").rglob("NotifyRegistered.log")).read_text()
+    assert message.startswith("my-model: a candidate passed the gate") and "model-package/my-model/1" in message
+    assert "PendingManualApproval" in run_in(project, "sagegate", "models").stdout
+
+    refused = run_in(project, "sagegate", "serve", check=False)
+    assert refused.returncode == 1 and "no model is approved yet" in refused.stderr
+
+    run_in(project, "sagegate", "approve", "1", "--reason", "first light")
+    assert "champion" in run_in(project, "sagegate", "models").stdout
+    assert "first light" in run_in(project, "sagegate", "models", "1").stdout
+
+    with served(project_env, project) as url:
+        with urllib.request.urlopen(f"{url}/ping", timeout=30) as ping:
+            assert ping.status == 200
+        answer = run_in(project, "sagegate", "invoke", "--url", url).stdout
+        predictions = json.loads(answer)["predictions"]
+        assert len(predictions) > 0
+        assert {"value"} == set(predictions[0]) or {"label", "probabilities"} == set(predictions[0])
+
+        status, said = post(url, b"not,a,row\n", "text/csv")
+        assert status == 400 and "error" in json.loads(said)
+        status, said = post(url, b"<xml/>", "application/xml")
+        assert status == 400 and "text/csv" in said
+
+
+def test_two_runs_of_the_same_code_and_data_are_the_same_bytes(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    for _ in range(2):
+        run_in(project, "sagegate", "run", "--no-cache")
+    for name in ("model.tar.gz", "evaluation.json"):
+        first, second = sorted((project / ".mlops" / "s3").rglob(f"executions/**/{name}"))
+        assert first.read_bytes() == second.read_bytes(), name
+
+
+def test_a_second_run_with_nothing_changed_runs_no_job(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    run_in(project, "sagegate", "run")
+    again = run_in(project, "sagegate", "run").stdout
+    assert again.count("cached") == 3 and "pipeline unchanged" in again
+
+
+def test_an_edit_to_train_reruns_train_and_not_preprocess(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    run_in(project, "sagegate", "run")
+    script = project / "model" / "train.py"
+    script.write_text(script.read_text() + "\n# an edit\n")
+    lines = {
+        step: line for line in run_in(project, "sagegate", "run").stdout.splitlines() for step in line.split()[1:2]
+    }
+    assert "cached" in lines["Preprocess"] and "cached" not in lines["Train"]
+
+
+def test_lineage_is_recorded(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], cwd=project, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project, check=True, capture_output=True, text=True)
+    run_in(project, "sagegate", "run")
+    shown = run_in(project, "sagegate", "models", "1").stdout
+    assert head.stdout.strip() in shown and "-dirty" not in shown
+    with (project / "mlops.toml").open("a") as settings:
+        settings.write("\n# edited\n")
+    run_in(project, "sagegate", "run")
+    assert f"{head.stdout.strip()}-dirty" in run_in(project, "sagegate", "models", "2").stdout
+
+
+def test_status_shows_what_failed_and_its_log(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    assert "nothing has run yet" in run_in(project, "sagegate", "status").stdout
+    (project / "model" / "train.py").write_text("print('about to break')\nraise RuntimeError('out of cheese')\n")
+    failed = run_in(project, "sagegate", "run", check=False)
+    assert failed.returncode == 1
+    assert "about to break" in failed.stdout and "Step Train failed: RuntimeError: out of cheese" in failed.stdout
+    listed = run_in(project, "sagegate", "status").stdout
+    execution = next((project / ".mlops" / "executions").iterdir()).name
+    assert execution in listed and "Failed" in listed
+    assert "out of cheese" in run_in(project, "sagegate", "status", execution).stdout
+
+
+@pytest.mark.parametrize("step", ["Preprocess", "Train", "Evaluate"])
+def test_a_killed_run_is_noticed_and_finished_steps_are_kept(
+    bake: Bake, run_in: RunIn, project_env: Path, tmp_path: Path, step: str
+) -> None:
+    project = bake()
+    script = project / "model" / f"{step.lower()}.py"
+    original = script.read_text()
+    started = tmp_path / "started"
+    os.mkfifo(started)
+    script.write_text(f"import signal\nopen({str(started)!r}, 'w').close()\nsignal.pause()\n")
+    command = [str(project_env), "-m", "sagegate", "run"]
+    env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
+    with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.DEVNULL) as run:
+        started.open().close()  # returns when the step has begun
+        run.kill()
+
+    listed = run_in(project, "sagegate", "status").stdout
+    assert "Failed" in listed and "ended before it" in listed
+    assert "no model is registered" in run_in(project, "sagegate", "models").stdout
+
+    script.write_text(original)
+    again = run_in(project, "sagegate", "run").stdout
+    assert "model 1 registered" in again
+    lines = step_lines(again)
+    finished = [name for name in ("Preprocess", "Train", "Evaluate") if "cached" in lines[name]]
+    assert finished == ["Preprocess", "Train", "Evaluate"][: ["Preprocess", "Train", "Evaluate"].index(step)]
+
+
+def test_two_runs_at_once_are_both_right(bake: Bake, run_in: RunIn, project_env: Path) -> None:
+    project = bake()
+    env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
+    commands = [[str(project_env), "-m", "sagegate", "run", "--set", f"max_depth={depth}"] for depth in (2, 3)]
+    runs = [subprocess.Popen(c, cwd=project, env=env, stdout=subprocess.PIPE, text=True) for c in commands]
+    said = [run.communicate(timeout=300)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert sorted(text.split(" registered")[0][-1] for text in said) == ["1", "2"]
+    assert {"1", "2"} == {line.split()[0] for line in run_in(project, "sagegate", "models").stdout.splitlines()[1:]}
+
+
+def test_ctrl_c_stops_the_jobs_and_leaves_a_stopped_execution(
+    bake: Bake, run_in: RunIn, project_env: Path, tmp_path: Path
+) -> None:
+    project = bake()
+    started, ended = tmp_path / "started", tmp_path / "ended"
+    os.mkfifo(started)
+    os.mkfifo(ended)
+    # The job holds `ended` open for as long as it lives: reading it to its end means that the job is gone.
+    text = f"import signal\nheld = open({str(ended)!r}, 'w')\nopen({str(started)!r}, 'w').close()\nsignal.pause()\n"
+    (project / "model" / "preprocess.py").write_text(text)
+    command = [str(project_env), "-m", "sagegate", "run"]
+    env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
+    with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+        with ended.open() as job:
+            started.open().close()
+            run.send_signal(signal.SIGINT)
+            assert job.read() == ""
+        assert run.stderr is not None
+        assert "stopped" in run.stderr.read().decode()
+    assert run.returncode == 130
+    assert "Stopped" in run_in(project, "sagegate", "status").stdout
+
+
+def step_lines(stdout: str) -> dict[str, str]:
+    """The line of each step that `sagegate run` printed."""
+    return {words[1]: line for line in stdout.splitlines() if len(words := line.split()) > 2 and line.startswith("  ")}
+
+
+def test_part_of_the_pipeline_runs_on_the_results_of_before(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    none = run_in(project, "sagegate", "run", "--only", "Train", check=False)
+    assert none.returncode == 1
+    assert "no earlier execution" in none.stderr
+    run_in(project, "sagegate", "run")
+    lines = step_lines(run_in(project, "sagegate", "run", "--from", "Evaluate", "--no-cache").stdout)
+    assert "taken from" in lines["Preprocess"] and "taken from" in lines["Train"]
+    assert "taken from" not in lines["Evaluate"] and "Register" in lines
+    lines = step_lines(run_in(project, "sagegate", "run", "--only", "Train", "--set", "max_depth=2").stdout)
+    assert "taken from" in lines["Preprocess"] and "Evaluate" not in lines
+    wrong = run_in(project, "sagegate", "run", "--from", "Trane", check=False)
+    assert wrong.returncode == 2
+    assert "no step 'Trane'" in wrong.stderr
+    both = run_in(project, "sagegate", "run", "--from", "Train", "--only", "Train", check=False)
+    assert both.returncode == 2
+
+
+def test_a_failed_execution_is_retried_from_where_it_failed(bake: Bake, run_in: RunIn, tmp_path: Path) -> None:
+    project = bake()
+    script = project / "model" / "evaluate.py"
+    wait = f"import pathlib\nif not pathlib.Path({str(tmp_path / 'ok')!r}).exists(): raise SystemExit('not yet')\n"
+    script.write_text(script.read_text().replace("import argparse\n", f"import argparse\n{wait}", 1))
+    assert run_in(project, "sagegate", "run", check=False).returncode == 1
+    (tmp_path / "ok").touch()
+    execution = run_in(project, "sagegate", "status").stdout.splitlines()[1].split()[0]
+    retried = run_in(project, "sagegate", "run", "--retry", execution).stdout
+    assert "model 1 registered" in retried
+    assert len(run_in(project, "sagegate", "status").stdout.splitlines()) == 2
+    again = run_in(project, "sagegate", "run", "--retry", execution, check=False)
+    assert again.returncode == 1
+    assert "is Succeeded" in again.stderr

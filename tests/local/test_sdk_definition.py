@@ -1,0 +1,150 @@
+"""Pipelines in nothing like our style (tests/elsewhere), compiled by the SageMaker SDK v3 itself, run here."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clean_copy import ROOT
+from conftest import without_shell_settings
+from filelock import FileLock
+from local_lab import BUCKET, Lab, Outcome
+
+from sagegate.files import archive, files_under
+from sagegate.pipeline.validate import reference_faults, shape_faults
+
+Json = dict[str, Any]
+ELSEWHERE = ROOT / "tests" / "elsewhere"
+OFFLINE = {
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",  # nothing answers there
+    "AWS_MAX_ATTEMPTS": "1",
+    "SAGEMAKER_VALIDATE_ROLE": "false",
+}
+HANDLER = """
+def handler(event, context):
+    stars = 5 if event["distance"] < event["target"] else 1
+    return {"headline": event["model"].rsplit("/", 3)[1] + " " + "".join(event["words"]), "stars": stars}
+"""
+
+
+@pytest.fixture(scope="session")
+def compiled(sdk_env: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the SDK wrote: NAME.json for each pipeline, and its uploads in `store/`.
+
+    Compiling takes ten seconds, so parallel workers share one folder beside their own ones.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "compiled"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "ready").exists():
+            folder.mkdir(exist_ok=True)
+            command = [str(sdk_env), str(ELSEWHERE / "pipeline.py"), str(folder / "store"), str(folder)]
+            env = without_shell_settings(OFFLINE)
+            done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=folder)
+            assert done.returncode == 0, done.stderr
+            (folder / "ready").touch()
+    return folder
+
+
+def run(lab: Lab, compiled: Path, name: str, **parameters: str) -> Outcome:
+    """Run a compiled pipeline in a lab that has the SDK's uploads and some rows."""
+    shutil.copytree(compiled / "store", lab.store.folder, dirs_exist_ok=True)
+    lab.put("rows/rows.csv", "1\n2\nthree\n4\n")
+    lab.put("model.tar.gz", archive(files_under(ELSEWHERE / "model")))
+    definition = json.loads((compiled / f"{name}.json").read_text())
+    given = [{"Name": key, "Value": value} for key, value in parameters.items()]
+    return lab.run(*definition["Steps"], parameters=definition["Parameters"], PipelineParameters=given)
+
+
+def announcer(lab: Lab) -> None:
+    folder = lab.root / "infra" / "announce"
+    folder.mkdir(parents=True)
+    (folder / "handler.py").write_text(HANDLER)
+
+
+def model(lab: Lab, uri: str) -> Json:
+    """What the model at `uri` is."""
+    with tarfile.open(lab.store.objects(uri)[0][1]) as tar:
+        stream = tar.extractfile("model.json")
+        assert stream
+        found: Json = json.load(stream)
+        return found
+
+
+@pytest.mark.parametrize("name", ["search", "hard-paths"])
+def test_what_the_sdk_compiles_passes_our_checks(compiled: Path, name: str) -> None:
+    definition = json.loads((compiled / f"{name}.json").read_text())
+    assert [*reference_faults(definition), *shape_faults(definition)] == []
+
+
+def test_a_search_with_lambda_conditions_and_transform_runs(lab: Lab, compiled: Path) -> None:
+    announcer(lab)
+    done = run(lab, compiled, "search")
+    assert done.status == "Succeeded", done.reason
+    taken = {"Prepare", "Once", "Tune", "Describe", "IsGood", "IsBetter", "Announce", "Model", "Batch", "Print"}
+    assert set(done.steps) == taken
+
+    # The four jobs of the search, the best first; what get_top_model_s3_uri named is the best one's own artifact.
+    tuned = lab.client.describe_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName=done.steps["Tune"]["Metadata"]["TuningJob"]["Arn"].rpartition("/")[2]
+    )
+    assert tuned["TrainingJobStatusCounters"]["Completed"] == 4
+    best = tuned["BestTrainingJob"]
+    value = best["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
+    names = [uri for uri, _ in lab.store.objects(f"s3://{BUCKET}/models")]
+    distances = [model(lab, f"s3://{BUCKET}/models/{uri}")["distance"] for uri in names if "Tune" in uri]
+    assert len(distances) == 4 and value == pytest.approx(min(distances), abs=1e-6)
+    uri = f"s3://{BUCKET}/models/{best['TrainingJobName']}/output/model.tar.gz"
+    found = json.loads(lab.get(lab.output(done, "Describe", "report") + "/findings.json"))
+    assert found["words"]["uri"] == uri and found["words"]["best"] == best["TrainingJobName"]
+    assert found["words"]["second"] not in ("", best["TrainingJobName"])
+    assert found["models"][0] == {"name": "best", "file name": "model.json", **model(lab, uri)}
+    assert found["models"][0]["distance"] == found["least"] == min(distances)
+    assert found["models"][1]["note"] == "two words" and found["models"][1]["rows"] == 3
+
+    # The model that was made from it answers in the batch transform; the Lambda's outputs reached the last step.
+    width = model(lab, uri)["width"]
+    assert lab.get(f"s3://{BUCKET}/answers/rows.csv.out").split() == [str(n * width) for n in (1, 2, 4)]
+    words = lab.get(lab.output(done, "Print", "page") + "/words.txt").splitlines()
+    assert words == [f"{best['TrainingJobName']} ab 5", "model.json"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "failing", "reason"),
+    [
+        ({"Limit": "0.0"}, "Never", "not good: "),
+        ({"Mode": "short"}, "Never", "not good: "),
+    ],
+)
+def test_the_other_branches_fail_with_their_messages(
+    lab: Lab, compiled: Path, parameters: dict[str, str], failing: str, reason: str
+) -> None:
+    done = run(lab, compiled, "search", **parameters)
+    assert done.status == "Failed" and done.reason.startswith(reason)
+    assert done.steps[failing]["Metadata"]["Fail"]["ErrorMessage"] == done.reason
+    assert "Announce" not in done.steps and "Model" not in done.steps
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/opt/ml is mounted by Linux namespaces")
+def test_code_with_hard_coded_paths_and_the_sdk_s_own_drivers_run(lab: Lab, compiled: Path) -> None:
+    done = run(lab, compiled, "hard-paths")
+    assert done.status == "Succeeded", done.reason
+    title, _, text = lab.get(lab.output(done, "Describe", "report") + "/report.txt").partition("\n")
+    assert title == "['--title', 'a b']"
+    assert json.loads(text) == {
+        "width": 3,
+        "rate": 0.5,
+        "target": 7,
+        "note": "two words",
+        "rows": 3,
+        "distance": 5.5,
+    }

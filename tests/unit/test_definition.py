@@ -1,0 +1,224 @@
+"""The compiled definition: the same bytes each time, fresh, sound; and `sagegate check` sees each way to break it."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PROBLEM_TYPES, Bake, RunIn, run_module
+
+Json = dict[str, Any]
+
+
+def test_compiling_gives_the_committed_bytes(bake: Bake, sdk_env: Path) -> None:
+    project = bake(project_name="Another One", aws_region="eu-west-1")
+    file = project / "pipeline" / "definition.json"
+    committed = file.read_bytes()
+    file.unlink()
+    done = run_module(sdk_env, project, "sagegate", "compile")
+    assert "changed: commit it" in done.stdout
+    assert file.read_bytes() == committed
+    # Again, with other times and hash seeds, and with no way to a network: a proxy that does not answer.
+    nowhere = "http://127.0.0.1:9"
+    env = {"PYTHONHASHSEED": "7", "HTTPS_PROXY": nowhere, "HTTP_PROXY": nowhere, "AWS_ENDPOINT_URL": nowhere}
+    assert "up to date" in run_module(sdk_env, project, "sagegate", "compile", env=env).stdout
+    assert file.read_bytes() == committed
+
+
+def test_a_pipeline_that_does_not_compile_says_where(bake: Bake, sdk_env: Path) -> None:
+    project = bake()
+    script = project / "pipeline" / "pipeline.py"
+    before = (project / "pipeline" / "definition.json").read_bytes()
+    script.write_text(script.read_text().replace('ParameterString("ImageUri")', "ParameterSting('ImageUri')"))
+    done = run_module(sdk_env, project, "sagegate", "compile", check=False)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    assert "ParameterSting" in done.stderr and "pipeline.py, line" in done.stderr
+    assert (project / "pipeline" / "definition.json").read_bytes() == before
+
+
+def test_run_compiles_when_the_hyperparameters_change(bake: Bake, sdk_env: Path) -> None:
+    project = bake()
+    settings = project / "mlops.toml"
+    settings.write_text(
+        settings.read_text().replace("seed = 42\n", "gamma = 0.5\n").replace("split_gamma = 0.5", "split_seed = 42")
+    )
+    stale = run_module(sdk_env, project, "sagegate", "check", check=False)
+    assert stale.returncode == 1 and "stale" in stale.stderr
+    run_module(sdk_env, project, "sagegate", "compile")
+    run_module(sdk_env, project, "sagegate", "check")
+    names = [p["Name"] for p in definition(project)["Parameters"]]
+    assert "gamma" in names and "seed" not in names
+
+
+def test_a_whole_number_for_a_fraction_is_asked_about(bake: Bake, sdk_env: Path) -> None:
+    """2 for 2.0 is another type of parameter, which is mostly not meant; compiling makes it so."""
+    project = bake()
+    settings = project / "mlops.toml"
+    settings.write_text(settings.read_text().replace("min_child_weight = 1.0", "min_child_weight = 2"))
+    for verb in ("check", "plan", "run"):
+        done = run_module(sdk_env, project, "sagegate", verb, check=False)
+        assert done.returncode == 2 and "hyperparameters.min_child_weight: the pipeline has a Float" in done.stderr
+        assert "write 2.0, or run `sagegate compile`" in done.stderr and len(done.stderr.splitlines()) == 1
+    run_module(sdk_env, project, "sagegate", "compile")
+    run_module(sdk_env, project, "sagegate", "check")
+
+
+def test_a_fraction_for_a_whole_number_is_stale(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    settings = project / "mlops.toml"
+    settings.write_text(settings.read_text().replace("max_depth = 4", "max_depth = 4.5"))
+    stale = run_in(project, "sagegate", "check", check=False)
+    assert stale.returncode == 1 and "type in [hyperparameters]" in stale.stderr
+    plan = run_in(project, "sagegate", "plan", check=False)
+    assert plan.returncode == 2 and "max_depth is Integer: 4.5 is not one: " in plan.stderr
+
+
+@pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
+def test_the_definition_is_the_same_for_every_problem_and_environment(baked: Bake, problem_type: str) -> None:
+    text = (baked(problem_type) / "pipeline" / "definition.json").read_text()
+    assert text == (baked() / "pipeline" / "definition.json").read_text()
+    for word in ("us-east-1", "000000000000", "my-model", "arn:aws", "s3://"):
+        assert word not in text, f"{word} is of one environment: it belongs into a parameter"
+
+
+def definition(project: Path) -> Json:
+    loaded: Json = json.loads((project / "pipeline" / "definition.json").read_text())
+    return loaded
+
+
+def step(found: Json, name: str) -> Any:
+    branches = found["Steps"][3]["Arguments"]
+    steps = [*found["Steps"], *branches["IfSteps"], *branches["ElseSteps"]]
+    return next(s for s in steps if s["Name"] == name)
+
+
+def put(name: str, path: list[str | int], value: object) -> Callable[[Json], None]:
+    """A change that sets one field of a step."""
+
+    def change(found: Json) -> None:
+        inner = step(found, name)
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = value
+
+    return change
+
+
+def drop(name: str, path: list[str | int]) -> Callable[[Json], None]:
+    def change(found: Json) -> None:
+        inner = step(found, name)
+        for key in path[:-1]:
+            inner = inner[key]
+        del inner[path[-1]]
+
+    return change
+
+
+ARGUMENTS = "Arguments"
+GET = "Get"
+FAULTS = {
+    "missing-parameter": (
+        put("Train", [ARGUMENTS, "RoleArn"], {GET: "Parameters.Roll"}),
+        ["step Train", "RoleArn", "no parameter Roll"],
+    ),
+    "missing-step": (
+        put("Evaluate", [ARGUMENTS, "ProcessingInputs", 1, "S3Input", "S3Uri"], {GET: "Steps.Trane.ModelArtifacts"}),
+        ["step Evaluate", "ProcessingInputs[1].S3Input.S3Uri", "no step Trane"],
+    ),
+    "missing-output": (
+        put(
+            "Train",
+            [ARGUMENTS, "InputDataConfig", 0, "DataSource", "S3DataSource", "S3Uri"],
+            {GET: "Steps.Preprocess.ProcessingOutputConfig.Outputs['trian'].S3Output.S3Uri"},
+        ),
+        ["step Train", "InputDataConfig[0]", "no output 'trian'"],
+    ),
+    "missing-property": (
+        put(
+            "Evaluate",
+            [ARGUMENTS, "ProcessingInputs", 1, "S3Input", "S3Uri"],
+            {GET: "Steps.Train.ModelArtefacts.S3ModelArtifacts"},
+        ),
+        ["step Evaluate", "Train has no property ModelArtefacts"],
+    ),
+    "missing-property-file": (drop("Evaluate", ["PropertyFiles"]), ["step Gate", "no property file Evaluation"]),
+    "execution-variable": (
+        put("Rejected", [ARGUMENTS, "ErrorMessage"], {GET: "Execution.Nonsense"}),
+        ["step Rejected", "ErrorMessage", "no execution variable Nonsense"],
+    ),
+    "depends-on": (put("Train", ["DependsOn"], ["Preproces"]), ["step Train", "DependsOn", "no step Preproces"]),
+    "cycle": (put("Preprocess", ["DependsOn"], ["Evaluate"]), ["wait for each other", "Preprocess", "Evaluate"]),
+    "unknown-field": (
+        put("Train", [ARGUMENTS, "ResourceConfig", "InstanceTypo"], "x"),
+        ["step Train", "ResourceConfig.InstanceTypo", "no such field"],
+    ),
+    "missing-field": (
+        drop("Train", [ARGUMENTS, "OutputDataConfig"]),
+        ["step Train", "OutputDataConfig", "is missing"],
+    ),
+    "wrong-type": (
+        put("Train", [ARGUMENTS, "ResourceConfig", "VolumeSizeInGB"], "thirty"),
+        ["step Train", "ResourceConfig.VolumeSizeInGB", "wants number", "'thirty'"],
+    ),
+    "wrong-parameter-type": (
+        put("Train", [ARGUMENTS, "HyperParameters", "max_depth"], {GET: "Parameters.max_depth"}),
+        ["step Train", "HyperParameters.max_depth", "wants text", "gives number"],
+    ),
+    "enum": (
+        put("Preprocess", [ARGUMENTS, "ProcessingInputs", 0, "S3Input", "S3InputMode"], "Fille"),
+        ["step Preprocess", "S3InputMode", "'Fille'", "File"],
+    ),
+    "text-against-number-inside": (
+        put(
+            "Gate",
+            [ARGUMENTS, "Conditions", 0],
+            {
+                "Type": "Not",
+                "Condition": {
+                    "Type": "Or",
+                    "Conditions": [{"Type": "LessThan", "LeftValue": {GET: "Parameters.GateMetric"}, "RightValue": 1}],
+                },
+            },
+        ),
+        ["step Gate", "Conditions[0]", "LessThan compares text with number"],
+    ),
+    "text-against-number": (
+        put("Gate", [ARGUMENTS, "Conditions", 0, "RightValue"], {GET: "Parameters.GateMetric"}),
+        ["step Gate", "Conditions[0]", "GreaterThanOrEqualTo compares"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), FAULTS.values(), ids=FAULTS.keys())
+def test_check_names_step_field_and_fault(
+    bake: Bake, run_in: RunIn, change: Callable[[Json], None], words: list[str]
+) -> None:
+    project = bake()
+    found = definition(project)
+    change(found)
+    (project / "pipeline" / "definition.json").write_text(json.dumps(found))
+    done = run_in(project, "sagegate", "check", check=False)
+    assert done.returncode == 1
+    line = next((line for line in done.stderr.splitlines() if words[0] in line), done.stderr)
+    for word in words:
+        assert word in line
+    assert "Traceback" not in done.stderr
+
+
+def test_a_step_that_is_no_step(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    (project / "pipeline" / "definition.json").write_text(json.dumps(definition(project) | {"Steps": [1]}))
+    done = run_in(project, "sagegate", "check", check=False)
+    assert done.returncode == 1 and done.stderr == "sagegate: definition: a step is not an object: 1\n"
+
+
+def test_run_refuses_a_broken_definition_before_any_job(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    found = definition(project)
+    FAULTS["missing-step"][0](found)
+    (project / "pipeline" / "definition.json").write_text(json.dumps(found))
+    done = run_in(project, "sagegate", "run", check=False)
+    assert done.returncode == 1 and "no step Trane" in done.stderr
+    assert not (project / ".mlops" / "executions").exists() or not os.listdir(project / ".mlops" / "executions")

@@ -1,0 +1,95 @@
+"""What an environment lays over the definition: network, key, spot training; and nothing else."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sagegate.config import Environment, load_environment
+from sagegate.errors import SagegateError
+from sagegate.pipeline.parameters import with_caching, with_overlay
+from sagegate.pipeline.validate import shape_faults
+
+PROJECT = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
+DEFINITION: dict[str, Any] = json.loads((PROJECT / "pipeline" / "definition.json").read_text(encoding="utf-8"))
+KEY = "arn:aws:kms:eu-west-1:111122223333:key/12345678-1234-1234-1234-123456789012"
+VPC = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1", "subnet-2"]}
+MORE = {
+    "network": '\n[network]\nsubnet_ids = ["subnet-1", "subnet-2"]\nsecurity_group_ids = ["sg-1"]\n',
+    "encryption": f'\n[encryption]\nkms_key_arn = "{KEY}"\n',
+}
+
+
+def environment(tmp_path: Path, *more: str, spot: bool = False) -> Environment:
+    """The dev environment of the template, with an account and with further tables."""
+    text = (PROJECT / "environments" / "dev.toml").read_text(encoding="utf-8")
+    text = text.replace("{{ cookiecutter.dev_account_id }}", "111122223333")
+    text = text.replace("{{ cookiecutter.aws_region }}", "eu-west-1")
+    if spot:
+        text = text.replace("spot = false", "spot = true\nmax_wait_in_seconds = 7200")
+    (tmp_path / "environments").mkdir(exist_ok=True)
+    (tmp_path / "environments" / "dev.toml").write_text(text + "".join(MORE[m] for m in more), encoding="utf-8")
+    return load_environment(tmp_path, "dev")
+
+
+def arguments(definition: dict[str, Any], step: str) -> Any:
+    return next(s for s in definition["Steps"] if s["Name"] == step)["Arguments"]
+
+
+def test_nothing_is_laid_over_without_settings(tmp_path: Path) -> None:
+    assert with_overlay(DEFINITION, environment(tmp_path)) == DEFINITION
+
+
+def test_the_network_is_each_jobs(tmp_path: Path) -> None:
+    laid = with_overlay(DEFINITION, environment(tmp_path, "network"))
+    assert arguments(laid, "Train")["VpcConfig"] == VPC
+    assert arguments(laid, "Preprocess")["NetworkConfig"]["VpcConfig"] == VPC
+    assert arguments(laid, "Evaluate")["NetworkConfig"]["VpcConfig"] == VPC
+    assert list(shape_faults(laid)) == []
+
+
+def test_the_key_covers_volumes_and_outputs(tmp_path: Path) -> None:
+    laid = with_overlay(DEFINITION, environment(tmp_path, "encryption"))
+    train, preprocess = arguments(laid, "Train"), arguments(laid, "Preprocess")
+    assert train["ResourceConfig"]["VolumeKmsKeyId"] == train["OutputDataConfig"]["KmsKeyId"] == KEY
+    assert preprocess["ProcessingResources"]["ClusterConfig"]["VolumeKmsKeyId"] == KEY
+    assert preprocess["ProcessingOutputConfig"]["KmsKeyId"] == KEY
+    assert list(shape_faults(laid)) == []
+
+
+def test_spot_training_says_how_long_to_wait(tmp_path: Path) -> None:
+    laid = arguments(with_overlay(DEFINITION, environment(tmp_path, spot=True)), "Train")
+    assert laid["EnableManagedSpotTraining"] is True
+    assert laid["StoppingCondition"]["MaxWaitTimeInSeconds"] == 7200
+
+
+def test_spot_training_without_a_wait_is_refused(tmp_path: Path) -> None:
+    environment(tmp_path, spot=True)
+    file = tmp_path / "environments" / "dev.toml"
+    file.write_text(file.read_text(encoding="utf-8").replace("max_wait_in_seconds = 7200\n", ""), encoding="utf-8")
+    with pytest.raises(SagegateError, match=r"dev\.toml: training\.max_wait_in_seconds.*3600"):
+        load_environment(tmp_path, "dev")
+
+
+def test_what_pipeline_py_sets_is_kept(tmp_path: Path) -> None:
+    own = copy.deepcopy(DEFINITION)
+    arguments(own, "Train")["VpcConfig"] = {"SecurityGroupIds": ["sg-own"], "Subnets": ["subnet-own"]}
+    laid = with_overlay(own, environment(tmp_path, "network"))
+    assert arguments(laid, "Train")["VpcConfig"]["Subnets"] == ["subnet-own"]
+
+
+def test_steps_inside_conditions_are_reached(tmp_path: Path) -> None:
+    nested = {"Name": "Again", "Type": "Training", "Arguments": arguments(DEFINITION, "Train")}
+    gate = {"Name": "G", "Type": "Condition", "Arguments": {"Conditions": [], "IfSteps": [nested], "ElseSteps": []}}
+    laid = with_overlay({"Steps": [gate]}, environment(tmp_path, "network"))
+    assert laid["Steps"][0]["Arguments"]["IfSteps"][0]["Arguments"]["VpcConfig"] == VPC
+    cached = with_caching({"Steps": [gate]}, False)
+    assert cached["Steps"][0]["Arguments"]["IfSteps"][0]["CacheConfig"] == {"Enabled": False}
+
+
+def test_the_definition_itself_is_not_changed(tmp_path: Path) -> None:
+    before = copy.deepcopy(DEFINITION)
+    with_overlay(DEFINITION, environment(tmp_path, "network", "encryption", spot=True))
+    assert before == DEFINITION

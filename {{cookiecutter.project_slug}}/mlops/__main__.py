@@ -1,6 +1,0 @@
-"""`python -m mlops` is the same as `mlops`."""
-
-from mlops.cli import main
-
-if __name__ == "__main__":
-    main()

@@ -1,1 +1,0 @@
-"""What is missing or wrong in the project, on GitHub and in an account."""

@@ -1,1 +1,0 @@
-"""What a run or a change would do, before it is done."""
