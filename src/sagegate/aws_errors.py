@@ -30,7 +30,7 @@ CONNECTION = (
 )
 
 
-def refusal(error: BaseException) -> SagegateError | None:
+def explain_aws_error(error: BaseException) -> SagegateError | None:
     """The error for the reader, or None if it is not AWS's."""
     if isinstance(error, botocore.ClientError):
         return SagegateError(_refused(error))

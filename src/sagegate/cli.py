@@ -462,9 +462,9 @@ def _refusal(error: Exception) -> SagegateError | None:
         )
     if "botocore" not in sys.modules:  # nothing of AWS was loaded, so this cannot be its refusal
         return None
-    from sagegate.aws_errors import refusal
+    from sagegate.aws_errors import explain_aws_error
 
-    return refusal(error)
+    return explain_aws_error(error)
 
 
 def _end(error: SagegateError) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from botocore.exceptions import ClientError
 from rich.markup import escape
 
-from sagegate import output as show
+from sagegate import output
 from sagegate.account import bootstrap as account
 from sagegate.account import cloudformation as stacks
 from sagegate.account import platform, trust
@@ -75,9 +75,9 @@ def examine(what: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     except SagegateError as error:
         found.append(problem(str(error)))
     except Exception as error:
-        from sagegate.aws_errors import refusal
+        from sagegate.aws_errors import explain_aws_error
 
-        said = refusal(error)
+        said = explain_aws_error(error)
         if said is None:
             raise
         found.append(warning(f"{what} not looked at: {said}"))
@@ -382,8 +382,8 @@ def doctor(root: Path, name: str | None) -> int:
     for where, found in findings(root, (name,) if name else platform.HOSTED):
         counts[found.state] += 1
         style = STYLES[found.state]
-        show.console.print(f"[{style}]{found.state:<8}[/] {where:<8} {escape(found.line)}")
-    show.line(", ".join(f"{state}: {counts[state]}" for state in STYLES))
+        output.console.print(f"[{style}]{found.state:<8}[/] {where:<8} {escape(found.line)}")
+    output.line(", ".join(f"{state}: {counts[state]}" for state in STYLES))
     return FAILED if counts["problem"] else 0
 
 
@@ -429,9 +429,9 @@ def _account(root: Path, settings: Settings, environments: dict[str, Environment
     except SagegateError as error:
         return [problem(str(error))]
     except Exception as error:
-        from sagegate.aws_errors import refusal
+        from sagegate.aws_errors import explain_aws_error
 
-        said = refusal(error)
+        said = explain_aws_error(error)
         if said is None:
             raise
         return [warning(f"{place} not looked at: {said}")]

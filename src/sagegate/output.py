@@ -82,7 +82,7 @@ Json = dict[str, Any]
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
-def show_metrics(evaluation: Evaluation) -> None:
+def metrics_table(evaluation: Evaluation) -> None:
     """The candidate's metrics with their standard deviation; the gate's metric beside the champion's."""
     show_table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left")
     for heading in ("metric", "candidate", "± std"):
@@ -134,7 +134,7 @@ def pairs(rows: list[tuple[str, Any]]) -> None:
             console.print(f"[dim]{escape(name):<{width}}[/]{escape(str(value))}")
 
 
-def show_table(headings: list[str], rows: list[list[Any]]) -> None:
+def table(headings: list[str], rows: list[list[Any]]) -> None:
     """A plain table."""
     made = Table(box=None, padding=(0, 2, 0, 0))
     for heading in headings:
@@ -169,7 +169,7 @@ LOG_COLUMNS = 300
 MARKS = {True: "✅", False: "❌"}
 
 
-def append(lines: Sequence[str]) -> None:
+def append_summary(lines: Sequence[str]) -> None:
     """Add to the job's summary, as a block of its own; does nothing where no job runs."""
     file = os.environ.get("GITHUB_STEP_SUMMARY")
     if file:
@@ -196,7 +196,7 @@ def run_summary(
     """An execution that has ended: the verdict, its metrics beside the champion's, its steps, and facts about it."""
     lines = [*verdict_summary(passed, title, line, todo)]
     if evaluation and evaluation.metrics:
-        lines += ["", *summary_metrics(evaluation)]
+        lines += ["", *markdown_metrics(evaluation)]
     if steps:
         lines += ["", *folded("Steps and where the time went", steps_table(steps))]
     shown = [
@@ -230,7 +230,7 @@ def pull_request_summary(branch: str, number: int, what: str, url: str, todo: st
     return lines + (["", f"Next: {code(todo)}"] if todo else [])
 
 
-def summary_metrics(evaluation: Evaluation) -> list[str]:
+def markdown_metrics(evaluation: Evaluation) -> list[str]:
     """The candidate's metrics with their standard deviation; the gate's metric in bold, beside the champion's."""
     gate = evaluation.gate
     champion = gate.get("champion")

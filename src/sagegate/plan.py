@@ -32,7 +32,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from sagegate import output as show
+from sagegate import output
 from sagegate.config import Environment, load_environment, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import split_uri
@@ -73,13 +73,13 @@ class Outline:
 
 def to_terminal(outline: Outline) -> None:
     """Print it as tables."""
-    show.line(outline.title)
+    output.line(outline.title)
     for remark in outline.remarks:
-        show.line(f"! {remark}")
+        output.line(f"! {remark}")
     for section in outline.sections:
-        show.line("")
-        show.line(section.heading)
-        show.show_table(section.columns, section.rows)
+        output.line("")
+        output.line(section.heading)
+        output.table(section.columns, section.rows)
 
 
 def to_markdown(outline: Outline) -> str:

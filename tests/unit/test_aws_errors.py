@@ -3,7 +3,7 @@
 import pytest
 from botocore import exceptions as botocore
 
-from sagegate.aws_errors import denied_action, expired, passes, refusal
+from sagegate.aws_errors import denied_action, expired, passes, explain_aws_error
 
 DENIED = (
     "User: arn:aws:sts::111122223333:assumed-role/m-github-train/x is not authorized to perform: "
@@ -41,12 +41,12 @@ def refused(code: str, message: str = "", call: str = "UpdatePipeline", status: 
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value[:20],
 )
 def test_a_refusal_is_one_line_with_a_remedy(error: Exception, words: str) -> None:
-    said = refusal(error)
+    said = explain_aws_error(error)
     assert said is not None and words in str(said) and "\n" not in str(said) and said.exit_code == 1
 
 
 def test_other_errors_are_not_hidden() -> None:
-    assert refusal(ValueError("a fault of our own")) is None
+    assert explain_aws_error(ValueError("a fault of our own")) is None
 
 
 def test_what_may_be_tried_again_while_following() -> None:

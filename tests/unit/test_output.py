@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 # DELETED phase
-from sagegate import output as summary
+from sagegate import output
 from sagegate.evaluation import Evaluation
 
 EVIL = "</details>`` ` @everyone | #1 <img src=x> [x](http://x)\n```\n# heading"
@@ -17,24 +17,24 @@ EVIL = "</details>`` ` @everyone | #1 <img src=x> [x](http://x)\n```\n# heading"
 def test_nothing_is_written_outside_a_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.chdir(tmp_path)
-    summary.append(["text"])
+    output.append_summary(["text"])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_blocks_are_appended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = tmp_path / "summary.md"
+    file = tmp_path / "output.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(file))
-    summary.append(["a", "b"])
-    summary.append(["c"])
+    output.append_summary(["a", "b"])
+    output.append_summary(["c"])
     assert file.read_text(encoding="utf-8").split("\n\n") == ["\na\nb", "\nc", ""]
 
 
 def test_texts_from_elsewhere_are_no_markup() -> None:
     steps = [{"StepName": EVIL, "StepStatus": "Failed", "FailureReason": EVIL}]
     evaluation = Evaluation({EVIL: (0.5, None)}, {"metric": EVIL, "champion": 0.4, "champion_version": EVIL})
-    lines = summary.run_summary(EVIL, False, EVIL, EVIL, evaluation, steps, [("execution", EVIL)])
-    lines += summary.deployment_summary("staging", 3, False, EVIL, [("commit", EVIL)])
-    lines += summary.pull_request_summary(EVIL, 3, EVIL, EVIL, EVIL)
+    lines = output.run_summary(EVIL, False, EVIL, EVIL, evaluation, steps, [("execution", EVIL)])
+    lines += output.deployment_summary("staging", 3, False, EVIL, [("commit", EVIL)])
+    lines += output.pull_request_summary(EVIL, 3, EVIL, EVIL, EVIL)
     for line in lines:
         if line.startswith("#"):
             assert not set(line) & set("<>`@[]|"), line
@@ -50,6 +50,6 @@ def outside_code(line: str) -> str:
 
 
 def test_a_log_cannot_end_its_fence() -> None:
-    lines = summary.fenced(["````", "\x1b[31mred", "x" * 1000])
-    assert lines[0] == "`````text" and lines[-1] == "`````" and max(map(len, lines)) == summary.LOG_COLUMNS
+    lines = output.fenced(["````", "\x1b[31mred", "x" * 1000])
+    assert lines[0] == "`````text" and lines[-1] == "`````" and max(map(len, lines)) == output.LOG_COLUMNS
     assert "\x1b" not in "".join(lines)

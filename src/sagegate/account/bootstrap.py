@@ -18,7 +18,7 @@ from typing import Any
 import click
 from botocore.exceptions import ClientError
 
-from sagegate import output as show
+from sagegate import output
 from sagegate.account import cloudformation as stacks
 from sagegate.account import platform, trust
 from sagegate.account.platform import Found
@@ -90,7 +90,7 @@ def bootstrap(root: Path, name: str, yes: bool) -> None:
     platform.check(settings, environments, name)
     text = platform.template(root)
     session = open_session(root, settings, environments[name])
-    stack = stacks.settle(session.client("cloudformation"), session.names.platform_stack, show.line)
+    stack = stacks.settle(session.client("cloudformation"), session.names.platform_stack, output.line)
     found = look(session, stack)
     admitted = found.audiences is None or platform.AUDIENCE in found.audiences or "OidcProvider" in found.resources
     if not admitted:
@@ -99,7 +99,7 @@ def bootstrap(root: Path, name: str, yes: bool) -> None:
         )
     hosts = platform.hosts(environments, name, found.parameters)
     values = platform.parameters(settings, environments, hosts, found)
-    show.line(title(session, hosts))
+    output.line(title(session, hosts))
     apply(session, platform.wanted(session.names, text, values), yes)
     if values["CreateModelPackageGroup"] == "false" and values["DeployingAccountIds"]:
         _share_adopted_group(session, values["DeployingAccountIds"].split(","))
@@ -114,9 +114,9 @@ def github_environment(github: GitHub, name: str, reviewers: tuple[str, ...]) ->
     """Have the GitHub environment whose workflows the roles trust."""
     state = github_environments.ensure(github, name, reviewers)
     found = ", ".join(github_environments.reviewers_of(github.environment(name) or {}))
-    show.verdict(True, f"GitHub environment {name}: {state}; from main only; reviewers: {found or 'none'}", None)
+    output.verdict(True, f"GitHub environment {name}: {state}; from main only; reviewers: {found or 'none'}", None)
     if name != "dev" and not found:
-        show.line(f"warning: {name} has no reviewers, so what is merged is deployed unasked: give it a --reviewer")
+        output.line(f"warning: {name} has no reviewers, so what is merged is deployed unasked: give it a --reviewer")
 
 
 def load(root: Path) -> tuple[Settings, dict[str, Environment]]:
@@ -133,9 +133,9 @@ def title(session: Session, hosts: tuple[str, ...]) -> str:
 def apply(session: Session, wanted: stacks.Wanted, yes: bool) -> bool:
     """Bring a stack to what is wanted: show, ask, deploy. False if nothing had to change."""
     client = session.client("cloudformation")
-    change = stacks.propose(client, wanted, show.line)
+    change = stacks.propose(client, wanted, output.line)
     if change is None:
-        show.line(f"{wanted.name}: no changes")
+        output.line(f"{wanted.name}: no changes")
         return False
     try:
         changes_table(change)
@@ -143,10 +143,10 @@ def apply(session: Session, wanted: stacks.Wanted, yes: bool) -> bool:
     except BaseException:
         stacks.discard(client, change)
         raise
-    outcome = stacks.execute(client, change, show.line)
+    outcome = stacks.execute(client, change, output.line)
     if not outcome.succeeded:
         raise SagegateError(f"stack {wanted.name} ended as {outcome.status}: {outcome.reason}")
-    show.verdict(True, f"{wanted.name}: {outcome.status}", None)
+    output.verdict(True, f"{wanted.name}: {outcome.status}", None)
     return True
 
 
@@ -157,9 +157,9 @@ def changes_table(change: stacks.Change) -> None:
         [c["Action"], c["LogicalResourceId"], c["ResourceType"], replacement.get(c.get("Replacement", ""), "")]
         for c in change.changes
     ]
-    show.show_table(["action", "resource", "type", "replacement"], rows)
+    output.table(["action", "resource", "type", "replacement"], rows)
     counts = {action: sum(row[0] == action for row in rows) for action in dict.fromkeys(row[0] for row in rows)}
-    show.line(", ".join(f"{action}: {count}" for action, count in counts.items()) or "only outputs or tags change")
+    output.line(", ".join(f"{action}: {count}" for action, count in counts.items()) or "only outputs or tags change")
 
 
 def confirm(question: str, yes: bool) -> None:
@@ -190,7 +190,7 @@ def next_steps(root: Path, name: str, github: bool) -> list[str]:
 def _share_adopted_group(session: Session, accounts: list[str]) -> None:
     policy = json.dumps(platform.group_policy(session.names, accounts))
     session.sagemaker.put_model_package_group_policy(ModelPackageGroupName=session.names.group, ResourcePolicy=policy)
-    show.line(f"model package group {session.names.group}: shared with {', '.join(accounts)}")
+    output.line(f"model package group {session.names.group}: shared with {', '.join(accounts)}")
 
 
 # DeletionPolicy: Retain in infra/platform.yaml, and why.
@@ -210,7 +210,7 @@ def delete(root: Path, name: str, yes: bool, with_data: bool) -> None:
         raise SagegateError(f"{name!r} has no platform: choose {', '.join(platform.HOSTED)}", USAGE)
     session = open_session(root, settings, environments[name])
     client = session.client("cloudformation")
-    found = look(session, stacks.settle(client, session.names.platform_stack, show.line))
+    found = look(session, stacks.settle(client, session.names.platform_stack, output.line))
     others = tuple(e for e in platform.hosted(found.parameters or {}) if e != name)
     if with_data and others:
         served = ", ".join(others)
@@ -224,9 +224,9 @@ def delete(root: Path, name: str, yes: bool, with_data: bool) -> None:
         )
     _delete_endpoint(session, yes)
     if found.parameters is None:
-        show.line(f"{session.names.platform_stack}: there is none")
+        output.line(f"{session.names.platform_stack}: there is none")
     elif name not in platform.hosted(found.parameters):
-        show.line(f"{session.names.platform_stack}: does not serve {name}")
+        output.line(f"{session.names.platform_stack}: does not serve {name}")
     elif others:
         _reduce(session, found.parameters, others, yes)
     else:
@@ -235,22 +235,22 @@ def delete(root: Path, name: str, yes: bool, with_data: bool) -> None:
         _delete_models(session)
         _delete_pipeline(session)
         _delete_bucket(session)
-    show.line(f"the repository's GitHub environment {name} stays: Settings > Environments removes it")
+    output.line(f"the repository's GitHub environment {name} stays: Settings > Environments removes it")
 
 
 def _delete_endpoint(session: Session, yes: bool) -> None:
     client, stack = session.client("cloudformation"), session.names.endpoint_stack
-    if stacks.settle(client, stack, show.line) is None:
+    if stacks.settle(client, stack, output.line) is None:
         return
     _list(f"stack {stack}", stacks.resources(client, stack), {})
     confirm(f"Delete {stack}? What it serves stops answering.", yes)
-    _deleted(stack, stacks.delete(client, stack, show.line))
+    _deleted(stack, stacks.delete(client, stack, output.line))
 
 
 def _reduce(session: Session, given: dict[str, str], others: tuple[str, ...], yes: bool) -> None:
     """Let the platform, otherwise as it is, serve the other environments only."""
     client, name = session.client("cloudformation"), session.names.platform_stack
-    show.line(title(session, others))
+    output.line(title(session, others))
     text = client.get_template(StackName=name, TemplateStage="Original")["TemplateBody"]
     values = given | {f"Hosts{e.capitalize()}": str(e in others).lower() for e in platform.HOSTED}
     apply(session, platform.wanted(session.names, text, values), yes)
@@ -260,22 +260,22 @@ def _delete_platform(session: Session, found: Found, yes: bool) -> None:
     client, name = session.client("cloudformation"), session.names.platform_stack
     _list(f"stack {name}", stacks.resources(client, name), RETAINED)
     confirm(f"Delete {name}?", yes)
-    _deleted(name, stacks.delete(client, name, show.line))
+    _deleted(name, stacks.delete(client, name, output.line))
 
 
 def _list(title: str, resources: dict[str, Json], retained: dict[str, str]) -> None:
-    show.line(title)
+    output.line(title)
     rows = []
     for logical, summary in sorted(resources.items(), key=lambda item: (item[0] in retained, item[0])):
         fate = f"stays: {retained[logical]}" if logical in retained else "goes"
         rows.append([summary.get("PhysicalResourceId", logical), summary["ResourceType"], fate])
-    show.show_table(["resource", "type", ""], rows)
+    output.table(["resource", "type", ""], rows)
 
 
 def _deleted(stack: str, outcome: stacks.Outcome) -> None:
     if outcome.status != "DELETE_COMPLETE":
         raise SagegateError(f"stack {stack} ended as {outcome.status}: {outcome.reason}: remove that, then repeat")
-    show.verdict(True, f"{stack}: deleted", None)
+    output.verdict(True, f"{stack}: deleted", None)
 
 
 def _let_type(what: str, session: Session) -> None:
@@ -297,7 +297,7 @@ def _delete_models(session: Session) -> None:
     for package in found:
         client.delete_model_package(ModelPackageName=package["ModelPackageArn"])
     client.delete_model_package_group(ModelPackageGroupName=group)
-    show.verdict(True, f"model package group {group}: deleted with {len(found)} models", None)
+    output.verdict(True, f"model package group {group}: deleted with {len(found)} models", None)
 
 
 def _delete_pipeline(session: Session) -> None:
@@ -308,7 +308,7 @@ def _delete_pipeline(session: Session) -> None:
         if is_missing(session, error):
             return
         raise
-    show.verdict(True, f"pipeline {name}: deleted with the record of its executions", None)
+    output.verdict(True, f"pipeline {name}: deleted with the record of its executions", None)
 
 
 def _delete_bucket(session: Session) -> None:
@@ -331,7 +331,7 @@ def _delete_bucket(session: Session) -> None:
         if code_of(error) != "NoSuchBucket":
             raise
         return
-    show.verdict(True, f"bucket {bucket}: deleted with {count} versions of objects", None)
+    output.verdict(True, f"bucket {bucket}: deleted with {count} versions of objects", None)
 
 
 PURPOSES = ("train", "approve", "deploy")

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sagegate import aws_errors as refusals
-from sagegate import output as show
-from sagegate import output as summary
+from sagegate import output
 from sagegate.account import cloudformation as stacks
 from sagegate.account.cloudformation import Wanted
 from sagegate.config import load_environment, load_settings
@@ -49,7 +48,7 @@ def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
     if pinned is None:
         pin = deployments.load(root, environment)
         if pin is None:
-            show.line(f"deployments/{environment}.json pins no model: `sagegate promote {environment}` does")
+            output.line(f"deployments/{environment}.json pins no model: `sagegate promote {environment}` does")
             return 0
         pinned = pin.model
     session = open_session(root, settings, load_environment(root, environment))
@@ -64,8 +63,8 @@ def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
         except SagegateError as error:
             reason = f"model {pinned.version}: {error}"
     if reason:
-        show.verdict(False, f"{environment}: {reason}", None)
-        summary.append(summary.deployment_summary(environment, pinned.version, False, reason))
+        output.verdict(False, f"{environment}: {reason}", None)
+        output.append_summary(output.deployment_summary(environment, pinned.version, False, reason))
         return FAILED
     here = origin(root, environment)
     tags = {"project": settings.project.name, "repository": settings.project.repository, "environment": environment}
@@ -73,8 +72,8 @@ def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
     job = Deployment(session, root, target, tags, here)
     if job.is_done():
         done = f"{environment}: model {pinned.version} is deployed and healthy already"
-        show.verdict(True, done, None)
-        summary.append(summary.verdict_summary(True, done, "nothing was changed"))
+        output.verdict(True, done, None)
+        output.append_summary(output.verdict_summary(True, done, "nothing was changed"))
         return 0
     registry = open_session(root, settings, dev)
     approve(registry, environment, pinned, here)
@@ -172,14 +171,14 @@ class Deployment:
     def version_until_now(self) -> int:
         """The version that was healthy here last, or a newer one that an interrupted deployment left; 0 for none."""
         healthy = deployment_records.last_healthy(self.session)
-        now = stacks.present(self.cloudformation, self.wanted.name, show.line)
+        now = stacks.present(self.cloudformation, self.wanted.name, output.line)
         return max(healthy.version if healthy else 0, int(now.parameters.get("ModelVersion", 0)) if now else 0)
 
     def run(self, sample: Sample | None) -> Ended:
         """Change the stack and test the endpoint; where that fails the former model serves again."""
         former = self.former()
-        show.line(f"{self.name}: model {self.target.version}: stack {self.wanted.name}")
-        outcome = stacks.bring(self.cloudformation, self.wanted, show.line)
+        output.line(f"{self.name}: model {self.target.version}: stack {self.wanted.name}")
+        outcome = stacks.bring(self.cloudformation, self.wanted, output.line)
         if outcome is not None and not outcome.succeeded:
             why = "; ".join([outcome.reason or "no reason was given", *self._ringing()])
             return Ended(f"the stack went back to what it was ({outcome.status}): {why}", None)
@@ -188,7 +187,7 @@ class Deployment:
 
     def former(self) -> Wanted | None:
         """The stack to go back to, None for none: as it is now if that is healthy, else the last that was healthy."""
-        now = stacks.present(self.cloudformation, self.wanted.name, show.line)
+        now = stacks.present(self.cloudformation, self.wanted.name, output.line)
         if now is None:
             return None
         healthy, digest = deployment_records.last_healthy(self.session), now.parameters.get("ArtifactDigest")
@@ -221,19 +220,19 @@ class Deployment:
         except Exception as error:
             if refusals.expired(error):  # nothing could be put back with these: running it again goes on from here
                 raise
-            return Smoke(" ".join(str(refusals.refusal(error) or error).split()))
+            return Smoke(" ".join(str(refusals.explain_aws_error(error) or error).split()))
 
     def _put_back(self, former: Wanted | None) -> str:
         """After a failed smoke test: the stack as it was, or none if there was none; what became of that."""
         if not stacks.is_as_wanted(self.cloudformation, self.wanted):
             return "another deployment has changed the stack since, so it is left as it is"
         if former is None:
-            show.line(f"removing {self.wanted.name}: no healthy model was there before")
-            outcome = stacks.delete(self.cloudformation, self.wanted.name, show.line)
+            output.line(f"removing {self.wanted.name}: no healthy model was there before")
+            outcome = stacks.delete(self.cloudformation, self.wanted.name, output.line)
             return f"the endpoint was removed ({outcome.status})"
         model = f"model {former.parameters['ModelVersion']}"
-        show.line(f"putting {model} back")
-        ended = stacks.bring(self.cloudformation, former, show.line)
+        output.line(f"putting {model} back")
+        ended = stacks.bring(self.cloudformation, former, output.line)
         if ended is None or ended.succeeded:
             return f"{model} serves again"
         return f"putting {model} back ended in {ended.status}: {ended.reason}"
@@ -267,7 +266,9 @@ class Deployment:
             "deployed by": record.deployed_by,
             "pull request": record.pull_request,
         }
-        summary.append(summary.deployment_summary(self.name, record.version, not fault, reason, list(facts.items())))
+        output.append_summary(
+            output.deployment_summary(self.name, record.version, not fault, reason, list(facts.items()))
+        )
         what = f"{self.name}: model {self.target.version}"
-        show.verdict(not fault, f"{what} was not deployed: {reason}" if fault else f"{what} is live: {reason}", None)
+        output.verdict(not fault, f"{what} was not deployed: {reason}" if fault else f"{what} is live: {reason}", None)
         return FAILED if fault else 0

@@ -20,7 +20,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from sagegate import output as show
+from sagegate import output
 from sagegate.account import cloudformation as stacks
 from sagegate.deployment.smoke_test import JSON
 from sagegate.errors import USAGE, SagegateError
@@ -42,7 +42,7 @@ def invoke(session: Session, file: Path | None, url: str) -> None:
     request = urllib.request.Request(f"{url.rstrip('/')}/invocations", body, headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            show.console.print_json(answer.read().decode())
+            output.console.print_json(answer.read().decode())
     except urllib.error.HTTPError as error:
         said = error.read().decode(errors="replace").strip()
         raise SagegateError(f"the model refused the request ({error.code}): {_message(said)}") from None
@@ -67,7 +67,7 @@ def invoke_endpoint(session: Session, file: Path | None) -> None:
     said = answer.body.decode(errors="replace").strip()
     if answer.status != 200:
         raise SagegateError(f"the model refused the request ({answer.status}): {_message(said)}")
-    show.console.print_json(said)
+    output.console.print_json(said)
 
 
 def _request(file: Path) -> tuple[bytes, str]:
@@ -130,12 +130,12 @@ POLL_SECONDS = 10.0
 BATCH_TYPES = {".csv": CSV, ".json": JSON}
 
 
-def batch(session: Session, source: str, output: str | None) -> None:
-    """Run a job over the objects at `source` and follow it; answers go below `output`, or the bucket's `batch/ENV/`.
+def batch(session: Session, source: str, destination: str | None) -> None:
+    """Run a job over the objects at `source` and follow it; answers go below `destination`, or the bucket's `batch/ENV/`.
 
     Raises SagegateError if nothing is deployed, nothing is there to be answered, or the job fails.
     """
-    for uri in filter(None, (source, output)):
+    for uri in filter(None, (source, destination)):
         if not uri.startswith("s3://"):
             raise SagegateError(f"{uri}: the files of a batch are objects, s3://BUCKET/PREFIX", USAGE)
     stack = stacks.describe_stack(session.client("cloudformation"), session.names.endpoint_stack)
@@ -143,14 +143,14 @@ def batch(session: Session, source: str, output: str | None) -> None:
     if "ModelName" not in deployed:
         raise SagegateError(nothing_deployed(session.environment.name))
     name = f"{session.names.endpoint}-{deployed['ModelVersion']}-{uuid.uuid4().hex[:12]}"
-    target = (output or f"{session.names.artifacts}/batch/{session.environment.name}/{name}").rstrip("/")
+    target = (destination or f"{session.names.artifacts}/batch/{session.environment.name}/{name}").rstrip("/")
     asked = request(session, name, deployed["ModelName"], source, content_type(session, source), target)
     try:
         session.sagemaker.create_transform_job(**asked)
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceInUse":  # the first answer was lost: the name is this job's own
             raise
-    show.line(f"transform job {name}: model {deployed['ModelVersion']} answers {source} (it goes on if this ends)")
+    output.line(f"transform job {name}: model {deployed['ModelVersion']} answers {source} (it goes on if this ends)")
     ended = follow(session, name)
     status = ended["TransformJobStatus"]
     if status != "Completed":
@@ -158,7 +158,7 @@ def batch(session: Session, source: str, output: str | None) -> None:
             f"transform job {name}: {status}: {ended.get('FailureReason', 'no reason was given')}; its log is in "
             f"CloudWatch Logs, /aws/sagemaker/TransformJobs, streams {name}/..."
         )
-    show.verdict(True, f"transform job {name}: the answers are at {target}/", None)
+    output.verdict(True, f"transform job {name}: the answers are at {target}/", None)
 
 
 def request(session: Session, name: str, model: str, source: str, kind: str, target: str) -> Json:

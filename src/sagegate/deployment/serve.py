@@ -11,7 +11,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from sagegate import output as show
+from sagegate import output
 from sagegate.errors import SagegateError
 from sagegate.registry import lineage
 from sagegate.registry import models as champion
@@ -35,7 +35,7 @@ def serve(root: Path, session: Session, version: int | None, port: int, *, only_
         result = smoke(url_caller(url), sample, LIMIT_MILLISECONDS, REQUESTS)
         if result.fault:
             raise SagegateError(f"model {version}: {result.line}")
-        show.verdict(True, f"model {version}: {result.line}", None)
+        output.verdict(True, f"model {version}: {result.line}", None)
         return not only_test
 
     serve_folder(unpack(root, artifact, version), port, f"{session.names.group} model {version}", test)

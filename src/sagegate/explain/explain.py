@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sagegate import output as show
+from sagegate import output
 from sagegate.explain.causes import Case, Diagnosis, diagnose
 from sagegate.output import seconds
 from sagegate.pipeline.definition import Step
 from sagegate.pipeline.definition import steps_of as definition_steps
-from sagegate.registry import evaluation as evidence
+from sagegate.registry import evaluation as evaluations
 from sagegate.runs.executions import (
     GROUPS,
     describe_execution,
@@ -33,20 +33,20 @@ def explain(session: Session, name: str | None) -> None:
     where = "" if session.environment.is_local else f" --env {session.environment.name}"
     name = name or _latest_failed(session)
     if name is None:
-        show.verdict(True, f"no execution has failed: `sagegate status{where}` lists them", None)
+        output.verdict(True, f"no execution has failed: `sagegate status{where}` lists them", None)
         return
     execution = describe_execution(session, name)
     arn, status = execution["PipelineExecutionArn"], execution["PipelineExecutionStatus"]
     name = arn.rpartition("/")[2]
     started = f"{execution['CreationTime']:%Y-%m-%d %H:%M:%S %Z}"
-    show.line(f"execution {name} · {session.names.pipeline} · {session.environment.name} · started {started}")
+    output.line(f"execution {name} · {session.names.pipeline} · {session.environment.name} · started {started}")
     steps = execution_steps(session, arn)
     failed = [step for step in steps if step["StepStatus"] == "Failed"]
     bodies = _bodies(session, arn)
     if status == "Succeeded":
-        show.verdict(True, "it succeeded: there is nothing to explain", None)
+        output.verdict(True, "it succeeded: there is nothing to explain", None)
     elif not failed and status in ("Executing", "Stopping"):
-        show.verdict(True, "it has not failed so far", f"sagegate status {name} --follow{where}")
+        output.verdict(True, "it has not failed so far", f"sagegate status {name} --follow{where}")
     elif not failed:
         _explain_execution(session, execution, steps, bodies)
     for step in failed:
@@ -54,7 +54,7 @@ def explain(session: Session, name: str | None) -> None:
     if failed:
         waiting = [other for other in bodies if other not in {step["StepName"] for step in steps}]
         if waiting:
-            show.line(f"not started: {', '.join(waiting)}")
+            output.line(f"not started: {', '.join(waiting)}")
 
 
 def _latest_failed(session: Session) -> str | None:
@@ -77,15 +77,15 @@ def _explain_step(session: Session, arn: str, step: Json, bodies: dict[str, Step
     found = diagnose(Case(step, body, reason, log, session.environment, session.names, arn.rpartition("/")[2]))
     rejected = found.kind == "gate"
     attempts = f", attempt {step['AttemptCount']}" if step.get("AttemptCount", 1) > 1 else ""
-    show.line("")
+    output.line("")
     if rejected:
         _show_numbers(session, arn)
-        show.verdict(False, "the gate rejected the candidate", None)
+        output.verdict(False, "the gate rejected the candidate", None)
     else:
         after = seconds(step)
-        show.verdict(False, f"step {name} failed{f' after {after}' if after else ''}{attempts}", None)
+        output.verdict(False, f"step {name} failed{f' after {after}' if after else ''}{attempts}", None)
         if log:
-            show.log(name, log[-SHOWN_LINES:])
+            output.log(name, log[-SHOWN_LINES:])
         _item("reason", reason)
     _show(found)
     places = _places(session, arn, step, log)
@@ -94,11 +94,11 @@ def _explain_step(session: Session, arn: str, step: Json, bodies: dict[str, Step
 
 
 def _show_numbers(session: Session, arn: str) -> None:
-    evaluation = evidence.evaluation_of_steps(
+    evaluation = evaluations.evaluation_of_steps(
         session, execution_definition(session, arn), execution_steps(session, arn)
     )
     if evaluation:
-        show.show_metrics(evaluation)
+        output.metrics_table(evaluation)
 
 
 def _explain_execution(session: Session, execution: Json, steps: list[Json], bodies: dict[str, Step]) -> None:
@@ -108,10 +108,10 @@ def _explain_execution(session: Session, execution: Json, steps: list[Json], bod
     if execution["PipelineExecutionStatus"] == "Stopped":
         by = _who(execution.get("LastModifiedBy") or {})
         done = [step["StepName"] for step in steps if step["StepStatus"] == "Succeeded"]
-        show.verdict(False, f"stopped{by} when {', '.join(done) or 'no step'} had succeeded", None)
+        output.verdict(False, f"stopped{by} when {', '.join(done) or 'no step'} had succeeded", None)
         case = Case({"StepStatus": "Stopped"}, {}, reason, [], session.environment, session.names, name)
     else:
-        show.verdict(False, "the execution failed, though no step did", None)
+        output.verdict(False, "the execution failed, though no step did", None)
         _item("reason", reason)
         case = Case({}, {}, reason, [], session.environment, session.names, name)
     _show(diagnose(case))
@@ -132,9 +132,9 @@ def _show(found: Diagnosis) -> None:
 def _item(name: str, text: str) -> None:
     """A named text; what has several lines stays below its name."""
     first, *more = [line.rstrip() for line in text.splitlines() if line.strip()] or [""]
-    show.line(f"  {name:<7} {first}")
+    output.line(f"  {name:<7} {first}")
     for line in more:
-        show.line(f"  {'':<7} {line}")
+        output.line(f"  {'':<7} {line}")
 
 
 def _job_says(session: Session, step: Json) -> list[str]:

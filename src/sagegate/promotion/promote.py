@@ -14,8 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from sagegate import output as show
-from sagegate import output as summary
+from sagegate import output
 from sagegate.config import load_environment, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.pipeline.parameters import started_by
@@ -182,13 +181,13 @@ def _settle(root: Path, branch: str, decide: Callable[[Read], Change | str], ope
 def _write(root: Path, change: Change | str) -> None:
     """Write the file in the working tree, and say what to do next."""
     if isinstance(change, str):
-        show.verdict(True, change, None)
+        output.verdict(True, change, None)
         return
     file, version = deployments.path(change.environment), change.after.model.version
     deployments.write_manifest(root, change.environment, change.after)
     before = f"model {change.before.model.version}" if change.before else "nothing"
     todo = f"commit {file} on a branch and open a pull request; merging deploys it (--pull-request does all that)"
-    show.verdict(True, f"{file} pins model {version}; before, {before}", todo)
+    output.verdict(True, f"{file} pins model {version}; before, {before}", todo)
 
 
 def _propose(root: Path, branch: str, decide: Callable[[str, Read], Change | str], insists: bool) -> None:
@@ -211,11 +210,11 @@ def _propose(root: Path, branch: str, decide: Callable[[str, Read], Change | str
         todo = "review and merge it: that deploys" if changed else None
         if outcome.what.startswith("declined"):
             todo = "--model VERSION proposes it again"
-        show.verdict(True, f"pull request {outcome.number} {outcome.what}: {outcome.url}", todo)
-        summary.append(summary.pull_request_summary(branch, outcome.number, outcome.what, outcome.url, todo))
+        output.verdict(True, f"pull request {outcome.number} {outcome.what}: {outcome.url}", todo)
+        output.append_summary(output.pull_request_summary(branch, outcome.number, outcome.what, outcome.url, todo))
     else:
-        show.verdict(True, outcome, None)
-        summary.append(summary.verdict_summary(True, f"{branch}: no pull request", outcome))
+        output.verdict(True, outcome, None)
+        output.append_summary(output.verdict_summary(True, f"{branch}: no pull request", outcome))
 
 
 def _history(repository: Repository, commit: str, environment: str) -> list[Pin]:

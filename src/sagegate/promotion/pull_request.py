@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sagegate import output as consoles
+from sagegate import output
 from sagegate.config import Endpoint
 from sagegate.errors import SagegateError
 from sagegate.output import code, link, markdown_table
@@ -167,7 +167,7 @@ def _execution_link(pin: Pin) -> str:
     arn, region = pin.evidence.execution_arn, pin.model.region
     name = arn.rpartition("/")[2]
     partition = arn.split(":")[1] if arn.startswith("arn:") else "aws"
-    shown = link(name, consoles.studio(partition, region), in_table=True)
+    shown = link(name, output.studio(partition, region), in_table=True)
     return f"{shown} (in Studio: Pipelines, {code(pin.model.group, True)})" if arn else ""
 
 

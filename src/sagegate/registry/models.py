@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sagegate import output as show
+from sagegate import output
 from sagegate.errors import SagegateError
 from sagegate.files import split_uri
 from sagegate.pipeline.parameters import started_by
@@ -81,7 +81,7 @@ def list_models(root: Path, session: Session) -> None:
     """Every version, the newest first, with its metric, approval and stage; the champion is marked."""
     packages = packages_of(session)
     if not packages:
-        show.line(f"no model is registered yet: `sagegate run{session.option}` trains one")
+        output.line(f"no model is registered yet: `sagegate run{session.option}` trains one")
         return
     best = current(session)
     stages = deployed(root, session)
@@ -97,7 +97,7 @@ def list_models(root: Path, session: Session) -> None:
         status = package["ModelApprovalStatus"] + (" · champion" if is_champion else "")
         stage, commit = stages.get(package["ModelPackageArn"], ""), _metadata(package, "commit")[:12]
         rows.append([package["ModelPackageVersion"], status, stage, value, created, commit])
-    show.show_table(["version", "approval", "deployed", "gate", "registered (UTC)", "commit"], rows)
+    output.table(["version", "approval", "deployed", "gate", "registered (UTC)", "commit"], rows)
 
 
 def show_model(root: Path, session: Session, version: int) -> None:
@@ -107,16 +107,16 @@ def show_model(root: Path, session: Session, version: int) -> None:
     rows = [(f"model {version}", package["ModelPackageArn"]), ("approval", found.approval)]
     rows += [("note", package.get("ApprovalDescription", "")), *lineage.rows_for_people(found)]
     rows += journey(root, session, found.arn, found.artifact_sha256)
-    show.pairs(rows)
+    output.pairs(rows)
     if found.evaluation:
-        show.show_metrics(found.evaluation)
+        output.metrics_table(found.evaluation)
 
 
 def approve(session: Session, version: int, reason: str) -> None:
     """Approve a version and make it the champion."""
     package = _decide(session, version, "Approved", reason)
     crown(session, package)
-    show.verdict(True, f"model {version} approved: it is the champion now", f"sagegate serve{session.option}")
+    output.verdict(True, f"model {version} approved: it is the champion now", f"sagegate serve{session.option}")
 
 
 def reject(session: Session, version: int, reason: str) -> None:
@@ -127,17 +127,19 @@ def reject(session: Session, version: int, reason: str) -> None:
     _decide(session, version, "Rejected", reason)
     best = current(session)
     if not best or best["version"] != version:
-        show.verdict(True, f"model {version} rejected", None)
+        output.verdict(True, f"model {version} rejected", None)
         return
     approved = [p["ModelPackageVersion"] for p in packages_of(session) if p["ModelApprovalStatus"] == "Approved"]
     described = (describe_model(session, number) for number in approved)
     heir = next((p for p in described if p.get("ModelLifeCycle", {}).get("StageStatus") != "Failed"), None)
     if heir:
         crown(session, heir)
-        show.verdict(True, f"model {version} rejected: the champion is model {heir['ModelPackageVersion']} again", None)
+        output.verdict(
+            True, f"model {version} rejected: the champion is model {heir['ModelPackageVersion']} again", None
+        )
     else:
         dethrone(session)
-        show.verdict(True, f"model {version} rejected: there is no champion now", None)
+        output.verdict(True, f"model {version} rejected: there is no champion now", None)
 
 
 def _decide(session: Session, version: int, status: str, reason: str) -> Json:

@@ -15,7 +15,7 @@ import json
 from itertools import islice
 from typing import Any
 
-from sagegate import output as consoles
+from sagegate import output
 from sagegate.errors import SagegateError
 from sagegate.session import Session, is_missing, pages
 
@@ -106,7 +106,7 @@ def job_lines(session: Session, kind: str, name: str, count: int) -> list[str]:
 def links(session: Session) -> dict[str, str]:
     """Addresses where an environment's executions and logs can be looked at."""
     where = (session.names.partition, session.names.region)
-    return {"Studio": consoles.studio(*where), "CloudWatch": consoles.job_logs(*where)}
+    return {"Studio": output.studio(*where), "CloudWatch": output.job_logs(*where)}
 
 
 def billable_seconds(session: Session, step: Json) -> int | None:

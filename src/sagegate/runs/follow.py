@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sagegate import output as show
-from sagegate import output as summary
+from sagegate import output
 from sagegate.errors import FAILED, INTERRUPTED, REJECTED, SagegateError
 from sagegate.evaluation import Evaluation
 from sagegate.output import note, seconds
 from sagegate.pipeline.definition import steps_of
-from sagegate.registry import evaluation as evidence
+from sagegate.registry import evaluation as evaluations
 from sagegate.runs.executions import execution_definition, execution_steps, last_lines, links
 from sagegate.session import Session, pages
 
@@ -45,47 +44,47 @@ def report(session: Session, arn: str, body: Json) -> int:
     """Print it, and put it into the job's summary; the exit code: 0 succeeded, 3 rejected by the gate, 1 failed."""
     execution = session.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
     steps = execution_steps(session, arn)
-    evaluation = evidence.evaluation_of_steps(session, body, steps)
+    evaluation = evaluations.evaluation_of_steps(session, body, steps)
     if evaluation:
-        show.show_metrics(evaluation)
+        output.metrics_table(evaluation)
     facts: list[tuple[str, object]] = [("execution", arn.rpartition("/")[2])]
     if not session.environment.is_local:
         from sagegate.runs import executions as cost
 
         costs = cost.summary(session, steps)
-        show.line(costs)
+        output.line(costs)
         addresses = links(session)
         facts += [("cost", costs), *addresses.items()]
         for console, address in addresses.items():
-            show.line(f"{console}: {address}")
+            output.line(f"{console}: {address}")
     ended = verdict(session, arn, execution, steps, evaluation)
     log: list[str] = []
     failed = next((s for s in steps if s["StepStatus"] == "Failed"), None)
     if ended.exit_code == FAILED and failed:
         log = last_lines(session, arn, failed, LOG_LINES)
-        show.log(failed["StepName"], log)
+        output.log(failed["StepName"], log)
     passed = ended.exit_code == 0
-    show.verdict(passed, ended.line, ended.todo)
-    lines = summary.run_summary(
+    output.verdict(passed, ended.line, ended.todo)
+    lines = output.run_summary(
         ended.title, passed, ended.line, None if passed else ended.todo, evaluation, steps, facts
     )
     if log and failed:
-        lines += ["", *summary.folded(f"The end of the log of {failed['StepName']}", summary.fenced(log))]
-    summary.append(lines)
+        lines += ["", *output.folded(f"The end of the log of {failed['StepName']}", output.fenced(log))]
+    output.append_summary(lines)
     return ended.exit_code
 
 
 def verdict(session: Session, arn: str, execution: Json, steps: list[Json], evaluation: Evaluation | None) -> Verdict:
     """How the execution ended. Pure."""
     where = session.environment.name
-    rejected = evidence.rejection(steps)
+    rejected = evaluations.rejection(steps)
     if rejected:
         return Verdict(REJECTED, f"{where}: the gate rejected the candidate", rejected, GATE_TODO)
     if execution["PipelineExecutionStatus"] != "Succeeded":
         failed = next((s for s in steps if s["StepStatus"] == "Failed"), None)
         todo = f"sagegate explain {arn.rpartition('/')[2]}{session.option}" if session.option and failed else None
         return Verdict(FAILED, f"{where}: the execution failed", _reason(execution, failed), todo)
-    package = evidence.registered(steps)
+    package = evaluations.registered(steps)
     if package is None:
         return Verdict(0, f"{where}: the execution succeeded", "succeeded", None)
     version = package.rpartition("/")[2]
@@ -159,7 +158,7 @@ def _survive(session: Session, arn: str, error: Exception, lost: float) -> None:
     """Return if looking again may help; else raise what the reader needs to know: the execution itself goes on."""
     if session.environment.is_local:
         raise error
-    from sagegate.aws_errors import expired, passes, refusal
+    from sagegate.aws_errors import expired, passes, explain_aws_error
 
     again = f"`sagegate status {arn.rpartition('/')[2]} --follow --env {session.environment.name}` follows it"
     if expired(error):
@@ -167,7 +166,7 @@ def _survive(session: Session, arn: str, error: Exception, lost: float) -> None:
     if not passes(error):
         raise error
     if lost > PATIENCE_SECONDS:
-        raise SagegateError(f"{refusal(error)}; the execution goes on: {again}") from None
+        raise SagegateError(f"{explain_aws_error(error)}; the execution goes on: {again}") from None
 
 
 def _follow_live(session: Session, arn: str, names: list[str], title: str) -> None:

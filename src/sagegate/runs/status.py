@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sagegate import output as show
+from sagegate import output
 from sagegate.errors import USAGE, SagegateError
 from sagegate.output import note, seconds
-from sagegate.registry import evaluation as evidence
+from sagegate.registry import evaluation as evaluations
 from sagegate.runs.executions import (
     describe_execution,
     execution_definition,
@@ -31,7 +31,7 @@ def list_executions(session: Session, count: int) -> None:
     """The latest executions, the newest first, and how each ended."""
     found = executions(session, count)
     if not found:
-        show.line(f"nothing has run yet: `sagegate run{session.option}` does")
+        output.line(f"nothing has run yet: `sagegate run{session.option}` does")
         return
     rows = []
     for summary in found:
@@ -39,7 +39,7 @@ def list_executions(session: Session, count: int) -> None:
         started = f"{summary['StartTime']:%Y-%m-%d %H:%M:%S}"
         name = summary["PipelineExecutionArn"].rpartition("/")[2]
         rows.append([name, summary["PipelineExecutionStatus"], started, reason])
-    show.show_table(["execution", "status", "started (UTC)", "reason"], rows)
+    output.table(["execution", "status", "started (UTC)", "reason"], rows)
 
 
 def show_execution(session: Session, name: str) -> None:
@@ -56,17 +56,17 @@ def show_execution(session: Session, name: str) -> None:
         for row, step in zip(rows, steps, strict=True):
             row.insert(3, billable_seconds(session, step))
     if "PipelineExecutionDescription" in execution:
-        show.line(f"reason: {execution['PipelineExecutionDescription']}")
-    show.show_table(headings, rows)
+        output.line(f"reason: {execution['PipelineExecutionDescription']}")
+    output.table(headings, rows)
     for step in steps:
         if step["StepStatus"] == "Failed" and "Fail" not in step.get("Metadata", {}):
-            show.log(step["StepName"], last_lines(session, arn, step, LOG_LINES))
+            output.log(step["StepName"], last_lines(session, arn, step, LOG_LINES))
     if not session.environment.is_local:
         for console, address in links(session).items():
-            show.line(f"{console}: {address}")
+            output.line(f"{console}: {address}")
     reason = execution.get("FailureReason")
     status = execution["PipelineExecutionStatus"]
-    show.verdict(status in ("Succeeded", "Executing"), f"{status}: {reason}" if reason else status, None)
+    output.verdict(status in ("Succeeded", "Executing"), f"{status}: {reason}" if reason else status, None)
 
 
 def follow_execution(session: Session, name: str | None) -> int:
@@ -91,7 +91,7 @@ def stop_execution(session: Session, name: str) -> None:
 
     arn = execution["PipelineExecutionArn"]
     session.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=token())
-    show.verdict(True, f"execution {name} is stopping", f"sagegate status {name}{session.option}")
+    output.verdict(True, f"execution {name} is stopping", f"sagegate status {name}{session.option}")
 
 
 # They differ in every execution or are long; `sagegate status` and `sagegate models VERSION` show them.
@@ -113,10 +113,10 @@ def compare(session: Session, count: int) -> None:
     """Print the latest executions as a table, the newest first."""
     trials = [_trial(session, summary) for summary in executions(session, count)]
     if not trials:
-        show.line("nothing has run yet, so there is nothing to compare")
+        output.line("nothing has run yet, so there is nothing to compare")
         return
     headings, rows = table(trials)
-    show.show_table(headings, rows)
+    output.table(headings, rows)
 
 
 def table(trials: list[Trial]) -> tuple[list[str], list[list[str]]]:
@@ -144,11 +144,11 @@ def _trial(session: Session, summary: Json) -> Trial:
     body = execution_definition(session, arn)
     defaults = {p["Name"]: str(p["DefaultValue"]) for p in body.get("Parameters", []) if "DefaultValue" in p}
     steps = execution_steps(session, arn)
-    evaluation = evidence.evaluation_of_steps(session, body, steps)
-    package = evidence.registered(steps)
+    evaluation = evaluations.evaluation_of_steps(session, body, steps)
+    package = evaluations.registered(steps)
     return Trial(
         name=arn.rpartition("/")[2],
-        status="Rejected" if evidence.rejection(steps) else summary["PipelineExecutionStatus"],
+        status="Rejected" if evaluations.rejection(steps) else summary["PipelineExecutionStatus"],
         version=package.rpartition("/")[2] if package else None,
         parameters=defaults | given,
         metrics={name: value for name, (value, _) in evaluation.metrics.items()} if evaluation else {},
