@@ -71,7 +71,7 @@ def check() -> None:
         load_environment(root, name)
     deployments.check(root)
     compiled = definition.load(root)
-    faults = [*verb.reference_faults(compiled), *verb.shape_faults(compiled)]
+    faults = [*verb.reference_errors(compiled), *verb.argument_errors(compiled)]
     for fault in faults:
         print(f"pipeline/definition.json: {fault}", file=sys.stderr)
     if faults:
@@ -150,7 +150,7 @@ def run(
     try:
         from sagegate.runs import start as verb
 
-        how = verb.How(overrides, not no_cache, from_step, only, retry, not no_wait, reason)
+        how = verb.RunOptions(overrides, not no_cache, from_step, only, retry, not no_wait, reason)
         code = verb.run(root, environment, how, launcher)
     finally:
         if launcher:
@@ -199,7 +199,9 @@ def stop(environment: str, execution: str) -> None:
 @environment
 @click.argument("version", required=False, type=click.IntRange(1))
 @click.option("--compare", is_flag=True, help="Executions and models side by side: parameters against metrics.")
-@click.option("-n", "--count", default=10, show_default=True, type=click.IntRange(1), help="How many to compare.")
+@click.option(
+    "-n", "--count", default=10, show_default=True, type=click.IntRange(1), help="How many to compare."
+)
 def models(environment: str, version: int | None, compare: bool, count: int) -> None:
     """List the registered models, or show VERSION with its metrics and lineage."""
     from sagegate.registry import models as verb

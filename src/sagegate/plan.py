@@ -44,8 +44,8 @@ from sagegate.pipeline import definition
 from sagegate.pipeline.code import ARCHIVE, code_parameters, package
 from sagegate.pipeline.definition import Step, parameter_values, references, steps_of
 from sagegate.runs import start as upsert
-from sagegate.runs.executions import execution_definition, execution_steps, executions
-from sagegate.runs.start import How, Plan
+from sagegate.runs.executions import execution_definition, execution_steps, latest_executions
+from sagegate.runs.start import RunOptions, RunRequest
 from sagegate.runs.start import plan as plan_run
 from sagegate.session import Session, pages
 
@@ -409,7 +409,7 @@ def successes(session: Session, steps: dict[str, Step], parameters: Json) -> dic
     """Each step's successes, the latest first; looks no further than to the first that each step could take over."""
     found: dict[str, list[Success]] = {}
     wanted = {name: counting(step, parameters) for name, step in steps.items()}
-    for summary in executions(session, LOOK_BACK):
+    for summary in latest_executions(session, LOOK_BACK):
         arn = summary["PipelineExecutionArn"]
         body = execution_definition(session, arn)
         given = _given(session, arn)
@@ -489,7 +489,7 @@ class Upload:
 def plan(root: Path, session: Session) -> Outline:
     """Compared with the pipeline that is there. Reads only; raises SagegateError for what `sagegate run` would refuse."""
     remarks = stale_remarks(root)
-    planned = plan_run(root, session, {}, How())
+    planned = plan_run(root, session, {}, RunOptions())
     body = json.loads(planned.body)
     existing = upsert.describe_pipeline(session)
     before = json.loads(existing["PipelineDefinition"]) if existing else None
@@ -565,7 +565,7 @@ def change_row(change: Change) -> list[str]:
     return [MARKS[change.kind], change.path, old, new]
 
 
-def forecasts(root: Path, session: Session, planned: Plan, body: Json) -> list[Forecast]:
+def forecasts(root: Path, session: Session, planned: RunRequest, body: Json) -> list[Forecast]:
     """What becomes of each step of the next execution."""
 
     steps = definition.steps_of(body)
@@ -580,7 +580,7 @@ def run_section(found: list[Forecast], heading: str = "The next execution") -> l
     return [Section(heading, ["step", "", "why"], [[f.step, f.verdict, f.why] for f in found])] if found else []
 
 
-def uploads(root: Path, session: Session, planned: Plan, body: Json, before: Json | None) -> Iterator[Upload]:
+def uploads(root: Path, session: Session, planned: RunRequest, body: Json, before: Json | None) -> Iterator[Upload]:
     """The code packages and data files that are not stored yet."""
     missing = set(upsert.missing_objects(session, list(planned.contents), f"{session.names.artifacts}/code/"))
     old, new = _defaults(before or {}), _defaults(body)
@@ -663,7 +663,7 @@ def _planned(root: Path, environment: Environment) -> Json:
     project = load_settings(root).project.name
     names = Names(project, environment.name, environment.account_id, environment.region)
     session = Session(environment, names, Store(root / ".mlops" / "s3").file_digest)  # it is not asked for clients
-    body: Json = json.loads(plan_run(root, session, {}, How()).body)
+    body: Json = json.loads(plan_run(root, session, {}, RunOptions()).body)
     return body
 
 

@@ -11,7 +11,7 @@ from moto.utilities.utils import get_partition
 from fakes.service import Conflict, Service
 from sagegate.errors import SagegateError
 from sagegate.local.state import now
-from sagegate.pipeline.validate import reference_faults
+from sagegate.pipeline.validate import reference_errors
 
 Json = dict[str, Any]
 
@@ -80,7 +80,7 @@ def checked(service: Service, request: Json) -> str:
         raise SagegateError(f"Unable to parse pipeline definition: invalid JSON: {error}") from None
     if not isinstance(definition, dict) or not isinstance(definition.get("Steps"), list):
         raise SagegateError("Unable to parse pipeline definition: it has no list of Steps")
-    fault = next(reference_faults(definition), None)
+    fault = next(reference_errors(definition), None)
     if fault:
         raise SagegateError(f"Unable to parse pipeline definition: {fault}")
     return str(text)

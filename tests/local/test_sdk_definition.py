@@ -16,7 +16,7 @@ from filelock import FileLock
 from local_lab import BUCKET, Lab, Outcome
 
 from sagegate.files import archive, files_under
-from sagegate.pipeline.validate import reference_faults, shape_faults
+from sagegate.pipeline.validate import argument_errors, reference_errors
 
 Json = dict[str, Any]
 ELSEWHERE = ROOT / "tests" / "elsewhere"
@@ -83,7 +83,7 @@ def model(lab: Lab, uri: str) -> Json:
 @pytest.mark.parametrize("name", ["search", "hard-paths"])
 def test_what_the_sdk_compiles_passes_our_checks(compiled: Path, name: str) -> None:
     definition = json.loads((compiled / f"{name}.json").read_text())
-    assert [*reference_faults(definition), *shape_faults(definition)] == []
+    assert [*reference_errors(definition), *argument_errors(definition)] == []
 
 
 def test_a_search_with_lambda_conditions_and_transform_runs(lab: Lab, compiled: Path) -> None:

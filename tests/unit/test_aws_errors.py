@@ -3,7 +3,7 @@
 import pytest
 from botocore import exceptions as botocore
 
-from sagegate.aws_errors import denied_action, expired, passes, explain_aws_error
+from sagegate.aws_errors import denied_action, expired, explain_aws_error, passes
 
 DENIED = (
     "User: arn:aws:sts::111122223333:assumed-role/m-github-train/x is not authorized to perform: "

@@ -9,8 +9,8 @@ import pytest
 
 from sagegate.config import Environment, load_environment
 from sagegate.errors import SagegateError
-from sagegate.pipeline.parameters import with_caching, with_overlay
-from sagegate.pipeline.validate import shape_faults
+from sagegate.pipeline.parameters import apply_environment, set_caching
+from sagegate.pipeline.validate import argument_errors
 
 PROJECT = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
 DEFINITION: dict[str, Any] = json.loads((PROJECT / "pipeline" / "definition.json").read_text(encoding="utf-8"))
@@ -39,28 +39,28 @@ def arguments(definition: dict[str, Any], step: str) -> Any:
 
 
 def test_nothing_is_laid_over_without_settings(tmp_path: Path) -> None:
-    assert with_overlay(DEFINITION, environment(tmp_path)) == DEFINITION
+    assert apply_environment(DEFINITION, environment(tmp_path)) == DEFINITION
 
 
 def test_the_network_is_each_jobs(tmp_path: Path) -> None:
-    laid = with_overlay(DEFINITION, environment(tmp_path, "network"))
+    laid = apply_environment(DEFINITION, environment(tmp_path, "network"))
     assert arguments(laid, "Train")["VpcConfig"] == VPC
     assert arguments(laid, "Preprocess")["NetworkConfig"]["VpcConfig"] == VPC
     assert arguments(laid, "Evaluate")["NetworkConfig"]["VpcConfig"] == VPC
-    assert list(shape_faults(laid)) == []
+    assert list(argument_errors(laid)) == []
 
 
 def test_the_key_covers_volumes_and_outputs(tmp_path: Path) -> None:
-    laid = with_overlay(DEFINITION, environment(tmp_path, "encryption"))
+    laid = apply_environment(DEFINITION, environment(tmp_path, "encryption"))
     train, preprocess = arguments(laid, "Train"), arguments(laid, "Preprocess")
     assert train["ResourceConfig"]["VolumeKmsKeyId"] == train["OutputDataConfig"]["KmsKeyId"] == KEY
     assert preprocess["ProcessingResources"]["ClusterConfig"]["VolumeKmsKeyId"] == KEY
     assert preprocess["ProcessingOutputConfig"]["KmsKeyId"] == KEY
-    assert list(shape_faults(laid)) == []
+    assert list(argument_errors(laid)) == []
 
 
 def test_spot_training_says_how_long_to_wait(tmp_path: Path) -> None:
-    laid = arguments(with_overlay(DEFINITION, environment(tmp_path, spot=True)), "Train")
+    laid = arguments(apply_environment(DEFINITION, environment(tmp_path, spot=True)), "Train")
     assert laid["EnableManagedSpotTraining"] is True
     assert laid["StoppingCondition"]["MaxWaitTimeInSeconds"] == 7200
 
@@ -76,20 +76,20 @@ def test_spot_training_without_a_wait_is_refused(tmp_path: Path) -> None:
 def test_what_pipeline_py_sets_is_kept(tmp_path: Path) -> None:
     own = copy.deepcopy(DEFINITION)
     arguments(own, "Train")["VpcConfig"] = {"SecurityGroupIds": ["sg-own"], "Subnets": ["subnet-own"]}
-    laid = with_overlay(own, environment(tmp_path, "network"))
+    laid = apply_environment(own, environment(tmp_path, "network"))
     assert arguments(laid, "Train")["VpcConfig"]["Subnets"] == ["subnet-own"]
 
 
 def test_steps_inside_conditions_are_reached(tmp_path: Path) -> None:
     nested = {"Name": "Again", "Type": "Training", "Arguments": arguments(DEFINITION, "Train")}
     gate = {"Name": "G", "Type": "Condition", "Arguments": {"Conditions": [], "IfSteps": [nested], "ElseSteps": []}}
-    laid = with_overlay({"Steps": [gate]}, environment(tmp_path, "network"))
+    laid = apply_environment({"Steps": [gate]}, environment(tmp_path, "network"))
     assert laid["Steps"][0]["Arguments"]["IfSteps"][0]["Arguments"]["VpcConfig"] == VPC
-    cached = with_caching({"Steps": [gate]}, False)
+    cached = set_caching({"Steps": [gate]}, False)
     assert cached["Steps"][0]["Arguments"]["IfSteps"][0]["CacheConfig"] == {"Enabled": False}
 
 
 def test_the_definition_itself_is_not_changed(tmp_path: Path) -> None:
     before = copy.deepcopy(DEFINITION)
-    with_overlay(DEFINITION, environment(tmp_path, "network", "encryption", spot=True))
+    apply_environment(DEFINITION, environment(tmp_path, "network", "encryption", spot=True))
     assert before == DEFINITION

@@ -303,7 +303,7 @@ def _delete_models(session: Session) -> None:
 def _delete_pipeline(session: Session) -> None:
     name = session.names.pipeline
     try:
-        session.sagemaker.delete_pipeline(PipelineName=name, ClientRequestToken=upsert.token())
+        session.sagemaker.delete_pipeline(PipelineName=name, ClientRequestToken=upsert.request_token())
     except Exception as error:
         if is_missing(session, error):
             return

@@ -11,14 +11,14 @@ from sagegate.pipeline.definition import Step
 from sagegate.pipeline.definition import steps_of as definition_steps
 from sagegate.registry import evaluation as evaluations
 from sagegate.runs.executions import (
-    GROUPS,
+    LOG_GROUPS,
+    console_links,
     describe_execution,
     execution_definition,
     execution_steps,
-    executions,
     job_of,
-    last_lines,
-    links,
+    last_log_lines,
+    latest_executions,
 )
 from sagegate.session import Session
 
@@ -59,7 +59,7 @@ def explain(session: Session, name: str | None) -> None:
 
 def _latest_failed(session: Session) -> str | None:
     """The latest execution that failed or was rejected."""
-    for summary in executions(session, LOOK_BACK):
+    for summary in latest_executions(session, LOOK_BACK):
         if summary["PipelineExecutionStatus"] == "Failed":
             return str(summary["PipelineExecutionArn"]).rpartition("/")[2]
     return None
@@ -71,7 +71,7 @@ def _bodies(session: Session, arn: str) -> dict[str, Step]:
 
 def _explain_step(session: Session, arn: str, step: Json, bodies: dict[str, Step]) -> None:
     name = step["StepName"]
-    log = last_lines(session, arn, step, READ_LINES)
+    log = last_log_lines(session, arn, step, READ_LINES)
     reason = "\n".join([step.get("FailureReason") or "no reason given", *_job_says(session, step)])
     body = bodies[name].body if name in bodies else {}
     found = diagnose(Case(step, body, reason, log, session.environment, session.names, arn.rpartition("/")[2]))
@@ -166,6 +166,6 @@ def _places(session: Session, arn: str, step: Json, log: list[str]) -> str:
         return f".mlops/executions/{arn.rpartition('/')[2]}/logs/{step['StepName']}.log"
     job = job_of(step)
     made = [str(entry["Arn"]) for entry in step.get("Metadata", {}).values() if "Arn" in entry]
-    lines = [f"log group {GROUPS[job[0]]}, streams {job[1]}/*"] if job else made
+    lines = [f"log group {LOG_GROUPS[job[0]]}, streams {job[1]}/*"] if job else made
     lines = lines or ["no job was created, so there is no log"]
-    return "\n".join([*lines, f"Studio: {links(session)['Studio']}"])
+    return "\n".join([*lines, f"Studio: {console_links(session)['Studio']}"])

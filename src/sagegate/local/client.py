@@ -36,7 +36,7 @@ from sagegate.local.steps import TYPES, Steps
 from sagegate.local.storage import Store
 from sagegate.pipeline import definition as definitions
 from sagegate.pipeline.definition import Step
-from sagegate.pipeline.validate import reference_faults
+from sagegate.pipeline.validate import reference_errors
 
 Json = dict[str, Any]
 
@@ -280,7 +280,7 @@ class LocalSageMaker(RegistryCalls, JobCalls):
 
 def _check(text: str) -> None:
     definition = json.loads(text)
-    fault = next(reference_faults(definition), None)
+    fault = next(reference_errors(definition), None)
     if fault:
         raise SagegateError(f"definition: {fault}")
     for step in definitions.steps_of(definition).values():

@@ -28,7 +28,7 @@ from sagegate.pipeline.code import code_parameters, objects, package
 Json = dict[str, Any]
 
 
-def with_overlay(definition: Json, environment: Environment) -> Json:
+def apply_environment(definition: Json, environment: Environment) -> Json:
     """The definition as this environment runs it."""
 
     def changed(body: Json) -> Json:
@@ -38,7 +38,7 @@ def with_overlay(definition: Json, environment: Environment) -> Json:
     return map_steps(definition, changed)
 
 
-def with_caching(definition: Json, enabled: bool) -> Json:
+def set_caching(definition: Json, enabled: bool) -> Json:
     """The definition for this machine: every job's cache on, or off with `--no-cache`.
 
     SageMaker's cache compares S3 URIs, so a step that reads a fixed place (the champion's) must not use it there. The

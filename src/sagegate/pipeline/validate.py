@@ -46,7 +46,7 @@ NUMBERS = ("GreaterThan", "GreaterThanOrEqualTo", "LessThan", "LessThanOrEqualTo
 PYTHON = {"String": str, "Integer": int, "Float": float, "Boolean": bool}
 
 
-def reference_faults(definition: dict[str, Json]) -> Iterator[str]:
+def reference_errors(definition: dict[str, Json]) -> Iterator[str]:
     """What is wrong with the definition's steps and references; nothing heavy is imported."""
     if definition.get("Version") != VERSION:
         yield f"Version is {definition.get('Version')!r}: it must be {VERSION!r}"
@@ -145,7 +145,7 @@ def _cycle(steps: dict[str, Step]) -> list[str] | None:
     return None
 
 
-def shape_faults(definition: dict[str, Json]) -> Iterator[str]:
+def argument_errors(definition: dict[str, Json]) -> Iterator[str]:
     """What botocore's service model says against the arguments and property references of each step."""
     from botocore.loaders import Loader
     from botocore.model import ServiceModel

@@ -22,7 +22,7 @@ from sagegate.session import Session, is_missing, pages
 Json = dict[str, Any]
 
 
-def executions(session: Session, count: int) -> list[Json]:
+def latest_executions(session: Session, count: int) -> list[Json]:
     """The summaries of the latest executions, the newest first; none if there is no pipeline yet."""
     request = {"PipelineName": session.names.pipeline, "SortBy": "CreationTime", "SortOrder": "Descending"}
     request_pages = pages(
@@ -61,7 +61,7 @@ def execution_definition(session: Session, arn: str) -> Json:
     return body
 
 
-GROUPS = {
+LOG_GROUPS = {
     "ProcessingJob": "/aws/sagemaker/ProcessingJobs",
     "TrainingJob": "/aws/sagemaker/TrainingJobs",
     "TransformJob": "/aws/sagemaker/TransformJobs",
@@ -70,14 +70,14 @@ GROUPS = {
 
 def job_of(step: Json) -> tuple[str, str] | None:
     """The kind (`TrainingJob`) and name of the job that an execution's step ran, or None if it ran none."""
-    for kind in GROUPS:
+    for kind in LOG_GROUPS:
         arn = step.get("Metadata", {}).get(kind, {}).get("Arn")
         if arn:
             return kind, str(arn).rpartition("/")[2]
     return None
 
 
-def last_lines(session: Session, arn: str, step: Json, count: int) -> list[str]:
+def last_log_lines(session: Session, arn: str, step: Json, count: int) -> list[str]:
     """The last lines that a step's job printed, of all its hosts; none for a step without a job or output."""
     if session.environment.is_local:
         lines: list[str] = session.sagemaker.log_lines(arn, step["StepName"], count)
@@ -89,7 +89,7 @@ def last_lines(session: Session, arn: str, step: Json, count: int) -> list[str]:
 def job_lines(session: Session, kind: str, name: str, count: int) -> list[str]:
     """The last lines of a job on AWS, its hosts' streams one after the other."""
     logs = session.client("logs")
-    group = GROUPS[kind]
+    group = LOG_GROUPS[kind]
     found: list[str] = []
     try:
         for stream in pages(
@@ -103,7 +103,7 @@ def job_lines(session: Session, kind: str, name: str, count: int) -> list[str]:
     return found[-count:]
 
 
-def links(session: Session) -> dict[str, str]:
+def console_links(session: Session) -> dict[str, str]:
     """Addresses where an environment's executions and logs can be looked at."""
     where = (session.names.partition, session.names.region)
     return {"Studio": output.studio(*where), "CloudWatch": output.job_logs(*where)}

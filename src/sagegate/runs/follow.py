@@ -18,7 +18,7 @@ from sagegate.evaluation import Evaluation
 from sagegate.output import note, seconds
 from sagegate.pipeline.definition import steps_of
 from sagegate.registry import evaluation as evaluations
-from sagegate.runs.executions import execution_definition, execution_steps, last_lines, links
+from sagegate.runs.executions import console_links, execution_definition, execution_steps, last_log_lines
 from sagegate.session import Session, pages
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def report(session: Session, arn: str, body: Json) -> int:
 
         costs = cost.summary(session, steps)
         output.line(costs)
-        addresses = links(session)
+        addresses = console_links(session)
         facts += [("cost", costs), *addresses.items()]
         for console, address in addresses.items():
             output.line(f"{console}: {address}")
@@ -61,7 +61,7 @@ def report(session: Session, arn: str, body: Json) -> int:
     log: list[str] = []
     failed = next((s for s in steps if s["StepStatus"] == "Failed"), None)
     if ended.exit_code == FAILED and failed:
-        log = last_lines(session, arn, failed, LOG_LINES)
+        log = last_log_lines(session, arn, failed, LOG_LINES)
         output.log(failed["StepName"], log)
     passed = ended.exit_code == 0
     output.verdict(passed, ended.line, ended.todo)
@@ -158,7 +158,7 @@ def _survive(session: Session, arn: str, error: Exception, lost: float) -> None:
     """Return if looking again may help; else raise what the reader needs to know: the execution itself goes on."""
     if session.environment.is_local:
         raise error
-    from sagegate.aws_errors import expired, passes, explain_aws_error
+    from sagegate.aws_errors import expired, explain_aws_error, passes
 
     again = f"`sagegate status {arn.rpartition('/')[2]} --follow --env {session.environment.name}` follows it"
     if expired(error):
@@ -204,7 +204,7 @@ def _follow_lines(session: Session, arn: str, title: str) -> None:
             shown[step["StepName"]] = status
 
 
-def watch(session: Session, arn: str, state: str) -> int:
+def follow_and_report(session: Session, arn: str, state: str) -> int:
     """Follow an execution to its end and report on it; the exit code. Ctrl-C stops a local execution, and leaves one
     on AWS running."""
     body = execution_definition(session, arn)

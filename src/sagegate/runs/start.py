@@ -18,10 +18,10 @@ from sagegate.pipeline import definition, parameters
 from sagegate.pipeline import parameters as overlay
 from sagegate.pipeline.code import libraries, remember
 from sagegate.pipeline.parameters import Data
-from sagegate.pipeline.validate import reference_faults
+from sagegate.pipeline.validate import reference_errors
 from sagegate.registry import models as champion
 from sagegate.runs.executions import execution_definition
-from sagegate.runs.follow import watch
+from sagegate.runs.follow import follow_and_report
 from sagegate.session import Session, is_missing, open_session, pages
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def upsert(session: Session, body: str, tags: dict[str, str]) -> str:
     existing = describe_pipeline(session)
     if existing is None:
         try:
-            session.sagemaker.create_pipeline(**request, ClientRequestToken=token(), Tags=as_tags(tags))
+            session.sagemaker.create_pipeline(**request, ClientRequestToken=request_token(), Tags=as_tags(tags))
         except Exception as error:
             existing = describe_pipeline(session)  # another run was faster, or the answer to our own call was lost
             if existing is None:
@@ -95,7 +95,7 @@ def start(session: Session, overrides: dict[str, str], selected: frozenset[str],
     request: Json = {
         "PipelineName": session.names.pipeline,
         "PipelineParameters": [{"Name": name, "Value": value} for name, value in overrides.items()],
-        "ClientRequestToken": token(),
+        "ClientRequestToken": request_token(),
     }
     if reason:
         request["PipelineExecutionDescription"] = " ".join(reason.split())[:DESCRIPTION_LENGTH]
@@ -119,7 +119,7 @@ def retry(session: Session, name: str) -> str:
     """Start an ended execution's failed steps again; its ARN."""
     arn = session.names.execution(name)
     try:
-        session.sagemaker.retry_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=token())
+        session.sagemaker.retry_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=request_token())
     except Exception as error:
         if is_missing(session, error):
             raise SagegateError(f"there is no execution {name}: `sagegate status` lists them") from None
@@ -127,7 +127,7 @@ def retry(session: Session, name: str) -> str:
     return arn
 
 
-def token() -> str:
+def request_token() -> str:
     """A ClientRequestToken; AWS wants 32 to 128 characters."""
     return uuid.uuid4().hex
 
@@ -138,7 +138,7 @@ def as_tags(tags: dict[str, str]) -> list[dict[str, str]]:
 
 
 @dataclass(frozen=True)
-class How:
+class RunOptions:
     """What the command line asks of a run: `NAME=VALUE` overrides, which steps to run, whether to follow it."""
 
     overrides: tuple[str, ...] = ()
@@ -160,7 +160,7 @@ class How:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunRequest:
     """What `run` is about to do: objects to store, the pipeline to have, the parameters to start it with."""
 
     contents: dict[str, bytes]
@@ -172,11 +172,11 @@ class Plan:
     selected: frozenset[str]
 
 
-def plan(root: Path, session: Session, wanted: dict[str, str], how: How) -> Plan:
+def plan(root: Path, session: Session, wanted: dict[str, str], how: RunOptions) -> RunRequest:
     """Settings and code -> the plan. Nothing is written; a fault in the definition or a parameter is raised here."""
     settings = load_settings(root)
     compiled = definition.load(root)
-    fault = next(reference_faults(compiled), None)
+    fault = next(reference_errors(compiled), None)
     if fault:
         raise SagegateError(f"pipeline/definition.json: {fault}: mend pipeline/pipeline.py and run `sagegate compile`")
     uris, contents = parameters.store_code(root, compiled, session.names)
@@ -185,9 +185,9 @@ def plan(root: Path, session: Session, wanted: dict[str, str], how: How) -> Plan
     values = parameters.values(settings, session.environment, session.names, data, uris, commit)
     declared = {p["Name"] for p in compiled["Parameters"]}
     body = definition.with_defaults(compiled, {k: v for k, v in values.items() if k in declared})
-    body = overlay.with_overlay(body, session.environment)
+    body = overlay.apply_environment(body, session.environment)
     if session.environment.is_local:
-        body = overlay.with_caching(body, how.reads_cache)
+        body = overlay.set_caching(body, how.reads_cache)
     overrides = {"StartedBy": parameters.started_by()} if "StartedBy" in declared else {}
     overrides |= wanted
     definition.parameter_values(body, overrides)
@@ -195,7 +195,7 @@ def plan(root: Path, session: Session, wanted: dict[str, str], how: How) -> Plan
     check_names(steps, list(how.only))
     selected = downstream(steps, how.from_step) if how.from_step else frozenset(how.only)
     tags = pipeline_tags(settings, commit)
-    return Plan(contents, data, json.dumps(body), overrides, tags, libraries(root, compiled), selected)
+    return RunRequest(contents, data, json.dumps(body), overrides, tags, libraries(root, compiled), selected)
 
 
 def pipeline_tags(settings: Settings, commit: str) -> dict[str, str]:
@@ -203,7 +203,7 @@ def pipeline_tags(settings: Settings, commit: str) -> dict[str, str]:
     return {"project": settings.project.name, "repository": settings.project.repository, "commit": commit}
 
 
-def run(root: Path, environment: str, how: How, launcher: Launcher | None) -> int:
+def run(root: Path, environment: str, how: RunOptions, launcher: Launcher | None) -> int:
     """The verb; its exit code: 0 if the execution succeeded, 3 if the gate rejected the candidate, else 1."""
     how.check(environment)
     wanted = parse_overrides(how.overrides)
@@ -221,7 +221,7 @@ def run(root: Path, environment: str, how: How, launcher: Launcher | None) -> in
                 f"execution {name} started, {state}: `sagegate status {name} --follow --env {environment}` follows it"
             )
             return 0
-        code = watch(session, arn, state)
+        code = follow_and_report(session, arn, state)
         if launcher:
             from sagegate.local import warm
 
@@ -233,7 +233,7 @@ def run(root: Path, environment: str, how: How, launcher: Launcher | None) -> in
 
 
 def started(
-    root: Path, session: Session, wanted: dict[str, str], how: How, launcher: Launcher | None
+    root: Path, session: Session, wanted: dict[str, str], how: RunOptions, launcher: Launcher | None
 ) -> tuple[str, str]:
     """Store, upsert and start; the execution's ARN and what became of the pipeline."""
     planned = plan(root, session, wanted, how)

@@ -14,12 +14,12 @@ from sagegate.errors import USAGE, SagegateError
 from sagegate.output import note, seconds
 from sagegate.registry import evaluation as evaluations
 from sagegate.runs.executions import (
+    console_links,
     describe_execution,
     execution_definition,
     execution_steps,
-    executions,
-    last_lines,
-    links,
+    last_log_lines,
+    latest_executions,
 )
 from sagegate.session import Session, pages
 
@@ -29,7 +29,7 @@ LOG_LINES = 40
 
 def list_executions(session: Session, count: int) -> None:
     """The latest executions, the newest first, and how each ended."""
-    found = executions(session, count)
+    found = latest_executions(session, count)
     if not found:
         output.line(f"nothing has run yet: `sagegate run{session.option}` does")
         return
@@ -60,9 +60,9 @@ def show_execution(session: Session, name: str) -> None:
     output.table(headings, rows)
     for step in steps:
         if step["StepStatus"] == "Failed" and "Fail" not in step.get("Metadata", {}):
-            output.log(step["StepName"], last_lines(session, arn, step, LOG_LINES))
+            output.log(step["StepName"], last_log_lines(session, arn, step, LOG_LINES))
     if not session.environment.is_local:
-        for console, address in links(session).items():
+        for console, address in console_links(session).items():
             output.line(f"{console}: {address}")
     reason = execution.get("FailureReason")
     status = execution["PipelineExecutionStatus"]
@@ -71,14 +71,14 @@ def show_execution(session: Session, name: str) -> None:
 
 def follow_execution(session: Session, name: str | None) -> int:
     """Follow an execution (the latest by default) to its end; the exit code, as of `sagegate run`."""
-    from sagegate.runs.follow import watch
+    from sagegate.runs.follow import follow_and_report
 
     if name is None:
-        latest = executions(session, 1)
+        latest = latest_executions(session, 1)
         if not latest:
             raise SagegateError(f"nothing has run yet: `sagegate run{session.option}` does", USAGE)
         name = latest[0]["PipelineExecutionArn"].rpartition("/")[2]
-    return watch(session, describe_execution(session, name)["PipelineExecutionArn"], "followed")
+    return follow_and_report(session, describe_execution(session, name)["PipelineExecutionArn"], "followed")
 
 
 def stop_execution(session: Session, name: str) -> None:
@@ -87,10 +87,10 @@ def stop_execution(session: Session, name: str) -> None:
     status = execution["PipelineExecutionStatus"]
     if status not in ("Executing", "Stopping"):
         raise SagegateError(f"execution {name} has ended already: {status}")
-    from sagegate.runs.start import token
+    from sagegate.runs.start import request_token
 
     arn = execution["PipelineExecutionArn"]
-    session.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=token())
+    session.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=request_token())
     output.verdict(True, f"execution {name} is stopping", f"sagegate status {name}{session.option}")
 
 
@@ -111,7 +111,7 @@ class Trial:
 
 def compare(session: Session, count: int) -> None:
     """Print the latest executions as a table, the newest first."""
-    trials = [_trial(session, summary) for summary in executions(session, count)]
+    trials = [_trial(session, summary) for summary in latest_executions(session, count)]
     if not trials:
         output.line("nothing has run yet, so there is nothing to compare")
         return
