@@ -199,9 +199,7 @@ def stop(environment: str, execution: str) -> None:
 @environment
 @click.argument("version", required=False, type=click.IntRange(1))
 @click.option("--compare", is_flag=True, help="Executions and models side by side: parameters against metrics.")
-@click.option(
-    "-n", "--count", default=10, show_default=True, type=click.IntRange(1), help="How many to compare."
-)
+@click.option("-n", "--count", default=10, show_default=True, type=click.IntRange(1), help="How many to compare.")
 def models(environment: str, version: int | None, compare: bool, count: int) -> None:
     """List the registered models, or show VERSION with its metrics and lineage."""
     from sagegate.registry import models as verb

@@ -36,8 +36,8 @@ from sagegate import output
 from sagegate.config import Environment, load_environment, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import split_uri
-from sagegate.local.cache import ATTRIBUTES, Cache, duration
-from sagegate.local.references import ReferenceFault, Scope, resolve
+from sagegate.local.cache import ATTRIBUTES, Cache, parse_duration
+from sagegate.local.references import InvalidReference, Scope, resolve
 from sagegate.local.storage import Store
 from sagegate.names import Names
 from sagegate.pipeline import definition
@@ -385,7 +385,7 @@ def _of_step(
         unless = " (unless the outcome is the same to the byte)" if has_result else ""
         return RUNS, f"{' and '.join(needed)} {'run' if len(needed) > 1 else 'runs'}{unless}"
     expires = config.get("ExpireAfter")
-    if expires and now - same.ended > duration(expires):
+    if expires and now - same.ended > parse_duration(expires):
         return RUNS, f"its result of {same.ended:%Y-%m-%d} is older than {expires}"
     if has_result and not has_result(step):
         return RUNS, "the contents of its inputs or the libraries here changed, or its cached result is gone"
@@ -457,7 +457,7 @@ def local_results(root: Path, session: Session, parameters: Json) -> Callable[[S
     def has_result(step: Step) -> bool:
         try:
             arguments = resolve(step.arguments, scope)
-        except ReferenceFault:
+        except InvalidReference:
             return False
         key = cache.key(session.names.pipeline_arn, step.name, step.type, arguments)
         entry = cache.find(key, (step.body.get("CacheConfig") or {}).get("ExpireAfter"))

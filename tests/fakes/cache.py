@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Any
 
-from sagegate.local.cache import ATTRIBUTES, Cache, duration
+from sagegate.local.cache import ATTRIBUTES, Cache, parse_duration
 from sagegate.local.state import now, read_json
 
 Json = dict[str, Any]
@@ -29,4 +29,4 @@ class UriCache(Cache):
         if not file.is_file():
             return None
         entry = read_json(file)
-        return None if expire_after and now() - entry["CreationTime"] > duration(expire_after) else entry
+        return None if expire_after and now() - entry["CreationTime"] > parse_duration(expire_after) else entry

@@ -17,11 +17,11 @@ from fakes import functions, logs, reasons
 from fakes.faults import Fault
 from fakes.store import MotoStore, NoSuchBucket
 from sagegate.files import split_uri
-from sagegate.local.jobs import ALGORITHM, Context, JobFailed, JobStopped
+from sagegate.local.jobs import ALGORITHM_ERROR, Context, JobFailed, JobStopped
 from sagegate.local.references import Scope
 from sagegate.local.state import Execution, now
-from sagegate.local.steps import JOBS, Result, Steps
-from sagegate.local.tuning import job_name
+from sagegate.local.steps import JOBS, Result, StepRunner
+from sagegate.local.tuning import training_job_name
 from sagegate.pipeline.definition import Step
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ Run = Callable[[str, Json, Context], Json]
 LETTERS = string.ascii_letters + string.digits
 
 
-class FakeSteps(Steps):
+class FakeStepRunner(StepRunner):
     """The steps of an execution in an account of the fake."""
 
     def __init__(self, execution: Execution, context: Context, service: Service) -> None:
@@ -50,20 +50,20 @@ class FakeSteps(Steps):
     def _fault(self, step: str) -> Fault | None:
         return self.service.faults.take(step, str(self.execution.record["PipelineExecutionArn"]))
 
-    def _suffix(self, step: Step) -> str:
+    def job_suffix(self, step: Step) -> str:
         return "".join(secrets.choice(LETTERS) for _ in range(10))
 
-    def _runner(self, kind: str) -> Run:
-        inner, job = super()._runner(kind), JOBS[kind]
+    def job_runner(self, kind: str) -> Run:
+        inner, job = super().job_runner(kind), JOBS[kind]
 
         def run(name: str, request: Json, context: Context) -> Json:
             return self._supervised(job, name, request, context, inner)
 
         return run
 
-    def _model(self, step: Step, arguments: Json) -> Result:
+    def create_model(self, step: Step, arguments: Json) -> Result:
         """CreateModel, in moto's SageMaker."""
-        result = super()._model(step, arguments)
+        result = super().create_model(step, arguments)
         model = result.properties
         self.service.backend.create_model(
             model_name=model["ModelName"],
@@ -75,11 +75,11 @@ class FakeSteps(Steps):
         )
         return result
 
-    def _lambda(self, step: Step, arguments: Json, scope: Scope, stopped: Callable[[], bool]) -> Result:
+    def run_lambda(self, step: Step, arguments: Json, scope: Scope, stopped: Callable[[], bool]) -> Result:
         """Invoke: the code that moto's Lambda holds, laid out as the engine expects it."""
         with functions.unpacked(step, scope, self.context) as root:
-            steps = FakeSteps(self.execution, replace(self.context, root=root), self.service)
-            return Steps._lambda(steps, step, arguments, scope, stopped)
+            steps = FakeStepRunner(self.execution, replace(self.context, root=root), self.service)
+            return StepRunner.run_lambda(steps, step, arguments, scope, stopped)
 
     def _supervised(self, kind: str, name: str, request: Json, context: Context, inner: Run) -> Json:
         """Create a job, run it, keep its record and its log. Raises JobFailed in SageMaker's words, or JobStopped."""
@@ -101,7 +101,7 @@ class FakeSteps(Steps):
         except (JobFailed, ValueError, OSError) as error:
             failed = reasons.no_bucket(error.uri) if isinstance(error, NoSuchBucket) else str(error)
             self.service.jobs.end(kind, record, "Failed", failed)
-            raise JobFailed(failed, getattr(error, "kind", ALGORITHM)) from None
+            raise JobFailed(failed, getattr(error, "kind", ALGORITHM_ERROR)) from None
         finally:
             self._publish(kind, name, context.log, started, fault)
         self.service.jobs.complete(kind, name, description)
@@ -148,7 +148,7 @@ class FakeSteps(Steps):
         where = (self.context.account_id, self.context.region)
         if kind == "HyperParameterTuning":
             for file in sorted(log.parent.glob(f"{log.stem}.[0-9][0-9][0-9].log")):
-                job = job_name(name, int(file.name.split(".")[-2]))
+                job = training_job_name(name, int(file.name.split(".")[-2]))
                 logs.publish(*where, "Training", job, started, "algo-1", _lines(file))
             return
         files = logs.host_files(log) or [("algo-1", log)]

@@ -22,14 +22,14 @@ from fakes.faults import Faults
 from fakes.jobs import Jobs
 from fakes.pages import between, page
 from fakes.registry import MotoRegistry
-from fakes.runner import FakeSteps
+from fakes.runner import FakeStepRunner
 from fakes.store import MotoStore
 from sagegate.errors import SagegateError
 from sagegate.local import jobs as local_jobs
 from sagegate.local.client import LocalSageMaker
 from sagegate.local.launcher import Command, Launcher, Running
 from sagegate.local.state import Execution, ResourceNotFound
-from sagegate.local.steps import Steps
+from sagegate.local.steps import StepRunner
 from sagegate.pipeline.code import imported_libraries
 
 Json = dict[str, Any]
@@ -132,7 +132,7 @@ class Service(LocalSageMaker):
         given = ("PipelineParameters", "SelectiveExecutionConfig")
         started = super().start_pipeline_execution(PipelineName=name, **{k: request[k] for k in given if k in request})
         arn = str(started["PipelineExecutionArn"])
-        record = self._engines[arn].execution.record
+        record = self.engines[arn].execution.record
         if request.get("PipelineExecutionDisplayName"):
             record["PipelineExecutionDisplayName"] = request["PipelineExecutionDisplayName"]
         kept = ("PipelineExecutionDescription", "ParallelismConfiguration", "SelectiveExecutionConfig")
@@ -141,9 +141,9 @@ class Service(LocalSageMaker):
         pipeline.last_execution_time = record["CreationTime"]
         return arn
 
-    def _runner(self, execution: Execution, context: local_jobs.Context) -> Steps:
+    def step_runner(self, execution: Execution, context: local_jobs.Context) -> StepRunner:
         self._more.setdefault(execution.record["PipelineExecutionArn"], dict(self._more.get("next", {})))
-        return FakeSteps(execution, context, self)
+        return FakeStepRunner(execution, context, self)
 
     def retry(self, request: Json) -> Json:
         """RetryPipelineExecution; the same token does nothing more."""
@@ -175,9 +175,9 @@ class Service(LocalSageMaker):
 
     def execution(self, arn: str) -> Execution:
         """An execution; raises ResourceNotFound."""
-        if arn not in self._engines:
+        if arn not in self.engines:
             raise ResourceNotFound(f"Pipeline execution with ARN {arn} does not exist.")
-        return self._engines[arn].execution
+        return self.engines[arn].execution
 
     def describe_execution(self, request: Json) -> Json:
         """DescribePipelineExecution."""
@@ -204,7 +204,7 @@ class Service(LocalSageMaker):
     def list_executions(self, request: Json) -> Json:
         """ListPipelineExecutions, by their start; the latest first unless it is asked otherwise."""
         pipeline = self.pipeline(request["PipelineName"])
-        records = [engine.execution.record for engine in list(self._engines.values())]
+        records = [engine.execution.record for engine in list(self.engines.values())]
         mine = [r for r in records if r["PipelineArn"] == pipeline.arn]
         mine = [r for r in mine if between(r["CreationTime"], request, "CreatedAfter", "CreatedBefore")]
         by = "CreationTime" if request.get("SortBy") != "PipelineExecutionArn" else "PipelineExecutionArn"
@@ -241,23 +241,21 @@ class Service(LocalSageMaker):
     def forget(self, name: str) -> str:
         """Stop a pipeline's executions and delete it with them; its ARN."""
         pipeline = self.pipeline(name)
-        self.halt(
-            arn for arn, engine in self._engines.items() if engine.execution.record["PipelineArn"] == pipeline.arn
-        )
+        self.halt(arn for arn, engine in self.engines.items() if engine.execution.record["PipelineArn"] == pipeline.arn)
         with self._guard:
-            for arn in [a for a, e in self._engines.items() if e.execution.record["PipelineArn"] == pipeline.arn]:
-                del self._engines[arn]
+            for arn in [a for a, e in self.engines.items() if e.execution.record["PipelineArn"] == pipeline.arn]:
+                del self.engines[arn]
         return str(self.backend.delete_pipeline(pipeline.pipeline_name))
 
     def is_running(self, name: str) -> bool:
         """Whether an execution of a pipeline has not ended."""
         arn = self.pipeline(name).arn
-        mine = (e.execution for e in list(self._engines.values()) if e.execution.record["PipelineArn"] == arn)
+        mine = (e.execution for e in list(self.engines.values()) if e.execution.record["PipelineArn"] == arn)
         return any(execution.status == "Executing" for execution in mine)
 
     def halt(self, arns: Iterable[str]) -> None:
         """Stop executions and wait until they have ended."""
-        engines = [self._engines[arn] for arn in list(arns)]
+        engines = [self.engines[arn] for arn in list(arns)]
         for engine in engines:
             engine.stopping.set()
         for engine in engines:

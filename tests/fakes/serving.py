@@ -1,7 +1,7 @@
 """Containers and fleets: a model artifact served by a process of its own, and requests shared out among them.
 
 A variant has one process, whatever its instance count. The process is the generated project's own server
-(sagegate.local.serve) around the artifact's own inference code, run by the Python at STAND_IN_PYTHON (this one unless
+(sagegate.local.server) around the artifact's own inference code, run by the Python at STAND_IN_PYTHON (this one unless
 set), which must have what the model imports. It must answer /ping within STAND_IN_PING_SECONDS (60).
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 from . import objects
 
 SOURCE = Path(__file__).parents[2] / "src"
-SERVE = "import sys; from pathlib import Path; from sagegate.local.serve import serve_folder as serve; "
+SERVE = "import sys; from pathlib import Path; from sagegate.local.server import serve_folder as serve; "
 SERVE += "serve(Path(sys.argv[1]), 0, sys.argv[2])"
 INVOCATION_SECONDS = 60  # the longest that a real-time endpoint waits for its container
 

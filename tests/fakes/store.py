@@ -85,7 +85,7 @@ class MotoStore(Store):
             found.append((name, file))
         return found
 
-    def take(self, folder: Path, uri: str) -> None:
+    def upload_folder(self, folder: Path, uri: str) -> None:
         """Move the files below a finished job's `folder` to `uri`; raises NoSuchBucket."""
         bucket, key = split_uri(uri)
         self.bucket(bucket, uri)
@@ -98,5 +98,5 @@ class MotoStore(Store):
         """Files are named by their SHA-256."""
         return file.name
 
-    def remember(self) -> None:
+    def save_digests(self) -> None:
         """Nothing to remember: names are digests."""

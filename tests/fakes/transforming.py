@@ -13,7 +13,7 @@ from fakes.operations import image
 from fakes.store import NoSuchBucket
 from sagegate.local.jobs import Context, JobFailed
 from sagegate.local.state import now
-from sagegate.local.transform import transform
+from sagegate.local.transform import run_transform_job
 
 if TYPE_CHECKING:
     from fakes.service import Service
@@ -60,7 +60,7 @@ def create(service: Service, request: Json) -> Json:
     def work() -> None:
         folder.mkdir(parents=True)
         try:
-            done = transform(name, request, context, lambda _: container)
+            done = run_transform_job(name, request, context, lambda _: container)
         except (JobFailed, NoSuchBucket) as error:
             said = reasons.no_bucket(error.uri) if isinstance(error, NoSuchBucket) else reasons.of_job(KIND, str(error))
             service.jobs.end(KIND, record, "Failed", said)

@@ -62,7 +62,7 @@ class Cache:
         if not file.is_file():
             return None
         entry = read_json(file)
-        if expire_after and now() - entry["CreationTime"] > duration(expire_after):
+        if expire_after and now() - entry["CreationTime"] > parse_duration(expire_after):
             return None
         return entry if all(self.store.digest(uri) == digest for uri, digest in entry["Outputs"].items()) else None
 
@@ -73,7 +73,7 @@ class Cache:
         write_json(self.folder / f"{key}.json", entry)
 
 
-def duration(text: str) -> timedelta:
+def parse_duration(text: str) -> timedelta:
     """An ISO 8601 duration such as P30D, PT1H or 30dT5h; raises ValueError for anything else."""
     match = DURATION.fullmatch(text)
     if not match or not any(match.groups()):

@@ -32,7 +32,7 @@ from sagegate.local.state import (
     read_json,
     remove_leftovers,
 )
-from sagegate.local.steps import TYPES, Steps
+from sagegate.local.steps import TYPES, StepRunner
 from sagegate.local.storage import Store
 from sagegate.pipeline import definition as definitions
 from sagegate.pipeline.definition import Step
@@ -68,7 +68,7 @@ class LocalSageMaker(RegistryCalls, JobCalls):
         self.launcher = launcher or Launcher(root)
         self.modules = modules
         self.registry = Registry(self.state / "registry", self._arn())
-        self._engines: dict[str, Engine] = {}
+        self.engines: dict[str, Engine] = {}
 
     # --- pipelines -------------------------------------------------------------------------------------------------
     def create_pipeline(self, *, PipelineName: str, PipelineDefinition: str, RoleArn: str, **more: Any) -> Json:
@@ -192,24 +192,24 @@ class LocalSageMaker(RegistryCalls, JobCalls):
             stopped=lambda: False,
         )
         remove_leftovers(context.folder, self.state / "executions")
-        self._engines[arn] = Engine(steps, execution, scope, self._runner(execution, context), known, selected)
-        threading.Thread(target=self._engines[arn].run, name=f"execution-{execution.id}").start()
+        self.engines[arn] = Engine(steps, execution, scope, self.step_runner(execution, context), known, selected)
+        threading.Thread(target=self.engines[arn].run, name=f"execution-{execution.id}").start()
 
-    def _runner(self, execution: Execution, context: jobs.Context) -> Steps:
+    def step_runner(self, execution: Execution, context: jobs.Context) -> StepRunner:
         """What runs the steps of an execution."""
-        return Steps(execution, context, Cache(self.state / "cache", self.store), self.registry)
+        return StepRunner(execution, context, Cache(self.state / "cache", self.store), self.registry)
 
     def stop_pipeline_execution(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
         """Stop an execution, whichever process runs it; its jobs are ended."""
-        if PipelineExecutionArn in self._engines:
-            self._engines[PipelineExecutionArn].stopping.set()
+        if PipelineExecutionArn in self.engines:
+            self.engines[PipelineExecutionArn].stopping.set()
         else:
             self._execution(PipelineExecutionArn).ask_to_stop()
         return {"PipelineExecutionArn": PipelineExecutionArn}
 
     def wait(self, arn: str, seconds: float) -> bool:
         """Wait for an execution; whether it has ended. Not a call of boto3's."""
-        engine = self._engines.get(arn)
+        engine = self.engines.get(arn)
         if engine is None:
             time.sleep(seconds)
             return self._execution(arn).status in FINAL
@@ -257,14 +257,14 @@ class LocalSageMaker(RegistryCalls, JobCalls):
 
     def close(self) -> None:
         """Stop what this process runs."""
-        for engine in self._engines.values():
+        for engine in self.engines.values():
             engine.stopping.set()
             engine.ended.wait()
         self.launcher.close()
 
     def _execution(self, arn: str) -> Execution:
-        if arn in self._engines:
-            return self._engines[arn].execution
+        if arn in self.engines:
+            return self.engines[arn].execution
         folder = self.state / "executions" / arn.rpartition("/")[2]
         if not (folder / "execution.json").is_file():
             raise ResourceNotFound(f"execution {arn} does not exist")

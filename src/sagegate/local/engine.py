@@ -18,9 +18,9 @@ from typing import Any
 
 from sagegate.errors import USAGE, SagegateError
 from sagegate.local.jobs import JobFailed, JobStopped
-from sagegate.local.references import ReferenceFault, Scope, parse_json, resolve
+from sagegate.local.references import InvalidReference, Scope, parse_json, resolve
 from sagegate.local.state import Execution, now
-from sagegate.local.steps import Rejected, Result, Steps, property_file
+from sagegate.local.steps import Rejected, Result, StepRunner, property_file
 from sagegate.pipeline.definition import Step
 
 Json = dict[str, Any]
@@ -85,7 +85,7 @@ class Engine:
         steps: dict[str, Step],
         execution: Execution,
         scope: Scope,
-        runner: Steps,
+        runner: StepRunner,
         known: dict[str, Json] | None = None,
         selected: frozenset[str] | None = None,
     ) -> None:
@@ -107,7 +107,7 @@ class Engine:
                 self.execution.finish("Failed", self.failures[0])
             else:
                 self.execution.finish("Stopped" if self.stopping.is_set() else "Succeeded")
-            self.runner.context.store.remember()
+            self.runner.context.store.save_digests()
         except BaseException as error:
             self.execution.finish("Failed", f"the engine itself failed: {type(error).__name__}: {error}")
             raise
@@ -147,7 +147,7 @@ class Engine:
         self.execution.save_step(record)
         try:
             result = self._attempts(step, record)
-        except (JobFailed, ReferenceFault, Rejected, ValueError, OSError) as error:
+        except (JobFailed, InvalidReference, Rejected, ValueError, OSError) as error:
             record |= {"StepStatus": "Failed", "FailureReason": str(error)[:1024]}
             if isinstance(error, Rejected):
                 record["Metadata"] = {"Fail": {"ErrorMessage": str(error)}}
@@ -191,7 +191,7 @@ class Engine:
         try:
             content = store.read(uri)
         except store.exceptions.NoSuchKey:
-            raise ReferenceFault(f"{shown or uri} does not exist: the step that should write it did not") from None
+            raise InvalidReference(f"{shown or uri} does not exist: the step that should write it did not") from None
         return parse_json(content, shown or uri)
 
 

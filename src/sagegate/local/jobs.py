@@ -34,14 +34,14 @@ OPT_ML = re.compile(r"/opt/ml(?=/|$)")
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV")
 
 
-ALGORITHM = "AlgorithmError"  # the script's own fault: no retry policy covers it
-INTERNAL = "SageMaker.JOB_INTERNAL_ERROR"
+ALGORITHM_ERROR = "AlgorithmError"  # the script's own fault: no retry policy covers it
+INTERNAL_ERROR = "SageMaker.JOB_INTERNAL_ERROR"
 
 
 class JobFailed(Exception):
     """A job that did not complete; the text is its FailureReason, `kind` what a retry policy calls it."""
 
-    def __init__(self, reason: str, kind: str = ALGORITHM) -> None:
+    def __init__(self, reason: str, kind: str = ALGORITHM_ERROR) -> None:
         super().__init__(reason)
         self.kind = kind
 
@@ -109,7 +109,7 @@ def process(name: str, request: Json, context: Context) -> Json:
     run_hosts(hosts, [str(part) for part in argv], lambda host: environment, context, limit, "message")
     for output in outputs:
         for host in hosts:
-            context.store.take(host.place(output["S3Output"]["LocalPath"]), output["S3Output"]["S3Uri"])
+            context.store.upload_folder(host.place(output["S3Output"]["LocalPath"]), output["S3Output"]["S3Uri"])
     return describe("processing-job", "Processing", name, request, started, context)
 
 
@@ -165,7 +165,7 @@ def _first_failure(
                 said = f"ended by signal {-running.exit_code}"
                 said += ": most often the machine ran out of memory" if running.exit_code == -9 else ""
             reason = said or _last_line(_log(context, host, hosts)) or "no message"
-            kind = INTERNAL if running.exit_code < 0 else ALGORITHM
+            kind = INTERNAL_ERROR if running.exit_code < 0 else ALGORITHM_ERROR
             return JobFailed(f"{reason} (exit code {running.exit_code}{where})", kind)
     return None
 
@@ -270,7 +270,7 @@ def train(name: str, request: Json, context: Context) -> Json:
     packed = context.folder / "packed"
     packed.mkdir()
     (packed / "model.tar.gz").write_bytes(archive(model))
-    context.store.take(packed, prefix)
+    context.store.upload_folder(packed, prefix)
     description = describe("training-job", "Training", name, request, started, context)
     return description | {
         "ModelArtifacts": {"S3ModelArtifacts": f"{prefix}/model.tar.gz"},

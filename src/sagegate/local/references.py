@@ -17,7 +17,7 @@ Json = Any
 NAME_KEYS = ("OutputName", "InputName", "ChannelName", "MetricName", "Name")
 
 
-class ReferenceFault(Exception):
+class InvalidReference(Exception):
     """A reference that leads nowhere; one line that names it."""
 
 
@@ -63,11 +63,11 @@ def _get(expression: str, scope: Scope) -> Json:
     if reference.kind == "Steps":
         step = str(reference.step)
         if step not in scope.steps:
-            raise ReferenceFault(f"{expression}: step {step} has not run, so it has no properties")
+            raise InvalidReference(f"{expression}: step {step} has not run, so it has no properties")
         return walk(scope.steps[step], reference.path, expression)
     values = scope.parameters if reference.kind == "Parameters" else scope.execution
     if reference.path not in values:
-        raise ReferenceFault(f"{expression}: there is no such {reference.kind.rstrip('s').lower()} value")
+        raise InvalidReference(f"{expression}: there is no such {reference.kind.rstrip('s').lower()} value")
     return values[reference.path]
 
 
@@ -88,7 +88,7 @@ def walk(value: Json, path: str, shown: str) -> Json:
     while position < len(path):
         token = PATH_PART.match(path, position)
         if not token:
-            raise ReferenceFault(f"{shown}: cannot read {path[position:]!r}")
+            raise InvalidReference(f"{shown}: cannot read {path[position:]!r}")
         position = token.end()
         key = next(group for group in token.groups() if group is not None)
         value = _enter(value, key, token[2] is not None, shown)
@@ -108,19 +108,19 @@ def _enter(value: Json, key: str, is_index: bool, shown: str) -> Json:
         has = ", ".join(map(str, value)) or "nothing"
     else:
         has = f"{len(value)} elements" if isinstance(value, list) else json.dumps(value)
-    raise ReferenceFault(f"{shown}: there is no {key!r}; found {has[:200]}")
+    raise InvalidReference(f"{shown}: there is no {key!r}; found {has[:200]}")
 
 
 def parse_json(content: bytes, shown: str) -> Json:
     """JSON as the standard has it: NaN and Infinity are refused, as SageMaker refuses them."""
 
     def refuse(constant: str) -> Json:
-        raise ReferenceFault(f"{shown} holds {constant}, which is not JSON: write only finite numbers")
+        raise InvalidReference(f"{shown} holds {constant}, which is not JSON: write only finite numbers")
 
     try:
         return json.loads(content, parse_constant=refuse)
     except (ValueError, UnicodeDecodeError) as error:
-        raise ReferenceFault(f"{shown} is not JSON: {error}") from None
+        raise InvalidReference(f"{shown} is not JSON: {error}") from None
 
 
 def holds(condition: dict[str, Json], scope: Scope) -> bool:
@@ -134,7 +134,7 @@ def holds(condition: dict[str, Json], scope: Scope) -> bool:
         return resolve(condition["QueryValue"], scope) in resolve(condition["Values"], scope)
     left, right = resolve(condition["LeftValue"], scope), resolve(condition["RightValue"], scope)
     if _family(left) != _family(right):
-        raise ReferenceFault(f"{kind}: cannot compare {json.dumps(left)} with {json.dumps(right)}")
+        raise InvalidReference(f"{kind}: cannot compare {json.dumps(left)} with {json.dumps(right)}")
     if kind == "Equals":
         return bool(left == right)
     compare = {
@@ -144,9 +144,9 @@ def holds(condition: dict[str, Json], scope: Scope) -> bool:
         "LessThanOrEqualTo": lambda: left <= right,
     }
     if kind not in compare:
-        raise ReferenceFault(f"condition type {kind!r} is not one of SageMaker's")
+        raise InvalidReference(f"condition type {kind!r} is not one of SageMaker's")
     if _family(left) != "number":
-        raise ReferenceFault(f"{kind}: {json.dumps(left)} is not a number")
+        raise InvalidReference(f"{kind}: {json.dumps(left)} is not a number")
     return bool(compare[kind]())
 
 

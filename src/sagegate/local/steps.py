@@ -10,8 +10,8 @@ from typing import Any
 
 from sagegate.files import write_json
 from sagegate.local.cache import ATTRIBUTES, Cache
-from sagegate.local.jobs import INTERNAL, Context, JobFailed, process, train
-from sagegate.local.references import ReferenceFault, Scope, holds
+from sagegate.local.jobs import INTERNAL_ERROR, Context, JobFailed, process, train
+from sagegate.local.references import InvalidReference, Scope, holds
 from sagegate.local.state import Execution, Registry, now
 from sagegate.pipeline.definition import Step
 
@@ -33,7 +33,7 @@ class Result:
     record: Json
 
 
-class Steps:
+class StepRunner:
     """Runs single steps of one execution."""
 
     def __init__(self, execution: Execution, context: Context, cache: Cache, registry: Registry) -> None:
@@ -43,7 +43,7 @@ class Steps:
         self.registry = registry
 
     def run(self, step: Step, arguments: Json, scope: Scope, stopped: Callable[[], bool]) -> Result:
-        """Run one step. Raises JobFailed, JobStopped, Rejected or ReferenceFault."""
+        """Run one step. Raises JobFailed, JobStopped, Rejected or InvalidReference."""
         if step.type in JOBS:
             return self._job(step, arguments, stopped)
         if step.type == "Condition":
@@ -54,9 +54,9 @@ class Steps:
             package = self.registry.register(arguments)
             return Result(package, {"RegisterModel": {"Arn": package["ModelPackageArn"]}}, {})
         if step.type == "Model":
-            return self._model(step, arguments)
+            return self.create_model(step, arguments)
         if step.type == "Lambda":
-            return self._lambda(step, arguments, scope, stopped)
+            return self.run_lambda(step, arguments, scope, stopped)
         raise Rejected(arguments.get("ErrorMessage") or f"step {step.name} was reached")
 
     def _job(self, step: Step, arguments: Json, stopped: Callable[[], bool]) -> Result:
@@ -69,29 +69,29 @@ class Steps:
             self.execution.log(step.name).write_text(f"cached: the result of {entry['Arn']}\n")
             hit = {"CacheHitResult": {"SourcePipelineExecutionArn": entry["Arn"]}}
             return Result(entry["Properties"], _metadata(kind, entry["Properties"]), hit)
-        name = f"pipelines-{self.execution.id}-{step.name}-{self._suffix(step)}"
+        name = f"pipelines-{self.execution.id}-{step.name}-{self.job_suffix(step)}"
         with _Folder(self.context, name) as folder:
             context = replace(self.context, folder=folder, log=self.execution.log(step.name), stopped=stopped)
-            description = self._runner(step.type)(name, arguments, context)
+            description = self.job_runner(step.type)(name, arguments, context)
         write_json(self.context.folder.parent / "descriptions" / f"{name}.json", description)
         if key:
             self.cache.put(key, self.execution.record["PipelineExecutionArn"], description, _outputs(description))
         return Result(description, _metadata(kind, description), {})
 
-    def _runner(self, kind: str) -> Callable[[str, Json, Context], Json]:
+    def job_runner(self, kind: str) -> Callable[[str, Json, Context], Json]:
         if kind == "Tuning":
             from sagegate.local.tuning import tune
 
             return tune
         if kind == "Transform":
-            from sagegate.local.transform import transform
+            from sagegate.local.transform import run_transform_job
 
-            return lambda name, request, context: transform(name, request, context, self.read_model)
+            return lambda name, request, context: run_transform_job(name, request, context, self.read_model)
         return process if kind == "Processing" else train
 
-    def _model(self, step: Step, arguments: Json) -> Result:
+    def create_model(self, step: Step, arguments: Json) -> Result:
         """CreateModel: remembered by name, for Transform steps."""
-        name = f"pipelines-{self.execution.id}-{step.name}-{self._suffix(step)}"
+        name = f"pipelines-{self.execution.id}-{step.name}-{self.job_suffix(step)}"
         arn = f"arn:aws:sagemaker:{self.context.region}:{self.context.account_id}:model/{name}"
         model = arguments | {"ModelName": name, "ModelArn": arn, "CreationTime": now()}
         write_json(self.context.folder.parent / "models" / f"{name}.json", model)
@@ -106,17 +106,17 @@ class Steps:
             raise JobFailed(f"model {name} does not exist: a Model step must create it")
         return read_json(file)
 
-    def _lambda(self, step: Step, arguments: Json, scope: Scope, stopped: Callable[[], bool]) -> Result:
+    def run_lambda(self, step: Step, arguments: Json, scope: Scope, stopped: Callable[[], bool]) -> Result:
         from sagegate.local.functions import invoke
 
-        name = f"pipelines-{self.execution.id}-{step.name}-{self._suffix(step)}"
+        name = f"pipelines-{self.execution.id}-{step.name}-{self.job_suffix(step)}"
         with _Folder(self.context, name) as folder:
             context = replace(self.context, folder=folder, log=self.execution.log(step.name), stopped=stopped)
             arn, outputs = invoke(step, arguments, scope, context)
         shown = [{"Name": key, "Value": str(value)} for key, value in outputs.items()]
         return Result({"OutputParameters": outputs}, {"Lambda": {"Arn": arn, "OutputParameters": shown}}, {})
 
-    def _suffix(self, step: Step) -> str:
+    def job_suffix(self, step: Step) -> str:
         """SageMaker ends job names with a random part; here it follows from the execution and the step."""
         return hashlib.sha256(f"{self.execution.id}/{step.name}".encode()).hexdigest()[:10]
 
@@ -132,7 +132,9 @@ class _Folder:
         try:
             self.path.mkdir(parents=True)
         except FileExistsError:  # going on in it would pass what an earlier attempt wrote off as this one's
-            raise JobFailed(f"{self.path}: what is left of an earlier attempt cannot be removed", INTERNAL) from None
+            raise JobFailed(
+                f"{self.path}: what is left of an earlier attempt cannot be removed", INTERNAL_ERROR
+            ) from None
         return self.path
 
     def __exit__(self, *_: object) -> None:
@@ -144,7 +146,7 @@ def property_file(steps: dict[str, Step], properties: dict[str, Json], step: str
     declared = steps[step].body.get("PropertyFiles") or []
     file = next((f for f in declared if f["PropertyFileName"] == name), None)
     if file is None or step not in properties:
-        raise ReferenceFault(f"property file {name} of step {step}: the step does not declare it or has not run")
+        raise InvalidReference(f"property file {name} of step {step}: the step does not declare it or has not run")
     outputs = properties[step]["ProcessingOutputConfig"]["Outputs"]
     output = next(o for o in outputs if o["OutputName"] == file["OutputName"])
     uri = f"{output['S3Output']['S3Uri'].rstrip('/')}/{file['FilePath']}"

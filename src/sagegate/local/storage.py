@@ -108,7 +108,7 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
 
-    def take(self, folder: Path, uri: str) -> None:
+    def upload_folder(self, folder: Path, uri: str) -> None:
         """Move the files below a finished job's `folder` into the store at `uri`.
 
         There are no links in S3: for one to a file, the store gets what that file holds; others are left out.
@@ -150,7 +150,7 @@ class Store:
             self._dirty = True
         return digest
 
-    def remember(self) -> None:
+    def save_digests(self) -> None:
         """Keep the digests for the next process."""
         with self._lock:
             if self._dirty and self._memo is not None:

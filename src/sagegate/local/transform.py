@@ -20,7 +20,7 @@ Json = dict[str, Any]
 BATCH = Path(__file__).with_name("transform_process.py")
 
 
-def transform(name: str, request: Json, context: Context, read_model: Callable[[str], Json]) -> Json:
+def run_transform_job(name: str, request: Json, context: Context, read_model: Callable[[str], Json]) -> Json:
     """Run a transform job; its description. Raises JobFailed or JobStopped."""
     model = read_model(request["ModelName"])
     container = model.get("PrimaryContainer") or model["Containers"][0]
@@ -51,7 +51,7 @@ def transform(name: str, request: Json, context: Context, read_model: Callable[[
     environment = {"SM_MODEL_DIR": "/opt/ml/model", "AWS_REGION": context.region} | (request.get("Environment") or {})
     limit = (request.get("ModelClientConfig") or {}).get("InvocationsTimeoutInSeconds")
     jobs.run_hosts([host], ["python3", str(BATCH), "/opt/ml"], lambda _: environment, context, limit, "failure")
-    context.store.take(host.opt_ml / "output", output["S3OutputPath"])
+    context.store.upload_folder(host.opt_ml / "output", output["S3OutputPath"])
     arn = f"arn:aws:sagemaker:{context.region}:{context.account_id}:transform-job/{name}"
     named = {"TransformJobName": name, "TransformJobArn": arn, "TransformJobStatus": "Completed"}
     return request | named | {"CreationTime": started, "TransformStartTime": started, "TransformEndTime": now()}

@@ -46,7 +46,7 @@ def tune(name: str, request: Json, context: Context) -> Json:
     started, summaries, reasons = now(), [], []
 
     def attempt(number: int, trial: int, chosen: dict[str, str]) -> Json | None:
-        job = job_name(name, number)
+        job = training_job_name(name, number)
         log = context.log.with_suffix(f".{number:03d}.log")
         folder = context.folder / f"{number:03d}"
         training = {key: value for key, value in definition.items() if key != "StaticHyperParameters"}
@@ -96,7 +96,7 @@ def tune(name: str, request: Json, context: Context) -> Json:
     }
 
 
-def job_name(tuning: str, number: int) -> str:
+def training_job_name(tuning: str, number: int) -> str:
     """The name of a tuning job's training job: at most 63 characters, and its end tells steps apart."""
     return f"{tuning[:44]}-{tuning[-10:]}-{number:03d}"
 

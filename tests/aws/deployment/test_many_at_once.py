@@ -15,7 +15,7 @@ MANY = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from sagegate.local.serve import Model
+from sagegate.local.server import Model
 folder = Path(sys.argv[1])
 sys.setswitchinterval(1e-6)  # threads take turns as often as they can
 served, body = Model(folder), (folder / "sample_request.json").read_bytes()
@@ -32,7 +32,7 @@ def output_fn(prediction, accept): {output}
 ONE = """
 import sys
 from pathlib import Path
-from sagegate.local.serve import BadRequest, Model
+from sagegate.local.server import BadRequest, Model
 try:
     print(Model(Path(sys.argv[1])).answer(b"1", "text/csv", "text/csv"))
 except (BadRequest, ValueError) as error:
