@@ -399,7 +399,17 @@ def credentials(environment: str, purpose: str | None) -> None:
         print(f"{name}={value}")
 
 
-SETUP_COMMANDS = (bootstrap, doctor, credentials)
+@click.command()
+def vendor() -> None:
+    """Copy sagegate into vendor/ as a wheel and depend on that: for private forks and closed networks."""
+    from sagegate.config import find_root
+    from sagegate.vendor import vendor as write_wheel
+
+    wheel = write_wheel(find_root())
+    print(f"vendor/{wheel.name}: commit vendor/ and pyproject.toml; then `uv sync`, or `pip install vendor/*.whl .`")
+
+
+SETUP_COMMANDS = (bootstrap, doctor, credentials, vendor)
 
 
 SECTIONS = {
@@ -422,6 +432,7 @@ class Verbs(click.Group):
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sagegate")
 def cli() -> None:
     """Train, gate, register, promote, deploy and serve this repository's model."""
 
