@@ -69,7 +69,7 @@ def check() -> None:
     settings = load_settings(root)
     for name in ENVIRONMENTS:
         load_environment(root, name)
-    deployments.check(root)
+    deployments.check_manifests(root)
     compiled = definition.load(root)
     faults = [*verb.reference_errors(compiled), *verb.argument_errors(compiled)]
     for fault in faults:

@@ -196,7 +196,7 @@ def compiled(root: Path, settings: Settings) -> Iterator[Finding]:
 
 def pins(root: Path) -> Iterator[Finding]:
     """Whether every file of deployments/ is good."""
-    count = deployments.check(root)  # raises SagegateError, with its remedy, for one that is not
+    count = deployments.check_manifests(root)  # raises SagegateError, with its remedy, for one that is not
     yield ok(f"deployments/ has {count} good files" if count else "deployments/ is empty: nothing is deployed yet")
 
 

@@ -112,7 +112,7 @@ def github_of(root: Path) -> GitHub:
 
 def github_environment(github: GitHub, name: str, reviewers: tuple[str, ...]) -> None:
     """Have the GitHub environment whose workflows the roles trust."""
-    state = github_environments.ensure(github, name, reviewers)
+    state = github_environments.ensure_environment(github, name, reviewers)
     found = ", ".join(github_environments.reviewers_of(github.environment(name) or {}))
     output.verdict(True, f"GitHub environment {name}: {state}; from main only; reviewers: {found or 'none'}", None)
     if name != "dev" and not found:

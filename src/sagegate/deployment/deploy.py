@@ -21,11 +21,9 @@ from sagegate.deployment.checks import Facts, Target, refusal, stack
 from sagegate.deployment.smoke_test import Sample, Smoke, endpoint_caller, sample_of, smoke
 from sagegate.errors import FAILED, USAGE, SagegateError
 from sagegate.names import Names
-from sagegate.registry import deployments
-from sagegate.registry import deployments as deployment_records
-from sagegate.registry import models as champion
+from sagegate.registry import champion, deployments
 from sagegate.registry.deployments import Package, Record
-from sagegate.registry.evaluation import object_bytes
+from sagegate.registry.evaluation import read_object
 from sagegate.repository.git import Origin, origin
 from sagegate.session import Session, is_missing, open_session
 
@@ -43,10 +41,10 @@ def deploy(root: Path, environment: str, pinned: Package | None = None) -> int:
 
         serve(root, open_session(root, settings, load_environment(root, "local")), None, 0, only_test=True)
         return 0
-    if environment not in deployments.DEPLOYED:
-        raise SagegateError(f"{environment}: only {' and '.join(deployments.DEPLOYED)} are deployed to", USAGE)
+    if environment not in deployments.DEPLOYABLE:
+        raise SagegateError(f"{environment}: only {' and '.join(deployments.DEPLOYABLE)} are deployed to", USAGE)
     if pinned is None:
-        pin = deployments.load(root, environment)
+        pin = deployments.read_manifest(root, environment)
         if pin is None:
             output.line(f"deployments/{environment}.json pins no model: `sagegate promote {environment}` does")
             return 0
@@ -97,13 +95,13 @@ def gather(session: Session, root: Path, environment: str, pinned: Package) -> t
         if not is_missing(session, error):
             raise
         package = None
-    artifact = object_bytes(session, pinned.artifact.uri)
+    artifact = read_object(session, pinned.artifact.uri)
     digest = hashlib.sha256(artifact).hexdigest() if artifact is not None else None
     staging = None
     if environment == "prod":
         # Not in staging's account: a job in the environment prod has no role there.
         dev = open_session(root, load_settings(root), load_environment(root, "dev"))
-        staging = deployment_records.last_of(dev, pinned.arn, pinned.artifact.sha256, "staging")
+        staging = deployments.last_record_of(dev, pinned.arn, pinned.artifact.sha256, "staging")
     return Facts(pinned, package, digest, staging), artifact
 
 
@@ -126,9 +124,9 @@ def crown(registry: Session, package: Json, pinned: Package, before: int) -> Non
     `before` is the version that this environment had until now, or 0. A newer champion gives way only where
     the environment goes back from it: not when prod follows staging late, or deploys the same model in another shape.
     """
-    best = champion.current(registry)
+    best = champion.current_champion(registry)
     if not best or (best["digest"] != pinned.artifact.sha256 and best["version"] <= max(pinned.version, before)):
-        champion.crown(registry, package)
+        champion.set_champion(registry, package)
 
 
 def keepers(own: Session, dev: Session) -> list[Session]:
@@ -164,13 +162,13 @@ class Deployment:
 
     def is_done(self) -> bool:
         """Whether the stack stands as wanted and the last deployment of it was healthy. Reads only."""
-        latest = deployment_records.latest(self.session)
+        latest = deployments.latest_record(self.session)
         is_healthy = latest and latest.result == "healthy" and latest.artifact_sha256 == self.target.digest
         return bool(is_healthy) and stacks.is_as_wanted(self.cloudformation, self.wanted)
 
     def version_until_now(self) -> int:
         """The version that was healthy here last, or a newer one that an interrupted deployment left; 0 for none."""
-        healthy = deployment_records.last_healthy(self.session)
+        healthy = deployments.last_healthy(self.session)
         now = stacks.present(self.cloudformation, self.wanted.name, output.line)
         return max(healthy.version if healthy else 0, int(now.parameters.get("ModelVersion", 0)) if now else 0)
 
@@ -190,10 +188,10 @@ class Deployment:
         now = stacks.present(self.cloudformation, self.wanted.name, output.line)
         if now is None:
             return None
-        healthy, digest = deployment_records.last_healthy(self.session), now.parameters.get("ArtifactDigest")
+        healthy, digest = deployments.last_healthy(self.session), now.parameters.get("ArtifactDigest")
         if now.parameters != self.wanted.parameters and healthy and healthy.artifact_sha256 == digest:
             return now
-        record = deployment_records.last_healthy(self.session, other_than=self.target.digest)
+        record = deployments.last_healthy(self.session, other_than=self.target.digest)
         if record is None:
             return None if digest == self.target.digest else now
         return self._stack(Target(record.model_package_arn, record.version, record.artifact_sha256))
@@ -251,7 +249,7 @@ class Deployment:
             commit=self.here.commit,
             deployed_by=self.here.by,
             pull_request=self.here.pull_request,
-            at=deployment_records.now(),
+            at=deployments.utc_now(),
             details={"job": self.here.job, "smoke": vars(result) if result else None},
         )
         dev = open_session(self._root, load_settings(self._root), load_environment(self._root, "dev"))

@@ -25,9 +25,8 @@ from sagegate.account import cloudformation as stacks
 from sagegate.deployment.smoke_test import JSON
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import split_uri
-from sagegate.registry import deployments
-from sagegate.registry import models as champion
-from sagegate.registry.evaluation import object_bytes
+from sagegate.registry import champion, deployments
+from sagegate.registry.evaluation import read_object
 from sagegate.session import Session
 
 INVOKE_TYPES = {".csv": "text/csv", ".json": "application/json"}
@@ -83,14 +82,13 @@ def _request(file: Path) -> tuple[bytes, str]:
 def _deployed_sample(session: Session) -> bytes:
     """The sample request in the artifact of the model that serves."""
     from sagegate.deployment.smoke_test import sample_of
-    from sagegate.registry import deployments as deployment_records
 
-    record = deployment_records.last_healthy(session)
+    record = deployments.last_healthy(session)
     if record is None:
         raise SagegateError(nothing_deployed(session.environment.name))
     package = session.sagemaker.describe_model_package(ModelPackageName=record.model_package_arn)
     uri = package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
-    artifact = object_bytes(session, uri)
+    artifact = read_object(session, uri)
     if artifact is None:
         raise SagegateError(f"the deployed model's artifact {uri} does not exist any more: name a file with a request")
     return sample_of(artifact).request
@@ -98,14 +96,14 @@ def _deployed_sample(session: Session) -> bytes:
 
 def nothing_deployed(environment: str) -> str:
     """What to say of an environment without an endpoint."""
-    if environment not in deployments.DEPLOYED:
-        return f"{environment} has no endpoint: choose {' or '.join(deployments.DEPLOYED)}"
+    if environment not in deployments.DEPLOYABLE:
+        return f"{environment} has no endpoint: choose {' or '.join(deployments.DEPLOYABLE)}"
     return f"nothing is deployed to {environment}: `sagegate deploy {environment}`"
 
 
 def _sample(session: Session) -> bytes:
     """The sample request that train.py put into the champion's artifact."""
-    if champion.current(session) is None:
+    if champion.current_champion(session) is None:
         raise SagegateError(
             "no model is approved yet, so there is no sample request: name a file, `sagegate invoke rows.csv`"
         )

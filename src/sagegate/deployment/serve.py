@@ -13,9 +13,8 @@ from pathlib import Path
 
 from sagegate import output
 from sagegate.errors import SagegateError
-from sagegate.registry import lineage
-from sagegate.registry import models as champion
-from sagegate.registry.evaluation import object_bytes
+from sagegate.registry import champion, lineage
+from sagegate.registry.evaluation import read_object
 from sagegate.registry.models import describe_model
 from sagegate.session import Session
 
@@ -43,7 +42,7 @@ def serve(root: Path, session: Session, version: int | None, port: int, *, only_
 
 def _checked(session: Session, version: int | None) -> tuple[int, bytes]:
     """The version to serve and its artifact; raises SagegateError for one that may not be served."""
-    best = champion.current(session)
+    best = champion.current_champion(session)
     if version is None:
         if best is None:
             raise SagegateError(
@@ -53,8 +52,8 @@ def _checked(session: Session, version: int | None) -> tuple[int, bytes]:
     package = describe_model(session, version)
     if package["ModelApprovalStatus"] == "Rejected":
         raise SagegateError(f"model {version} is rejected: {package.get('ApprovalDescription', 'no reason was given')}")
-    known = lineage.of_package(session, package)
-    artifact = object_bytes(session, known.artifact_uri)
+    known = lineage.read_lineage(session, package)
+    artifact = read_object(session, known.artifact_uri)
     if artifact is None:
         raise SagegateError(
             f"model {version}: its artifact {known.artifact_uri} does not exist: run the pipeline again"

@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError
 
 from sagegate.errors import SagegateError
 from sagegate.files import split_uri
-from sagegate.registry.evaluation import object_bytes
+from sagegate.registry.evaluation import read_object
 from sagegate.session import Session
 
 Ask = Callable[[bytes, str], "Answer"]
@@ -65,7 +65,7 @@ def _ask_asynchronously(session: Session, body: bytes, content_type: str) -> Ans
     end = time.monotonic() + ASYNCHRONOUS_LIMIT_SECONDS
     while time.monotonic() < end:
         for location, status in ((sent["OutputLocation"], 200), (sent.get("FailureLocation"), 500)):
-            found = object_bytes(session, location) if location else None
+            found = read_object(session, location) if location else None
             if found is not None:
                 return Answer(status, JSON if status == 200 else "text/plain", found)
         time.sleep(float(os.environ.get("SAGEGATE_POLL_SECONDS") or 1))

@@ -20,17 +20,16 @@ from sagegate.errors import USAGE, SagegateError
 from sagegate.pipeline.parameters import started_by
 from sagegate.promotion.pull_request import Change, Kind, Outcome, propose
 from sagegate.registry import deployments, lineage, models
-from sagegate.registry import deployments as deployment_records
-from sagegate.registry.deployments import Package, Pin
+from sagegate.registry.deployments import Manifest, Package
 from sagegate.repository.git import Repository
 from sagegate.repository.github import open_github
 from sagegate.session import Session, open_session
 
-Read = Callable[[str], Pin | None]  # environment -> what is pinned there
+Read = Callable[[str], Manifest | None]  # environment -> what is pinned there
 
 
 def promote(root: Path, environment: str, wanted: int | None, source: str | None, opens: bool) -> None:
-    """Pin the newest candidate, or version `wanted`: in the working tree, or (`opens`) by a pull request."""
+    """Manifest the newest candidate, or version `wanted`: in the working tree, or (`opens`) by a pull request."""
     _check_environment(environment)
     with _session(root, source or "dev") as session:
 
@@ -45,7 +44,7 @@ def promote(root: Path, environment: str, wanted: int | None, source: str | None
 
 
 def rollback(root: Path, environment: str, to: int | None, opens: bool) -> None:
-    """Pin the version that was deployed before, or version `to`, as git's history of the file has it."""
+    """Manifest the version that was deployed before, or version `to`, as git's history of the file has it."""
     _check_environment(environment)
     repository = Repository(root)
 
@@ -53,7 +52,7 @@ def rollback(root: Path, environment: str, to: int | None, opens: bool) -> None:
         before = read(environment)
         if before is None:
             raise SagegateError(
-                f"{deployments.path(environment)} is not there: nothing was promoted to {environment} yet"
+                f"{deployments.manifest_path(environment)} is not there: nothing was promoted to {environment} yet"
             )
         found = earlier(_history(repository, commit, environment), before, environment, to)
         return found if isinstance(found, str) else _change(root, "rollback", environment, before, found)
@@ -61,22 +60,24 @@ def rollback(root: Path, environment: str, to: int | None, opens: bool) -> None:
     if opens:
         _propose(root, f"rollback/{environment}", decide_at, insists=True)
     else:
-        _write(root, decide_at("HEAD", lambda name: deployments.load(root, name)))
+        _write(root, decide_at("HEAD", lambda name: deployments.read_manifest(root, name)))
 
 
 def former(root: Path, environment: str, to: int | None) -> Package:
     """The model that was pinned before (or version `to`), for a roll-back that cannot wait for a pull request."""
     _check_environment(environment)
-    now = deployments.load(root, environment)
+    now = deployments.read_manifest(root, environment)
     if now is None:
-        raise SagegateError(f"{deployments.path(environment)} is not there: nothing was promoted to {environment} yet")
+        raise SagegateError(
+            f"{deployments.manifest_path(environment)} is not there: nothing was promoted to {environment} yet"
+        )
     found = earlier(_history(Repository(root), "HEAD", environment), now, environment, to)
     if isinstance(found, str):
         raise SagegateError(found)
     return found.model
 
 
-def newest(session: Session, before: Pin | None) -> int | str:
+def newest(session: Session, before: Manifest | None) -> int | str:
     """The newest version that may be deployed and is newer than what is pinned, or why there is none.
 
     Registered means that the gate was passed. After a rollback what was rolled back is not proposed again.
@@ -93,14 +94,14 @@ def newest(session: Session, before: Pin | None) -> int | str:
     return f"model {before.model.version} is pinned{undone} and no newer one has passed the gate: nothing to promote"
 
 
-def earlier(history: list[Pin], now: Pin, environment: str, to: int | None) -> Pin | str:
+def earlier(history: list[Manifest], now: Manifest, environment: str, to: int | None) -> Manifest | str:
     """The pin to go back to. `history` is all that was pinned, the oldest first.
 
     Going back twice goes back two versions: a pin that follows its successor again closes what was between.
     """
     if to == now.model.version:
-        return f"model {to} is what {deployments.path(environment)} pins already: nothing to roll back"
-    stack: list[Pin] = []
+        return f"model {to} is what {deployments.manifest_path(environment)} pins already: nothing to roll back"
+    stack: list[Manifest] = []
     for pin in [*history, now]:
         again = next((i for i, old in enumerate(stack) if old.model == pin.model), len(stack))
         stack = [*stack[:again], pin]
@@ -118,7 +119,7 @@ def earlier(history: list[Pin], now: Pin, environment: str, to: int | None) -> P
     return found[-1]
 
 
-def _for_staging(session: Session, before: Pin | None, wanted: int | None) -> Pin | str:
+def _for_staging(session: Session, before: Manifest | None, wanted: int | None) -> Manifest | str:
     """The pin of a model that passed the gate."""
     version = newest(session, before) if wanted is None else wanted
     if isinstance(version, str):
@@ -127,8 +128,8 @@ def _for_staging(session: Session, before: Pin | None, wanted: int | None) -> Pi
     if package["ModelApprovalStatus"] == "Rejected":
         why = package.get("ApprovalDescription", "no reason given")
         raise SagegateError(f"model {version} was rejected ({why}): approve it first, or promote another")
-    found = lineage.of_package(session, package)
-    pin = deployments.pin(found, lineage.artifact_digest(session, found), "", datetime.now(UTC), None)
+    found = lineage.read_lineage(session, package)
+    pin = deployments.build_manifest(found, lineage.artifact_digest(session, found), "", datetime.now(UTC), None)
     if not pin.evidence.gate.passed:
         raise SagegateError(f"model {version} did not pass the gate ({pin.evidence.gate.reason}): it is not promoted")
     if before and before.model == pin.model:
@@ -136,7 +137,7 @@ def _for_staging(session: Session, before: Pin | None, wanted: int | None) -> Pi
     return pin
 
 
-def _for_prod(session: Session, read: Read, wanted: int | None) -> Pin | str:
+def _for_prod(session: Session, read: Read, wanted: int | None) -> Manifest | str:
     """Staging's pin, if staging runs it in health; `session` leads to a copy of staging's deployment records."""
     staged, live = read("staging"), read("prod")
     if staged is None:
@@ -146,7 +147,7 @@ def _for_prod(session: Session, read: Read, wanted: int | None) -> Pin | str:
         raise SagegateError(f"staging pins model {version}, not {wanted}: prod takes only what ran in staging")
     if live and live.model == staged.model:
         return f"prod pins model {version} already, as staging does: nothing to promote"
-    record = deployment_records.latest(session, "staging")
+    record = deployments.latest_record(session, "staging")
     if record is None or record.artifact_sha256 != staged.model.artifact.sha256 or record.version != version:
         ran = f"model {record.version} was deployed there last" if record else "nothing was deployed there"
         raise SagegateError(f"model {version} did not run in staging yet ({ran}): deploy it there first")
@@ -159,7 +160,7 @@ def _for_prod(session: Session, read: Read, wanted: int | None) -> Pin | str:
     return staged
 
 
-def _change(root: Path, kind: Kind, environment: str, before: Pin | None, found: Pin) -> Change:
+def _change(root: Path, kind: Kind, environment: str, before: Manifest | None, found: Manifest) -> Change:
     after = msgspec.structs.replace(
         found,
         promoted_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -175,7 +176,7 @@ def _settle(root: Path, branch: str, decide: Callable[[Read], Change | str], ope
     if opens:
         _propose(root, branch, lambda commit, read: decide(read), insists)
     else:
-        _write(root, decide(lambda name: deployments.load(root, name)))
+        _write(root, decide(lambda name: deployments.read_manifest(root, name)))
 
 
 def _write(root: Path, change: Change | str) -> None:
@@ -183,7 +184,7 @@ def _write(root: Path, change: Change | str) -> None:
     if isinstance(change, str):
         output.verdict(True, change, None)
         return
-    file, version = deployments.path(change.environment), change.after.model.version
+    file, version = deployments.manifest_path(change.environment), change.after.model.version
     deployments.write_manifest(root, change.environment, change.after)
     before = f"model {change.before.model.version}" if change.before else "nothing"
     todo = f"commit {file} on a branch and open a pull request; merging deploys it (--pull-request does all that)"
@@ -197,10 +198,10 @@ def _propose(root: Path, branch: str, decide: Callable[[str, Read], Change | str
     github = open_github(load_settings(root).project.repository)
 
     def decide_at(commit: str) -> Change | str:
-        def read(environment: str) -> Pin | None:
-            file = deployments.path(environment)
+        def read(environment: str) -> Manifest | None:
+            file = deployments.manifest_path(environment)
             text = repository.read(commit, file)
-            return None if text is None else deployments.loads(text, file)
+            return None if text is None else deployments.parse_manifest(text, file)
 
         return decide(commit, read)
 
@@ -217,14 +218,14 @@ def _propose(root: Path, branch: str, decide: Callable[[str, Read], Change | str
         output.append_summary(output.verdict_summary(True, f"{branch}: no pull request", outcome))
 
 
-def _history(repository: Repository, commit: str, environment: str) -> list[Pin]:
+def _history(repository: Repository, commit: str, environment: str) -> list[Manifest]:
     """What the file has pinned, the oldest first; contents that cannot be read are left out."""
-    file = deployments.path(environment)
+    file = deployments.manifest_path(environment)
     pins = []
     for changed in repository.history(commit, file):
         try:
             text = repository.read(changed, file)
-            pins += [deployments.loads(text, file)] if text is not None else []
+            pins += [deployments.parse_manifest(text, file)] if text is not None else []
         except SagegateError:
             continue  # written by hand or by an older sagegate: not something to go back to
     return pins
@@ -240,5 +241,5 @@ def _session(root: Path, name: str) -> Iterator[Session]:
 
 
 def _check_environment(environment: str) -> None:
-    if environment not in deployments.DEPLOYED:
-        raise SagegateError(f"{environment!r}: models are promoted to {' and '.join(deployments.DEPLOYED)}", USAGE)
+    if environment not in deployments.DEPLOYABLE:
+        raise SagegateError(f"{environment!r}: models are promoted to {' and '.join(deployments.DEPLOYABLE)}", USAGE)

@@ -19,7 +19,7 @@ from sagegate.config import Endpoint
 from sagegate.errors import SagegateError
 from sagegate.output import code, link, markdown_table
 from sagegate.registry import deployments
-from sagegate.registry.deployments import Metric, Pin
+from sagegate.registry.deployments import Manifest, Metric
 from sagegate.repository.git import Moved, Repository
 from sagegate.repository.github import GitHub, GitHubError
 
@@ -32,8 +32,8 @@ class Change:
 
     kind: Kind
     environment: str
-    before: Pin | None
-    after: Pin
+    before: Manifest | None
+    after: Manifest
     endpoint: Endpoint
     server_url: str = "https://github.com"
 
@@ -48,7 +48,7 @@ class Change:
         return marker(self.kind, self.environment, self.after)
 
 
-def marker(kind: Kind, environment: str, pin: Pin) -> str:
+def marker(kind: Kind, environment: str, pin: Manifest) -> str:
     """What identifies a proposal."""
     replaces = pin.replaces or "nothing"
     digest = pin.model.artifact.sha256
@@ -162,7 +162,7 @@ def _commit_link(change: Change) -> str:
     return f"{shown} ⚠️ with uncommitted changes" if commit.endswith("-dirty") else shown
 
 
-def _execution_link(pin: Pin) -> str:
+def _execution_link(pin: Manifest) -> str:
     """Where to look at the execution: Studio shows it under Pipelines."""
     arn, region = pin.evidence.execution_arn, pin.model.region
     name = arn.rpartition("/")[2]
@@ -221,7 +221,7 @@ class Seen:
     base: str
     base_commit: str
     branch_commit: str | None
-    proposed: Pin | None
+    proposed: Manifest | None
     pulls: list[Json]  # the newest first, open and closed
 
     @property
@@ -273,10 +273,10 @@ def look(repository: Repository, github: GitHub, branch: str) -> Seen:
     base, base_commit, branch_commit = repository.remote_heads(branch)
     proposed = None
     if branch_commit:
-        file = deployments.path(branch.partition("/")[2])
+        file = deployments.manifest_path(branch.partition("/")[2])
         text = repository.read(branch_commit, file)
         try:
-            proposed = deployments.loads(text, file) if text is not None else None
+            proposed = deployments.parse_manifest(text, file) if text is not None else None
         except SagegateError:
             proposed = None  # somebody edited the branch: it is written anew
     return Seen(base, base_commit, branch_commit, proposed, github.pulls(branch, base, "all"))
@@ -294,7 +294,7 @@ def perform(repository: Repository, github: GitHub, seen: Seen, change: Change) 
     title, body = pull_request_title(change), pull_request_body(change)
     commit, pull, pushed = seen.branch_commit, seen.open, False
     if commit is None or pull is None or not change.after.is_same_as(seen.proposed):
-        file, text = deployments.path(change.environment), deployments.dump(change.after)
+        file, text = deployments.manifest_path(change.environment), deployments.manifest_text(change.after)
         commit = repository.commit_file(seen.base_commit, file, text, f"{title}\n")
         repository.push(commit, change.branch, seen.branch_commit)
         pushed = True

@@ -1,1 +1,1 @@
-"""Model packages: their versions, where they came from, where they are, and which is the champion."""
+"""The model registry: model packages and their lineage, the champion, and what is deployed where."""

@@ -1,4 +1,4 @@
-"""What an execution or a model shows for itself: metrics, the gate's numbers, the step that failed."""
+"""Results of an execution or a model package: its evaluation, the gate's rejection, the registered model."""
 
 from __future__ import annotations
 
@@ -13,28 +13,8 @@ from sagegate.session import Session
 Json = dict[str, Any]
 
 
-def read_evaluation(session: Session, uri: str) -> Evaluation | None:
-    """The evaluation at `uri`, or None if there is none that can be read."""
-    bucket, key = split_uri(uri)
-    try:
-        content = session.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        found = json.loads(content)
-    except (session.s3.exceptions.NoSuchKey, ValueError):
-        return None
-    if not isinstance(found, dict):
-        return None
-    tables = [table for name, table in found.items() if name.endswith("_metrics") and isinstance(table, dict)]
-    metrics = {
-        name: (entry["value"], entry.get("standard_deviation"))
-        for table in tables
-        for name, entry in table.items()
-        if isinstance(entry, dict) and isinstance(entry.get("value"), int | float)
-    }
-    return Evaluation(metrics, found.get("gate", {}), uri, hashlib.sha256(content).hexdigest(), found)
-
-
-def object_bytes(session: Session, uri: str) -> bytes | None:
-    """An object's content, or None if there is none at `uri`."""
+def read_object(session: Session, uri: str) -> bytes | None:
+    """Return an S3 object's content, or None if it does not exist."""
     bucket, key = split_uri(uri)
     try:
         content: bytes = session.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -43,33 +23,51 @@ def object_bytes(session: Session, uri: str) -> bytes | None:
     return content
 
 
+def read_evaluation(session: Session, uri: str) -> Evaluation | None:
+    """Return the evaluation stored at `uri`, or None if it does not exist or is not a JSON object."""
+    content = read_object(session, uri)
+    try:
+        body = json.loads(content) if content is not None else None
+    except ValueError:
+        return None
+    if content is None or not isinstance(body, dict):
+        return None
+    tables = [table for name, table in body.items() if name.endswith("_metrics") and isinstance(table, dict)]
+    metrics = {
+        name: (entry["value"], entry.get("standard_deviation"))
+        for table in tables
+        for name, entry in table.items()
+        if isinstance(entry, dict) and isinstance(entry.get("value"), int | float)
+    }
+    return Evaluation(metrics, body.get("gate", {}), uri, hashlib.sha256(content).hexdigest(), body)
+
+
 def evaluation_of_package(session: Session, package: Json) -> Evaluation | None:
-    """A model package's evaluation."""
+    """Return the evaluation that a model package (DescribeModelPackage's response) names."""
     statistics = package.get("ModelMetrics", {}).get("ModelQuality", {}).get("Statistics", {})
     return read_evaluation(session, statistics["S3Uri"]) if "S3Uri" in statistics else None
 
 
 def evaluation_of_steps(session: Session, definition: Json, steps: list[Json]) -> Evaluation | None:
-    """The evaluation that an execution's steps wrote: the first property file of a step that succeeded."""
+    """Return the evaluation that an execution wrote: the first property file of a processing step that has run."""
     declared = {s["Name"]: s["PropertyFiles"][0] for s in definition["Steps"] if s.get("PropertyFiles")}
     for step in steps:
         job = step.get("Metadata", {}).get("ProcessingJob")
         if job and step["StepName"] in declared:
             file = declared[step["StepName"]]
             description = session.sagemaker.describe_processing_job(ProcessingJobName=job["Arn"].rpartition("/")[2])
-            outputs = description["ProcessingOutputConfig"]["Outputs"]
-            output = next(o for o in outputs if o["OutputName"] == file["OutputName"])
-            return read_evaluation(session, f"{output['S3Output']['S3Uri']}/{file['FilePath']}")
+            outputs = {o["OutputName"]: o["S3Output"] for o in description["ProcessingOutputConfig"]["Outputs"]}
+            return read_evaluation(session, f"{outputs[file['OutputName']]['S3Uri']}/{file['FilePath']}")
     return None
 
 
-def rejection(steps: list[Json]) -> str | None:
-    """The message of the Fail step that was reached, if one was."""
-    messages = [s["Metadata"]["Fail"]["ErrorMessage"] for s in steps if "Fail" in s.get("Metadata", {})]
-    return messages[0] if messages else None
+def rejection_message(steps: list[Json]) -> str | None:
+    """Return the message of the Fail step that an execution reached, if it reached one."""
+    messages = (s["Metadata"]["Fail"]["ErrorMessage"] for s in steps if "Fail" in s.get("Metadata", {}))
+    return next(messages, None)
 
 
-def registered(steps: list[Json]) -> str | None:
-    """The ARN of the model package that the execution registered, if it did."""
-    arns = [s["Metadata"]["RegisterModel"]["Arn"] for s in steps if "RegisterModel" in s.get("Metadata", {})]
-    return arns[0] if arns else None
+def registered_model(steps: list[Json]) -> str | None:
+    """Return the ARN of the model package that an execution registered, if it registered one."""
+    arns = (s["Metadata"]["RegisterModel"]["Arn"] for s in steps if "RegisterModel" in s.get("Metadata", {}))
+    return next(arns, None)

@@ -1,7 +1,7 @@
-"""A model package with its evidence: what it was made from, by whom, how it was judged. Read from the registry.
+"""The lineage of a model package: code, data, execution, evaluation and libraries.
 
-The registry's entry names code, data and execution; evaluation.json, to which it points, has the numbers, the rows, the
-versions of the libraries and the digest of the artifact that was evaluated.
+The model package names code, data and execution in its metadata. The evaluation.json that it points to holds the
+metrics, row counts, library versions and the digest of the evaluated artifact.
 """
 
 from __future__ import annotations
@@ -9,22 +9,20 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from sagegate.errors import SagegateError
 from sagegate.evaluation import Evaluation
 from sagegate.files import split_uri
-from sagegate.registry.evaluation import evaluation_of_package
+from sagegate.registry.evaluation import Json, evaluation_of_package
 from sagegate.session import Session
 
-Json = dict[str, Any]
 CHUNK = 1 << 20  # bytes
 ARN = re.compile(r"arn:aws[a-z-]*:sagemaker:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):model-package/(?P<rest>.+)")
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """One model package. What an older artifact did not record is empty, never guessed."""
+    """One model package. A field that an older package did not record is empty."""
 
     arn: str
     group: str
@@ -33,7 +31,7 @@ class Lineage:
     region: str
     approval: str
     artifact_uri: str
-    artifact_sha256: str | None  # of the artifact that was evaluated
+    artifact_sha256: str | None  # of the evaluated artifact
     evaluation: Evaluation | None
     data_uri: str
     data_version: str
@@ -45,67 +43,66 @@ class Lineage:
     libraries: dict[str, str]
 
 
-def of_package(session: Session, package: Json) -> Lineage:
-    """The lineage of a package, which is in the shape of DescribeModelPackage's response."""
+def read_lineage(session: Session, package: Json) -> Lineage:
+    """Return the lineage of a model package (DescribeModelPackage's response)."""
     arn = package["ModelPackageArn"]
-    place = ARN.fullmatch(arn)
-    if place is None:
+    parsed = ARN.fullmatch(arn)
+    if parsed is None:
         raise SagegateError(f"{arn} is not the ARN of a model package")
-    known = package.get("CustomerMetadataProperties", {})
+    metadata = package.get("CustomerMetadataProperties", {})
     evaluation = evaluation_of_package(session, package)
-    made_of = evaluation.body.get("lineage", {}) if evaluation else {}
+    recorded = evaluation.body.get("lineage", {}) if evaluation else {}
     return Lineage(
         arn=arn,
         group=package["ModelPackageGroupName"],
         version=package["ModelPackageVersion"],
-        account_id=place["account"],
-        region=place["region"],
+        account_id=parsed["account"],
+        region=parsed["region"],
         approval=package["ModelApprovalStatus"],
         artifact_uri=package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"],
-        artifact_sha256=made_of.get("artifact_sha256"),
+        artifact_sha256=recorded.get("artifact_sha256"),
         evaluation=evaluation,
-        data_uri=known.get("data_uri", ""),
-        data_version=known.get("data_version", ""),
-        rows=made_of.get("rows", {}),
-        commit=known.get("commit", ""),
-        repository=known.get("repository", ""),
-        execution_arn=known.get("execution", ""),
-        started_by=known.get("started_by", ""),
-        libraries=made_of.get("versions", {}),
+        data_uri=metadata.get("data_uri", ""),
+        data_version=metadata.get("data_version", ""),
+        rows=recorded.get("rows", {}),
+        commit=metadata.get("commit", ""),
+        repository=metadata.get("repository", ""),
+        execution_arn=metadata.get("execution", ""),
+        started_by=metadata.get("started_by", ""),
+        libraries=recorded.get("versions", {}),
     )
 
 
 def artifact_digest(session: Session, lineage: Lineage) -> str:
-    """SHA-256 of the artifact as it lies in S3 now.
+    """Return the SHA-256 of the artifact that S3 holds now.
 
-    Raises SagegateError if it is gone, or is not the one that was evaluated.
+    Raises SagegateError if the artifact does not exist or is not the evaluated one.
     """
     bucket, key = split_uri(lineage.artifact_uri)
     try:
         body = session.s3.get_object(Bucket=bucket, Key=key)["Body"]
     except session.s3.exceptions.NoSuchKey:
         raise SagegateError(
-            f"model {lineage.version}: its artifact {lineage.artifact_uri} is gone: run again"
+            f"model {lineage.version}: its artifact {lineage.artifact_uri} does not exist: run the pipeline again"
         ) from None
     digest = hashlib.sha256()
     while chunk := body.read(CHUNK):
         digest.update(chunk)
-    found = digest.hexdigest()
-    if lineage.artifact_sha256 not in (None, found):
+    actual = digest.hexdigest()
+    if lineage.artifact_sha256 not in (None, actual):
         raise SagegateError(
-            f"model {lineage.version}: {lineage.artifact_uri} is not the artifact that was evaluated (SHA-256 {found},"
+            f"model {lineage.version}: {lineage.artifact_uri} is not the artifact that was evaluated (SHA-256 {actual},"
             f" evaluated {lineage.artifact_sha256}): find out who changed it, and run the pipeline again"
         )
-    return found
+    return actual
 
 
-def rows_for_people(lineage: Lineage) -> list[tuple[str, str]]:
-    """What is known, as (name, value) pairs."""
-    evaluation = lineage.evaluation
-    pairs = [
+def lineage_rows(lineage: Lineage) -> list[tuple[str, str]]:
+    """Return (name, value) pairs for the terminal; a value may be empty."""
+    return [
         ("artifact", lineage.artifact_uri),
         ("artifact SHA-256", lineage.artifact_sha256 or ""),
-        ("evaluation", evaluation.uri if evaluation else ""),
+        ("evaluation", lineage.evaluation.uri if lineage.evaluation else ""),
         ("data", lineage.data_uri),
         ("data version", lineage.data_version),
         ("rows", ", ".join(f"{name} {count}" for name, count in sorted(lineage.rows.items()))),
@@ -115,4 +112,3 @@ def rows_for_people(lineage: Lineage) -> list[tuple[str, str]]:
         ("started by", lineage.started_by),
         ("libraries", ", ".join(f"{name} {version}" for name, version in sorted(lineage.libraries.items()))),
     ]
-    return [(name, value) for name, value in pairs if value]

@@ -183,7 +183,7 @@ BRANCH = "main"
 MOST_REVIEWERS = 6
 
 
-def ensure(github: GitHub, name: str, reviewers: tuple[str, ...]) -> str:
+def ensure_environment(github: GitHub, name: str, reviewers: tuple[str, ...]) -> str:
     """Have the environment: deployments from main only, these reviewers (none given: those that it has).
 
     Returns `created`, `updated` or `unchanged`.

@@ -77,14 +77,14 @@ def report(session: Session, arn: str, body: Json) -> int:
 def verdict(session: Session, arn: str, execution: Json, steps: list[Json], evaluation: Evaluation | None) -> Verdict:
     """How the execution ended. Pure."""
     where = session.environment.name
-    rejected = evaluations.rejection(steps)
+    rejected = evaluations.rejection_message(steps)
     if rejected:
         return Verdict(REJECTED, f"{where}: the gate rejected the candidate", rejected, GATE_TODO)
     if execution["PipelineExecutionStatus"] != "Succeeded":
         failed = next((s for s in steps if s["StepStatus"] == "Failed"), None)
         todo = f"sagegate explain {arn.rpartition('/')[2]}{session.option}" if session.option and failed else None
         return Verdict(FAILED, f"{where}: the execution failed", _reason(execution, failed), todo)
-    package = evaluations.registered(steps)
+    package = evaluations.registered_model(steps)
     if package is None:
         return Verdict(0, f"{where}: the execution succeeded", "succeeded", None)
     version = package.rpartition("/")[2]

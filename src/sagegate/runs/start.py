@@ -19,7 +19,7 @@ from sagegate.pipeline import parameters as overlay
 from sagegate.pipeline.code import libraries, remember
 from sagegate.pipeline.parameters import Data
 from sagegate.pipeline.validate import reference_errors
-from sagegate.registry import models as champion
+from sagegate.registry import champion
 from sagegate.runs.executions import execution_definition
 from sagegate.runs.follow import follow_and_report
 from sagegate.session import Session, is_missing, open_session, pages
@@ -47,7 +47,7 @@ def store(session: Session, contents: dict[str, bytes], data: Data) -> int:
         absent = missing_objects(session, [f"{prefix}/{name}" for name in data.files], f"{data.uri}/")
         for key in absent:
             session.s3.upload_file(str(data.files[key.removeprefix(f"{prefix}/")]), bucket, key)
-    champion.ensure_place(session)
+    champion.ensure_marker(session)
     return len(missing) + len(absent)
 
 

@@ -145,10 +145,10 @@ def _trial(session: Session, summary: Json) -> Trial:
     defaults = {p["Name"]: str(p["DefaultValue"]) for p in body.get("Parameters", []) if "DefaultValue" in p}
     steps = execution_steps(session, arn)
     evaluation = evaluations.evaluation_of_steps(session, body, steps)
-    package = evaluations.registered(steps)
+    package = evaluations.registered_model(steps)
     return Trial(
         name=arn.rpartition("/")[2],
-        status="Rejected" if evaluations.rejection(steps) else summary["PipelineExecutionStatus"],
+        status="Rejected" if evaluations.rejection_message(steps) else summary["PipelineExecutionStatus"],
         version=package.rpartition("/")[2] if package else None,
         parameters=defaults | given,
         metrics={name: value for name, (value, _) in evaluation.metrics.items()} if evaluation else {},

@@ -13,7 +13,7 @@ from sagegate.config import convert, load_environment
 from sagegate.deployment.checks import Facts, Target, parameters, refusal, stack, vcpus
 from sagegate.deployment.deploy import keepers
 from sagegate.names import Names
-from sagegate.registry.deployments import Artifact, Package, Record, now
+from sagegate.registry.deployments import Artifact, Package, Record
 from sagegate.session import Session
 
 ACCOUNT, REGION, DIGEST = "111122223333", "eu-west-1", "a" * 64
@@ -36,7 +36,7 @@ def package(status: str = "PendingManualApproval", uri: str = URI) -> dict[str, 
 
 def staged(result: str = "healthy") -> Record:
     """What staging's record says."""
-    values = {"commit": "c", "deployed_by": "ada", "at": now(), "reason": "it is too slow"}
+    values = {"commit": "c", "deployed_by": "ada", "at": utc_now(), "reason": "it is too slow"}
     return convert(
         Record,
         {"environment": "staging", "version": 3, "model_package_arn": PINNED.arn, "artifact_sha256": DIGEST}

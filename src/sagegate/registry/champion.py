@@ -1,0 +1,58 @@
+"""The champion: a copy of the last approved model in the bucket, with which every execution compares its candidate.
+
+`PROJECT/champion/` holds `model.tar.gz` and `champion.json`. Before the first approval it holds only the marker
+`no-champion.json`, because the S3 prefix of a job's input must not be empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from sagegate.files import split_uri
+from sagegate.registry.evaluation import Json, read_object
+from sagegate.session import Session
+
+MODEL, RECORD, MARKER = "model.tar.gz", "champion.json", "no-champion.json"
+
+
+def current_champion(session: Session) -> Json | None:
+    """Return the champion's record (`version`, `model_package_arn`, `digest`), or None if there is no champion."""
+    content = read_object(session, f"{session.names.artifacts}/champion/{RECORD}")
+    record: Json | None = json.loads(content) if content is not None else None
+    return record
+
+
+def ensure_marker(session: Session) -> None:
+    """Write the marker if the champion's prefix is empty."""
+    bucket, prefix = split_uri(f"{session.names.artifacts}/champion/")
+    if not session.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents"):
+        note = {"champion": None, "note": "no model has been approved yet"}
+        session.s3.put_object(Bucket=bucket, Key=prefix + MARKER, Body=json.dumps(note).encode())
+
+
+def set_champion(session: Session, package: Json) -> None:
+    """Make a model package (DescribeModelPackage's response) the champion.
+
+    The record is written last and holds the artifact's digest. model/evaluate.py rejects a record whose digest is not
+    the artifact's, so an interruption in between is noticed; approving again repairs it.
+    """
+    bucket, prefix = split_uri(f"{session.names.artifacts}/champion/")
+    source, key = split_uri(package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"])
+    content = session.s3.get_object(Bucket=source, Key=key)["Body"].read()
+    record = {
+        "version": package["ModelPackageVersion"],
+        "model_package_arn": package["ModelPackageArn"],
+        "digest": hashlib.sha256(content).hexdigest(),
+    }
+    session.s3.put_object(Bucket=bucket, Key=prefix + MODEL, Body=content)
+    session.s3.put_object(Bucket=bucket, Key=prefix + RECORD, Body=json.dumps(record, indent=1).encode())
+    session.s3.delete_object(Bucket=bucket, Key=prefix + MARKER)
+
+
+def clear_champion(session: Session) -> None:
+    """Remove the champion and write the marker again."""
+    bucket, prefix = split_uri(f"{session.names.artifacts}/champion/")
+    for name in (RECORD, MODEL):
+        session.s3.delete_object(Bucket=bucket, Key=prefix + name)
+    ensure_marker(session)
