@@ -13,7 +13,7 @@ from sagegate.config import convert, load_environment
 from sagegate.deployment.checks import Facts, Target, parameters, refusal, stack, vcpus
 from sagegate.deployment.deploy import keepers
 from sagegate.names import Names
-from sagegate.registry.deployments import Artifact, Package, Record
+from sagegate.registry.deployments import Artifact, Package, Record, utc_now
 from sagegate.session import Session
 
 ACCOUNT, REGION, DIGEST = "111122223333", "eu-west-1", "a" * 64

@@ -24,11 +24,11 @@ def trained(template: Path, tmp_path_factory: pytest.TempPathFactory, run_in: Ru
 
 
 @pytest.fixture
-def lab(trained: Path, tmp_path: Path, run_in: RunIn, project_env: Path) -> Iterator[Lab]:
+def lab(trained: Path, tmp_path: Path, run_in: RunIn) -> Iterator[Lab]:
     """A project of one's own with its remote; nothing is deployed yet."""
     project, bare = tmp_path / "project", tmp_path / "remote.git"
     subprocess.run(["cp", "-r", str(trained), str(project)], check=True)
     subprocess.run(["git", "clone", "-q", "--bare", str(project), str(bare)], check=True)
     git(project, "remote", "add", "origin", str(bare))
     with GitHubStandIn(bare) as github:
-        yield Lab(project, bare, github, run_in, str(project_env))
+        yield Lab(project, bare, github, run_in)

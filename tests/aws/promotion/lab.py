@@ -1,6 +1,7 @@
 """A baked project with a bare remote, its local registry, and a fake GitHub."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from conftest import RunIn
 from fakes.github import GitHubStandIn
 
 SETTINGS = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false")
+SOURCE = Path(__file__).parents[3] / "src"
 OPEN = ("--set", "GateThreshold=0.0")
 
 
@@ -76,7 +78,12 @@ class Lab:
             f"    result={result!r}, reason={reason!r}))\n"
         )
         text = git(self.bare, "show", "main:deployments/staging.json") + "\n"
-        done = subprocess.run([self.python, "-c", script], cwd=self.project, input=text, text=True, capture_output=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=self.project,
+            env=os.environ | {"PYTHONPATH": str(SOURCE)},
+            input=text,
+            text=True,
+            capture_output=True,
+        )
         assert done.returncode == 0, done.stderr
-
-    python: str = sys.executable
