@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from clean_copy import copy_template
-from conftest import PROJECT_FOLDER
+from clean_copy import ROOT, copy_template
+from conftest import PROJECT_FOLDER, RunIn
 
 IDENTITY = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
 
@@ -67,3 +67,34 @@ def test_create_check_and_update(template_repository: Path, tmp_path: Path) -> N
     assert "[*.md]" in (project / ".editorconfig").read_text(encoding="utf-8")
     assert [path.name for path in (project / "data").glob("*.csv")] == ["diabetes.csv"]
     assert cruft(tmp_path, project, "check").returncode == 0
+
+
+BEFORE_THE_PACKAGE = "4aa11c4"  # the last commit whose projects carried the machinery in mlops/
+
+
+def test_a_project_from_before_the_package_updates_and_keeps_its_model(tmp_path: Path, run_in: RunIn) -> None:
+    """It needs the history: in a shallow clone, `git fetch --unshallow` first."""
+    repository = tmp_path / "template"
+    git(tmp_path, "clone", "--quiet", f"file://{ROOT}", str(repository))
+    done = cruft(tmp_path, tmp_path, "create", str(repository), "--no-input", "--checkout", BEFORE_THE_PACKAGE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    project = tmp_path / "my-model"
+    assert (project / "mlops" / "cli.py").is_file()
+    git(project, "init", "--quiet", "--initial-branch=main")
+    features = project / "model" / "features.py"
+    mine = features.read_text(encoding="utf-8").replace('"passthrough", numbers', '"passthrough", sorted(numbers)')
+    features.write_text(mine, encoding="utf-8")
+    commit_all(project, "project")
+
+    git(repository, "checkout", "--quiet", "-B", "update")
+    git(repository, "rm", "--quiet", "-r", ".")
+    copy_template(repository)
+    commit_all(repository, "today")
+    done = cruft(tmp_path, project, "update", "--skip-apply-ask", "--checkout", "update")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not list(project.rglob("*.rej"))
+    assert not list((project / "mlops").rglob("*.py"))
+    assert "sorted(numbers)" in features.read_text(encoding="utf-8")
+    assert '"sagegate @ file://' in (project / "pyproject.toml").read_text(encoding="utf-8")
+    assert "ok: " in run_in(project, "sagegate", "check").stdout
+    assert "model 1 registered" in run_in(project, "sagegate", "run").stdout
