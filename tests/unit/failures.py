@@ -1,4 +1,4 @@
-"""The failures of failures.toml as cases for sagegate/failures/causes.py, and parts to make more of them."""
+"""The failures of failures.toml as cases for sagegate.explain.causes, and parts for more cases."""
 
 import tomllib
 from pathlib import Path
@@ -18,7 +18,7 @@ BODIES: dict[str, Json] = {
         "Arguments": {"AppSpecification": {"ContainerEntrypoint": ["python3", "/opt/ml/x/evaluate.py"]}},
     },
 }
-# What script mode adds to a training job's log and reason around the script's own words.
+# Lines that script mode adds to a training job's log and failure reason.
 LAUNCHER = [
     "2026-11-20 10:00:00,123 sagemaker-training-toolkit ERROR    Reporting training FAILURE",
     "2026-11-20 10:00:00,124 sagemaker-training-toolkit ERROR    ExecuteUserScriptError:",
@@ -73,7 +73,7 @@ def case(reason: str, log: list[str] | None = None, step: str = "Train", local: 
 
 
 def known_failures() -> dict[str, tuple[str, Case, list[str]]]:
-    """Name -> (kind, case, words that cause and fix must hold)."""
+    """Return (kind, case, words that cause or fix must contain) by name."""
     table = tomllib.loads(Path(__file__).with_name("failures.toml").read_text(encoding="utf-8"))
     return {name: (entry["kind"], _case(entry), entry["words"]) for name, entry in table.items()}
 

@@ -1,5 +1,6 @@
-"""`sagegate explain` is right: SageMaker's own texts through the table, and real failures on this machine."""
+"""`sagegate explain` on SageMaker's own failure reasons, on failures of local runs, and on the fake AWS."""
 
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +9,8 @@ from conftest import Bake, RunIn
 from failures import CONTAINER_TRACEBACK, LAUNCHER, SCRIPT_FAILED, SEE_LOG, case, known_failures, traceback
 from places import Place
 
-from sagegate.explain.causes import Case, decisive, diagnose
-from sagegate.explain.rules import RULES
+from sagegate.explain import causes
+from sagegate.explain.causes import Case, decisive_traceback, diagnose
 
 if TYPE_CHECKING:
     from fakes.remote import Remote
@@ -26,12 +27,14 @@ def test_a_known_failure(kind: str, failure: Case, words: list[str]) -> None:
     assert "{" not in found.cause + found.fix and "  " not in found.cause, found
 
 
-def test_every_rule_is_tried() -> None:
-    assert {rule.kind for rule in RULES} - {"code"} <= {kind for kind, _, _ in FAILURES.values()}
+def test_every_kind_of_failure_has_an_example() -> None:
+    text = Path(causes.__file__).with_name("failures.toml").read_text(encoding="utf-8")
+    kinds = {failure["kind"] for failure in tomllib.loads(text)["failure"]}
+    assert kinds - {"code"} <= {kind for kind, _, _ in FAILURES.values()}
 
 
 @pytest.mark.parametrize("reason", ["ClientError: Error Details: null", SEE_LOG, "ClientError: 42", "", "no message"])
-def test_what_is_not_known_is_not_guessed(reason: str) -> None:
+def test_an_unknown_failure_is_reported_as_unknown(reason: str) -> None:
     assert diagnose(case(reason)).kind == "unknown"
 
 
@@ -50,17 +53,17 @@ def test_progress_before_last_words_is_not_the_cause() -> None:
     assert found.kind == "script-message" and "no licence" in found.cause
 
 
-def test_sagemakers_own_reason_counts_before_the_log() -> None:
+def test_the_failure_reason_is_searched_before_the_log() -> None:
     found = diagnose(case("ClientError: Artifact upload failed:Insufficient disk space", traceback("MemoryError")))
     assert found.kind == "disk"
 
 
-def test_the_frame_is_the_last_one_in_own_code() -> None:
-    found = decisive([*traceback("KeyError: 'age'"), *CONTAINER_TRACEBACK])
+def test_the_frame_is_the_last_one_in_the_projects_own_code() -> None:
+    found = decisive_traceback([*traceback("KeyError: 'age'"), *CONTAINER_TRACEBACK])
     assert found and found.frame == "model/train.py, line 42, in train" and found.exception == "KeyError: 'age'"
 
 
-# --- on this machine, through the command line ------------------------------------------------------------------------
+# --- local runs, through the command line ----------------------------------------------------------------------------
 
 
 def in_train(statement: str) -> tuple[str, str, str]:
@@ -85,7 +88,7 @@ MISTAKES = {
 }
 
 
-def test_failures_on_this_machine(bake: Bake, run_in: RunIn) -> None:
+def test_failures_of_local_runs(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     nothing = run_in(project, "sagegate", "explain")
     assert "no execution has failed" in nothing.stdout
@@ -99,13 +102,13 @@ def test_failures_on_this_machine(bake: Bake, run_in: RunIn) -> None:
         file.write_text(text)
         for word in [*words, "  cause ", "  fix "]:
             assert word in said, said
-        assert "not one that this command knows" not in said
+        assert "  cause   unknown" not in said
     assert run_in(project, "sagegate", "run").returncode == 0
     assert "nothing to explain" in run_in(project, "sagegate", "explain", newest(project)).stdout
     assert "step Gate failed" in run_in(project, "sagegate", "explain").stdout  # still the latest that failed
 
 
-def test_a_rejection_is_explained_as_no_fault(bake: Bake, run_in: RunIn) -> None:
+def test_a_rejection_by_the_gate_is_not_explained_as_an_error(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     assert run_in(project, "sagegate", "run", "--set", "GateThreshold=0.9999", check=False).returncode == 3
     said = run_in(project, "sagegate", "explain").stdout
@@ -117,7 +120,7 @@ def test_a_rejection_is_explained_as_no_fault(bake: Bake, run_in: RunIn) -> None
 
 
 def fault(place: Place, fake_aws: "Remote", step: str, reason: str, **more: Any) -> str:
-    """Let the next attempt of a step fail; what `sagegate explain` says of it."""
+    """Make the next attempt of a step fail, run the pipeline, and return what `sagegate explain` prints."""
     fake_aws.add_fault(step, reason, **more)
     place.run("run", code=1)
     return place.run("explain")

@@ -1,1 +1,1 @@
-"""Why a step failed, and what to do."""
+"""`sagegate explain`: why an execution failed, and how to fix it."""

@@ -1,92 +1,38 @@
-"""What a job's log says about its end: the last traceback that goes through the repository's own code.
+"""The likely cause of a step's failure, and its fix, from the failure reason and the end of the step's log.
 
-Pure: lines in, facts out. SageMaker's containers print a traceback of their own after the script's, so the last one in
-the log is often not the one that matters.
-Why a step failed, and what to do: a table of the failures that SageMaker, S3, IAM and our own scripts report.
-
-Pure: a step, its failure reason and its log in, a diagnosis out. The patterns are SageMaker's own texts ("Troubleshoot
-errors" for processing and training in the developer guide, and failure reasons that users have reported); the first
-that fits decides, so the special ones stand before the general ones.
+failures.toml holds the known failures.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sagegate.config import Environment
-from sagegate.explain.rules import RULES, Rule
 from sagegate.names import Names
 
-START = "Traceback (most recent call last):"
+Json = dict[str, Any]
 FRAME = re.compile(r'^\s+File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
-# The raised exception: `KeyError: 'x'`, `xgboost.core.XGBoostError: ...`, `MemoryError`.
-RAISED = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?:: (?P<text>.*))?$")
-# Where script mode and processing jobs have a step's code package, on AWS and on this machine.
-OWN = re.compile(r"/opt/ml/(?:code|processing/input/code)/(?P<name>[^/]+)$")
+EXCEPTION = re.compile(
+    r"^[A-Za-z_][\w.]*(?:: .*)?$"
+)  # `KeyError: 'x'`, `xgboost.core.XGBoostError: ...`, `MemoryError`
+# The folders of a step's code package in script mode and in processing jobs, on AWS and locally.
+OWN_FILE = re.compile(r"/opt/ml/(?:code|processing/input/code)/(?P<name>[^/]+)$")
+ROLE = re.compile(r"(?:assumed-role|:role)/(?:[\w+=,.@-]+/)*?(?P<name>[\w+=,.@-]+?)(?=[/'\"\s:;,]|\.\s|\.?$)")
+EXIT_CODE = re.compile(r"\(exit code -?\d+(?: on \S+)?\)$|^ExitCode \d+$|, exit code: \d+$", re.MULTILINE)
+# Lines that the containers' launcher prints after a script's last line.
+LAUNCHER = re.compile(
+    r"ExecuteUserScriptError|Reporting training FAILURE|^(?:ExitCode|Command) |^ErrorMessage|^\s*\"?$"
+)
 LAST_LINES = 15
 
 
 @dataclass(frozen=True)
-class Traceback:
-    """One traceback: its exception's last line, and the last frame in `model/` as `model/train.py, line 3, in main`.
-
-    `frame` is empty for a traceback that does not go through this repository's code; `end` is its last line's index.
-    """
-
-    exception: str
-    frame: str
-    end: int
-
-
-def tracebacks(log: list[str]) -> list[Traceback]:
-    """The tracebacks of a log, the first first."""
-    found = []
-    for start in (index for index, line in enumerate(log) if line.strip() == START):
-        frame, exception, end = "", "", start
-        for index, line in enumerate(log[start + 1 :], start + 1):
-            match = FRAME.match(line)
-            own = OWN.search(match["path"]) if match else None
-            if match and own:
-                inside = f", in {match['function']}" if match["function"] not in (None, "<module>") else ""
-                frame = f"model/{own['name']}, line {match['line']}{inside}"
-            if line[:1].strip():  # the first line that is not indented says what was raised
-                exception, end = (line.strip() if RAISED.match(line) else ""), index
-                break
-        if exception:
-            found.append(Traceback(exception, frame, end))
-    return found
-
-
-def decisive(log: list[str]) -> Traceback | None:
-    """The traceback that tells why a job ended: the last through own code, else the last."""
-    found = tracebacks(log)
-    own = [traceback for traceback in found if traceback.frame]
-    candidates = own or found
-    return candidates[-1] if candidates else None
-
-
-def ending(log: list[str]) -> str:
-    """The part of a log in which its end is told: the decisive exception and what follows it, else the last lines."""
-    traceback = decisive(log)
-    lines = [traceback.exception] if traceback else []
-    rest = log[traceback.end + 1 :] if traceback and traceback.frame else log
-    return "\n".join([*lines, *[line for line in rest if line.strip()][-LAST_LINES:]])
-
-
-Json = dict[str, Any]
-ROLE = re.compile(r"(?:assumed-role|:role)/(?:[\w+=,.@-]+/)*?(?P<name>[\w+=,.@-]+?)(?=[/'\"\s:;,]|\.\s|\.?$)")
-EXIT_CODE = re.compile(r"\(exit code -?\d+(?: on \S+)?\)$|^ExitCode \d+$|, exit code: \d+$", re.MULTILINE)
-# What the containers' own launcher prints around a script's last words.
-LAUNCHER = re.compile(
-    r"ExecuteUserScriptError|Reporting training FAILURE|^(?:ExitCode|Command) |^ErrorMessage|^\s*\"?$"
-)
-
-
-@dataclass(frozen=True)
 class Case:
-    """A failed step: its record (boto3's), its body in the definition, its failure reason and its log's last lines."""
+    """A failed step: its description (boto3), its body in the definition, its failure reason and last log lines."""
 
     step: Json
     body: Json
@@ -99,138 +45,157 @@ class Case:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The name of the rule that fits, what probably happened, and what to do about it."""
+    """The kind of failure in failures.toml, the likely cause, and the fix."""
 
     kind: str
     cause: str
     fix: str
 
 
+@dataclass(frozen=True)
+class Traceback:
+    """A traceback in a log: its exception line, its last frame in `model/`, and the index of its last line.
+
+    `frame` reads `model/train.py, line 3, in main`. It is empty if no frame is in the project's own code.
+    """
+
+    exception: str
+    frame: str
+    end: int
+
+
 def diagnose(case: Case) -> Diagnosis:
-    """The likely cause; of kind `unknown` if no rule fits, for a guess would send the reader the wrong way."""
+    """Return the likely cause and its fix; the kind is `unknown` if no known failure matches."""
+    retry = f"`sagegate run{_option(case)} --retry {case.execution}`"
     if "Fail" in case.step.get("Metadata", {}):
-        return _rejected(case)
+        return _fail_step(case)
     if case.step.get("StepStatus") == "Stopped":
-        cause = "nothing failed here: somebody stopped the execution, or another step's failure ended it"
-        return Diagnosis(
-            "stopped", cause, f"`sagegate run{_where(case)} --retry {case.execution}` goes on where it was"
-        )
-    end = ending(case.log)
-    # SageMaker's own reason says it best; a script's is in its log.
-    for text, rules in ((case.reason, RULES), (end, [rule for rule in RULES if rule.in_log])):
-        for rule in rules:
-            match = rule.pattern.search(text)
+        cause = "nothing failed here: someone stopped the execution, or another step failed"
+        return Diagnosis("stopped", cause, f"{retry} continues where it stopped")
+    failures = tomllib.loads(Path(__file__).with_name("failures.toml").read_text(encoding="utf-8"))["failure"]
+    # SageMaker's own reason is the most exact. A script's error is at the end of its log.
+    for text, in_log in ((case.reason, False), (_log_end(case.log), True)):
+        for failure in failures:
+            if in_log and not failure.get("in_log", True):
+                continue
+            patterns = failure["pattern"]
+            pattern = patterns if isinstance(patterns, str) else "|".join(patterns)
+            match = re.search(pattern, text, re.DOTALL | re.MULTILINE)
             if match:
-                return _filled(rule, match, case)
-    return _script(case) or _unknown(case)
+                groups = {name: value.strip() for name, value in match.groupdict().items() if value}
+                facts = _facts(case) | {"retry": retry} | failure.get("defaults", {}) | groups
+                cause, fix = (" ".join(failure[key].format_map(facts).split()) for key in ("cause", "fix"))
+                return Diagnosis(failure["kind"], cause, fix)
+    return _script_failure(case) or Diagnosis("unknown", "unknown", "read the reason and the log, and follow the links")
 
 
-def _filled(rule: Rule, match: re.Match[str], case: Case) -> Diagnosis:
-    given = {name: value.strip() for name, value in match.groupdict().items() if value}
-    facts = _facts(case) | rule.defaults | given
-    cause, fix = (" ".join(text.format_map(facts).split()) for text in (rule.cause, rule.fix))
-    return Diagnosis(rule.kind, cause, fix)
+def decisive_traceback(log: list[str]) -> Traceback | None:
+    """Return the last traceback with a frame in the project's own code, else the last traceback, else None.
+
+    SageMaker's containers print a traceback of their own after the script's.
+    """
+    tracebacks = []
+    for start in (index for index, line in enumerate(log) if line.strip() == "Traceback (most recent call last):"):
+        frame = ""
+        for index, line in enumerate(log[start + 1 :], start + 1):
+            match = FRAME.match(line)
+            own = OWN_FILE.search(match["path"]) if match else None
+            if match and own:
+                inside = f", in {match['function']}" if match["function"] not in (None, "<module>") else ""
+                frame = f"model/{own['name']}, line {match['line']}{inside}"
+            if line[:1].strip():  # the first line that is not indented is the exception
+                if EXCEPTION.match(line):
+                    tracebacks.append(Traceback(line.strip(), frame, index))
+                break
+    return next((t for t in reversed(tracebacks) if t.frame), tracebacks[-1] if tracebacks else None)
 
 
-def _facts(case: Case) -> dict[str, str]:
-    """What the table's texts may name."""
-    section = section_of(case)
-    role = ROLE.search(case.reason) or ROLE.search("\n".join(case.log))
-    resources: Any = getattr(case.environment, section)
-    local = case.environment.is_local
-    traceback = decisive(case.log)
-    return {
-        "step": str(case.step.get("StepName", "the pipeline")),
-        "file": f"environments/{case.environment.name}.toml",
-        "section": section,
-        "instance_type": resources.instance_type,
-        "volume": str(resources.volume_size_in_gb),
-        "limit": str(case.environment.limits.max_runtime_in_seconds),
-        "machine": "this machine" if local else f"an {resources.instance_type}",
-        "larger": "free memory here, or use fewer rows" if local else _larger(case, section),
-        "room": "make room on this machine's disk" if local else _room(case, section, resources.volume_size_in_gb),
-        "role": role["name"] if role else case.names.role.rpartition("/")[2],
-        "account": case.environment.account_id,
-        "region": case.environment.region,
-        "bucket": case.names.bucket,
-        "env": _where(case),
-        "retry": f"`sagegate run{_where(case)} --retry {case.execution}`",  # with the code and parameters that it had
-        "run": f"`sagegate run{_where(case)}`",
-        "frame": traceback.frame if traceback and traceback.frame else "",
-        "at": f", at {traceback.frame}" if traceback and traceback.frame else "",
-        "exception": traceback.exception if traceback else "",
-        "script": script_of(case.body),
-    }
+def _log_end(log: list[str]) -> str:
+    """Return the decisive exception and what follows it, or the last lines if there is none."""
+    traceback = decisive_traceback(log)
+    rest = log[traceback.end + 1 :] if traceback and traceback.frame else log
+    lines = [line for line in rest if line.strip()][-LAST_LINES:]
+    return "\n".join([traceback.exception, *lines] if traceback else lines)
 
 
-def section_of(case: Case) -> str:
-    """Which table of environments/*.toml the step's instances come from: `processing` or `training`."""
-    kind, said = str(case.body.get("Type", "")), case.reason.lower()
-    if kind in ("Training", "Tuning") or "TrainingJob" in case.step.get("Metadata", {}):
-        return "training"
-    return "training" if not kind and "training" in said and "processing" not in said else "processing"
-
-
-def script_of(body: Json) -> str:
-    """The script of `model/` that a step runs, as far as the definition says so."""
-    arguments = body.get("Arguments") or {}
-    entry = (arguments.get("AppSpecification") or {}).get("ContainerEntrypoint") or []
-    program = (arguments.get("HyperParameters") or {}).get("sagemaker_program")
-    named = [str(part) for part in [*entry, program] if str(part).endswith(".py")]
-    return f"model/{named[0].rpartition('/')[2]}" if named else "the step's script"
-
-
-def _where(case: Case) -> str:
+def _option(case: Case) -> str:
     return "" if case.environment.is_local else f" --env {case.environment.name}"
 
 
-def _larger(case: Case, section: str) -> str:
-    return f"choose an instance_type with more memory under [{section}] in environments/{case.environment.name}.toml"
+def _facts(case: Case) -> dict[str, str]:
+    """Return what the texts of failures.toml may name."""
+    # The table of environments/*.toml that sets the step's instances. A step that never started has no body.
+    kind, reason = str(case.body.get("Type", "")), case.reason.lower()
+    is_training = kind in ("Training", "Tuning") or "TrainingJob" in case.step.get("Metadata", {})
+    if not kind and "training" in reason and "processing" not in reason:
+        is_training = True
+    section = "training" if is_training else "processing"
+    resources = case.environment.training if is_training else case.environment.processing
+
+    file, bootstrap = f"environments/{case.environment.name}.toml", f"`sagegate bootstrap{_option(case)}`"
+    role = ROLE.search(case.reason) or ROLE.search("\n".join(case.log))
+    traceback = decisive_traceback(case.log)
+    facts = {
+        "step": str(case.step.get("StepName", "the pipeline")),
+        "script": _script_of(case.body),
+        "at": f", at {traceback.frame}" if traceback and traceback.frame else "",
+        "file": file,
+        "section": section,
+        "instance_type": resources.instance_type,
+        "limit": str(case.environment.limits.max_runtime_in_seconds),
+        "machine": f"an {resources.instance_type}",
+        "more_memory": f"choose an instance_type with more memory under [{section}] in {file}",
+        "more_disk": f"raise volume_size_in_gb under [{section}] in {file}, now {resources.volume_size_in_gb}",
+        "role": role["name"] if role else case.names.role.rpartition("/")[2],
+        "region": case.environment.region,
+        "bucket": case.names.bucket,
+        "env": _option(case),
+        "run": f"`sagegate run{_option(case)}`",
+        "allow": f"add it to that role in infra/platform.yaml and deploy it with {bootstrap}",
+        "allow_bucket": "the role needs s3:GetObject, s3:PutObject and s3:ListBucket. A bucket other than"
+        f" {case.names.bucket} must be named in infra/platform.yaml and must allow the role in its own policy."
+        f" {bootstrap} deploys it",
+    }
+    if case.environment.is_local:
+        facts["machine"] = "your machine"
+        facts["more_memory"] = "free memory, or use fewer rows"
+        facts["more_disk"] = "free space on your disk"
+    return facts
 
 
-def _room(case: Case, section: str, volume: int) -> str:
-    file = f"environments/{case.environment.name}.toml"
-    return f"raise volume_size_in_gb under [{section}] in {file}, now {volume}"
+def _script_of(body: Json) -> str:
+    """Return the script of `model/` that a step runs, as its definition names it."""
+    arguments = body.get("Arguments") or {}
+    entrypoint = (arguments.get("AppSpecification") or {}).get("ContainerEntrypoint") or []
+    program = (arguments.get("HyperParameters") or {}).get("sagemaker_program")
+    scripts = [str(part) for part in [*entrypoint, program] if str(part).endswith(".py")]
+    return f"model/{scripts[0].rpartition('/')[2]}" if scripts else "the step's script"
 
 
-def _rejected(case: Case) -> Diagnosis:
-    said = str(case.step["Metadata"]["Fail"].get("ErrorMessage") or case.reason)
-    if "rejected" not in said.lower():
-        cause = f"the pipeline ended itself in step {case.step.get('StepName')}: {said}"
-        return Diagnosis("fail-step", cause, "the condition that leads to this step is in pipeline/pipeline.py")
-    cause = f"nothing is broken: the gate did not let the model pass. {said}"
+def _fail_step(case: Case) -> Diagnosis:
+    message = str(case.step["Metadata"]["Fail"].get("ErrorMessage") or case.reason)
+    if "rejected" not in message.lower():
+        cause = f"the pipeline ended itself in step {case.step.get('StepName')}: {message}"
+        return Diagnosis("fail-step", cause, "check the condition that leads to this step in pipeline/pipeline.py")
     fix = (
-        f"improve the model or its data; `sagegate models{_where(case)} --compare` sets the tries side by side. If the "
-        "demand itself is wrong, change threshold or min_improvement under [gate] in mlops.toml"
+        f"improve the model or its data; `sagegate models{_option(case)} --compare` compares executions. If the gate is"
+        " too strict, change threshold or min_improvement under [gate] in mlops.toml"
     )
-    return Diagnosis("gate", cause, fix)
+    return Diagnosis("gate", f"nothing is broken: the gate rejected the model. {message}", fix)
 
 
-def _script(case: Case) -> Diagnosis | None:
-    """A script that ended by itself: an exception, or a last line and an exit code."""
-    facts = _facts(case)
-    if facts["exception"]:
-        where = facts["frame"] or f"outside model/, called by {facts['script']}"
-        fix = f"correct {facts['frame'] or facts['script']}; `sagegate run` tries it on this machine, in seconds"
-        return Diagnosis("script", f"{facts['exception']}, raised at {where}", fix)
-    said = last_words(case)
-    if said is None:
-        return None
-    fix = f"what it says is to be corrected; the text stands in {facts['script']} or in a module that it imports"
-    return Diagnosis("script-message", f"{facts['script']} ended itself: {said}", fix)
-
-
-def last_words(case: Case) -> str | None:
-    """The last line that a script with an exit code other than 0 printed."""
+def _script_failure(case: Case) -> Diagnosis | None:
+    """Return the diagnosis of a script that raised an exception, or printed a message and exited with an error."""
+    script, traceback = _script_of(case.body), decisive_traceback(case.log)
+    if traceback:
+        where = traceback.frame or f"outside model/, called by {script}"
+        fix = f"correct {traceback.frame or script}; `sagegate run` tries it locally, in seconds"
+        return Diagnosis("script", f"{traceback.exception}, raised at {where}", fix)
     if not EXIT_CODE.search(case.reason) and not case.reason.startswith("AlgorithmError"):
         return None
     lines = [line.strip() for line in case.log if line.strip() and not LAUNCHER.search(line)]
-    if lines:
-        return lines[-1]
-    said = EXIT_CODE.sub("", case.reason).strip()
-    return None if said in ("", "no message") or "See job logs" in said else said
-
-
-def _unknown(case: Case) -> Diagnosis:
-    cause = "not one that this command knows"
-    return Diagnosis("unknown", cause, "read the reason and the log above; where else to look stands below")
+    message = lines[-1] if lines else EXIT_CODE.sub("", case.reason).strip()
+    if message in ("", "no message") or "See job logs" in message:
+        return None
+    fix = f"correct what the message names; its text is in {script} or in a module that {script} imports"
+    return Diagnosis("script-message", f"{script} exited with an error: {message}", fix)
