@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+Json = dict[str, Any]
+
 
 def write_atomically(file: Path, content: bytes, mode: int = 0o644) -> None:
     """Write `content` to `file` through a temporary file beside it: a reader sees the old or the new, never a part."""

@@ -15,7 +15,7 @@ from fakes import pipelines, registry, transforming
 from fakes.pages import between, page
 from fakes.service import Conflict, Service
 from sagegate.errors import SagegateError
-from sagegate.local.state import ResourceNotFound
+from sagegate.local.client import ResourceNotFound
 
 if TYPE_CHECKING:
     from fakes.server import FakeAws

@@ -50,11 +50,12 @@ class FakeStepRunner(StepRunner):
     def _fault(self, step: str) -> Fault | None:
         return self.service.faults.take(step, str(self.execution.record["PipelineExecutionArn"]))
 
-    def job_suffix(self, step: Step) -> str:
-        return "".join(secrets.choice(LETTERS) for _ in range(10))
+    def job_name(self, step: Step) -> str:
+        end = "".join(secrets.choice(LETTERS) for _ in range(10))
+        return f"pipelines-{self.execution.id}-{step.name}-{end}"
 
-    def job_runner(self, kind: str) -> Run:
-        inner, job = super().job_runner(kind), JOBS[kind]
+    def job_function(self, kind: str) -> Run:
+        inner, job = super().job_function(kind), JOBS[kind]
 
         def run(name: str, request: Json, context: Context) -> Json:
             return self._supervised(job, name, request, context, inner)

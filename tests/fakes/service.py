@@ -26,9 +26,9 @@ from fakes.runner import FakeStepRunner
 from fakes.store import MotoStore
 from sagegate.errors import SagegateError
 from sagegate.local import jobs as local_jobs
-from sagegate.local.client import LocalSageMaker
+from sagegate.local.client import LocalSageMaker, ResourceNotFound
 from sagegate.local.launcher import Command, Launcher, Running
-from sagegate.local.state import Execution, ResourceNotFound
+from sagegate.local.state import Execution
 from sagegate.local.steps import StepRunner
 from sagegate.pipeline.code import imported_libraries
 

@@ -60,7 +60,7 @@ def create(service: Service, request: Json) -> Json:
     def work() -> None:
         folder.mkdir(parents=True)
         try:
-            done = run_transform_job(name, request, context, lambda _: container)
+            done = run_transform_job(name, request, container, context)
         except (JobFailed, NoSuchBucket) as error:
             said = reasons.no_bucket(error.uri) if isinstance(error, NoSuchBucket) else reasons.of_job(KIND, str(error))
             service.jobs.end(KIND, record, "Failed", said)

@@ -50,4 +50,4 @@ def test_an_attempt_s_folder_that_cannot_be_removed_is_named(lab: Lab, monkeypat
     lab.client.retry_pipeline_execution(PipelineExecutionArn=done.arn)
     reason = lab.ended(done.arn).reason
     assert reason.startswith(f"Step Step failed: {lab.root}/.mlops/jobs/pipelines-")
-    assert reason.endswith(": what is left of an earlier attempt cannot be removed")
+    assert reason.endswith(": the files of an earlier attempt cannot be deleted")

@@ -58,6 +58,6 @@ def test_a_path_in_a_docstring_needs_no_mount(tmp_path: Path) -> None:
     code = tmp_path / "opt" / "ml" / "code"
     code.mkdir(parents=True)
     (code / "a.py").write_text('"""Reads /opt/ml/x."""\n# and /opt/ml/y\n')
-    assert not namespace.has_hard_path(code, tmp_path)
+    assert not namespace.has_fixed_path(code, tmp_path)
     (code / "b.py").write_text("open('/opt/ml/x')\n")
-    assert namespace.has_hard_path(code, tmp_path)
+    assert namespace.has_fixed_path(code, tmp_path)

@@ -219,9 +219,7 @@ def test_failed_trials_are_left_out(lab: Lab) -> None:
 
 def test_hyperband_is_refused_clearly(lab: Lab) -> None:
     done = lab.run(tuning(lab, "Hyperband", CONTINUOUS))
-    assert done.reason == (
-        "Step Tune failed: strategy Hyperband does not run on this machine: Random, Grid and Bayesian do"
-    )
+    assert done.reason == ("Step Tune failed: strategy Hyperband does not run locally: choose Random, Grid or Bayesian")
 
 
 HARD = """

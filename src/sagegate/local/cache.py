@@ -1,8 +1,8 @@
-"""Step caching: a step with the same resolved arguments, on inputs with the same content, is not run again.
+"""The step cache: a step with the same arguments, on inputs with the same content, does not run again.
 
-The arguments that count are SageMaker's ("Default cache key attributes by pipeline step type"): outputs do not. Beyond
-SageMaker, which compares S3 URIs only, the content behind each URI counts, and so do the installed libraries, which
-stand for the container image.
+The arguments that count are SageMaker's ("Default cache key attributes by pipeline step type" in the developer guide).
+SageMaker compares S3 URIs; the local cache compares the content behind each URI as well, and the installed libraries,
+which take the place of the container image.
 """
 
 from __future__ import annotations
@@ -12,52 +12,44 @@ import json
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sagegate.files import write_json
+from sagegate.files import Json, write_json
 from sagegate.local.state import now, read_json
 from sagegate.local.storage import Store
 
-Json = dict[str, Any]
 ATTRIBUTES = {
     "Processing": ("AppSpecification", "Environment", "ProcessingInputs"),
-    "Training": (
-        "AlgorithmSpecification",
-        "CheckpointConfig",
-        "Environment",
-        "HyperParameters",
-        "InputDataConfig",
-    ),
+    "Training": ("AlgorithmSpecification", "CheckpointConfig", "Environment", "HyperParameters", "InputDataConfig"),
     "Tuning": ("HyperParameterTuningJobConfig", "TrainingJobDefinition"),
     "Transform": ("DataProcessing", "Environment", "ModelName", "TransformInput"),
 }
+TUNING_DEFINITION_ATTRIBUTES = ("AlgorithmSpecification", "InputDataConfig", "StaticHyperParameters")
 DURATION = re.compile(
     r"P?(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)w)?(?:(\d+)d)?(?:t(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?)?", re.IGNORECASE
 )
 
 
 class Cache:
-    """`.mlops/cache/KEY.json`: what a step's last success with that key gave."""
+    """Results of successful steps, in `.mlops/cache/KEY.json`."""
 
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder = folder
         self.store = store
 
     def key(self, pipeline: str, step: str, kind: str, arguments: Json) -> str:
-        """The digest of all that decides a step's result."""
+        """Return the digest of everything that decides a step's result."""
         relevant = {name: arguments.get(name) for name in ATTRIBUTES[kind]}
-        if kind == "Tuning":  # of the training jobs, only these count
-            parts = ("AlgorithmSpecification", "InputDataConfig", "StaticHyperParameters")
-            relevant["TrainingJobDefinition"] = {part: arguments["TrainingJobDefinition"].get(part) for part in parts}
-        contents = {uri: self.store.digest(uri) for uri in _uris(relevant)}
-        text = json.dumps(_without_uris([pipeline, step, relevant], contents), sort_keys=True)
-        return hashlib.sha256(f"{text}\n{installed()}".encode()).hexdigest()
+        if kind == "Tuning":
+            definition = arguments["TrainingJobDefinition"]
+            relevant["TrainingJobDefinition"] = {name: definition.get(name) for name in TUNING_DEFINITION_ATTRIBUTES}
+        text = json.dumps(self._with_content([pipeline, step, relevant]), sort_keys=True)
+        return hashlib.sha256(f"{text}\n{_installed_digest()}".encode()).hexdigest()
 
     def find(self, key: str, expire_after: str | None) -> Json | None:
-        """The entry under `key`, if it is young enough and its outputs are still there."""
+        """Return the entry under `key` if it has not expired and its outputs are unchanged, else None."""
         file = self.folder / f"{key}.json"
         if not file.is_file():
             return None
@@ -66,15 +58,24 @@ class Cache:
             return None
         return entry if all(self.store.digest(uri) == digest for uri, digest in entry["Outputs"].items()) else None
 
-    def put(self, key: str, arn: str, properties: Json, outputs: list[str]) -> None:
-        """Remember a success: whose it was, its properties and what its outputs hold."""
+    def put(self, key: str, execution_arn: str, properties: Json, outputs: list[str]) -> None:
+        """Store a step's properties and the digests of its output URIs."""
         digests = {uri: self.store.digest(uri) for uri in outputs}
-        entry = {"CreationTime": now(), "Arn": arn, "Properties": properties, "Outputs": digests}
+        entry = {"CreationTime": now(), "Arn": execution_arn, "Properties": properties, "Outputs": digests}
         write_json(self.folder / f"{key}.json", entry)
+
+    def _with_content(self, value: Any) -> Any:
+        """Return `value` with each S3 URI of existing objects replaced by their digest."""
+        if isinstance(value, dict):
+            return {key: self._with_content(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._with_content(item) for item in value]
+        is_uri = isinstance(value, str) and value.startswith("s3://")
+        return (is_uri and self.store.digest(value)) or value
 
 
 def parse_duration(text: str) -> timedelta:
-    """An ISO 8601 duration such as P30D, PT1H or 30dT5h; raises ValueError for anything else."""
+    """Parse an ISO 8601 duration such as P30D, PT1H or 30dT5h. Raises ValueError."""
     match = DURATION.fullmatch(text)
     if not match or not any(match.groups()):
         raise ValueError(f"{text!r} is not an ISO 8601 duration such as P30D or PT1H")
@@ -82,25 +83,7 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(days=365 * years + 30 * months + 7 * weeks + days, hours=hours, minutes=minutes, seconds=seconds)
 
 
-def installed() -> str:
-    """A digest of the Python and the distributions that are installed here."""
+def _installed_digest() -> str:
     library = Path(sysconfig.get_paths()["purelib"])
     names = sorted(entry.name for entry in library.glob("*.dist-info"))
     return hashlib.sha256("\n".join([sys.version, *names]).encode()).hexdigest()
-
-
-def _uris(value: Any) -> Iterator[str]:
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _uris(item)
-    elif isinstance(value, str) and value.startswith("s3://"):
-        yield value
-
-
-def _without_uris(value: Any, contents: dict[str, str]) -> Any:
-    """`value` with each S3 URI that holds something replaced by the digest of what it holds."""
-    if isinstance(value, dict):
-        return {key: _without_uris(item, contents) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_uris(item, contents) for item in value]
-    return contents.get(value) or value if isinstance(value, str) else value

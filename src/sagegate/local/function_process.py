@@ -1,11 +1,10 @@
-"""The process of a Lambda step: `python -I -S function_process.py HANDLER.py EVENT.json ANSWER.json SITE_PACKAGES...`."""
+"""Process of a Lambda step: `python -I -S function_process.py HANDLER.py EVENT.json ANSWER.json SITE_PACKAGES...`."""
 
 import json
 import os
 import sys
 
-# Neither runpy nor pathlib, nor Python's own set-up of site-packages: every run starts this process, and each of them
-# takes as long as all the rest.
+# No runpy, pathlib or site-packages set-up: each takes as long to load as the rest of this process.
 handler_file, event_file, answer_file, *site_packages = sys.argv[1:]
 sys.path[:] = [os.path.dirname(handler_file), *sys.path, *site_packages]
 with open(handler_file, encoding="utf-8") as source:
@@ -16,5 +15,5 @@ if not callable(handler):
     sys.exit(f"{handler_file} has no function handler(event, context)")
 with open(event_file, encoding="utf-8") as event:
     answer = handler(json.load(event), None)
-with open(answer_file, "w", encoding="utf-8") as written:
-    json.dump(answer, written)
+with open(answer_file, "w", encoding="utf-8") as target:
+    json.dump(answer, target)

@@ -1,8 +1,8 @@
-"""A Lambda step on this machine: the function's handler file runs in a process of its own.
+"""Run a Lambda step locally: the function's handler file runs in a process of its own.
 
-The function NAME of the project is `infra/NAME/handler.py` (the name may carry the project's as a prefix); its
-`handler(event, context)` gets the step's arguments and gives the outputs that the step declares. Source: "Lambda step"
-in the SageMaker developer guide.
+The function NAME is `infra/NAME/handler.py`; the project's name may come before NAME. Its `handler(event, context)`
+gets the step's arguments and returns the outputs that the step declares. Source: "Lambda step" in the SageMaker
+developer guide.
 """
 
 from __future__ import annotations
@@ -12,45 +12,41 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sagegate.local import jobs
-from sagegate.local.jobs import Context, Host, JobFailed
-from sagegate.local.references import Scope, resolve
-from sagegate.pipeline.definition import Step
+from sagegate.files import Json
+from sagegate.local.jobs import Context, Host, JobFailed, run_hosts
 
-Json = dict[str, Any]
-CALL = Path(__file__).with_name("function_process.py")
-SECONDS = 600  # SageMaker gives a Lambda step ten minutes
-KINDS: dict[str, Any] = {"String": str, "Integer": int, "Float": (int, float), "Boolean": bool}
+PROCESS = Path(__file__).with_name("function_process.py")
+LIMIT_SECONDS = 600  # SageMaker ends a Lambda step after ten minutes
+OUTPUT_TYPES: dict[str, Any] = {"String": str, "Integer": int, "Float": (int, float), "Boolean": bool}
 
 
-def invoke(step: Step, event: Json, scope: Scope, context: Context) -> tuple[str, Json]:
-    """Call the step's function: its ARN and its outputs by name. Raises JobFailed or JobStopped."""
-    arn = str(resolve(step.body.get("FunctionArn", ""), scope))
-    file = _handler(context.root, arn.rpartition(":")[2])
+def invoke(arn: str, event: Json, declared_outputs: list[Json], context: Context) -> Json:
+    """Call a function and return its outputs by name. Raises JobFailed or JobStopped."""
+    name = arn.rpartition(":")[2]
+    file = _handler_file(context.root, name)
     host = Host("algo-1", context.folder / "opt" / "ml")
     host.opt_ml.mkdir(parents=True)
     (host.opt_ml / "event.json").write_text(json.dumps(event, default=str))
-    # Not a fork of the zygote, as jobs are: a function needs none of the libraries that the zygote is there to hold.
+    # -I and -S skip the set-up of site-packages, which every run would wait for; the process gets the paths instead.
     site_packages = [path for path in sys.path if path.endswith("-packages")]
     files = [str(file), "/opt/ml/event.json", "/opt/ml/answer.json"]
-    argv = [sys.executable, "-I", "-S", str(CALL), *files, *site_packages]
-    environment = {"AWS_REGION": context.region, "AWS_LAMBDA_FUNCTION_NAME": arn.rpartition(":")[2]}
-    jobs.run_hosts([host], argv, lambda _: environment, context, SECONDS, "failure")
+    command = [sys.executable, "-I", "-S", str(PROCESS), *files, *site_packages]
+    environment = {"AWS_REGION": context.region, "AWS_LAMBDA_FUNCTION_NAME": name}
+    run_hosts([host], command, lambda _: environment, context, LIMIT_SECONDS, "failure")
     answer = json.loads((host.opt_ml / "answer.json").read_text())
     outputs = {}
-    for declared in step.body.get("OutputParameters") or []:
-        name, kind = declared["OutputName"], declared["OutputType"]
-        if not isinstance(answer, dict) or name not in answer:
-            raise JobFailed(f"{file.name}: the handler's answer has no {name!r}, which the step declares as an output")
-        if not isinstance(answer[name], KINDS[kind]):
-            raise JobFailed(f"{file.name}: output {name!r} is {answer[name]!r}, and the step declares {kind}")
-        outputs[name] = answer[name]
-    return arn, outputs
+    for output in declared_outputs:
+        key, kind = output["OutputName"], output["OutputType"]
+        if not isinstance(answer, dict) or key not in answer:
+            raise JobFailed(f"{file.name}: the handler's answer has no {key!r}, which the step declares as an output")
+        if not isinstance(answer[key], OUTPUT_TYPES[kind]):
+            raise JobFailed(f"{file.name}: output {key!r} is {answer[key]!r}, and the step declares {kind}")
+        outputs[key] = answer[key]
+    return outputs
 
 
-def _handler(root: Path, function: str) -> Path:
-    folders = [folder for folder in (root / "infra").glob("*") if (folder / "handler.py").is_file()]
-    for folder in folders:
-        if function == folder.name or function.endswith(f"-{folder.name}"):
-            return folder / "handler.py"
-    raise JobFailed(f"function {function!r} has no handler here: put it into infra/{function}/handler.py")
+def _handler_file(root: Path, function: str) -> Path:
+    for file in (root / "infra").glob("*/handler.py"):
+        if function == file.parent.name or function.endswith(f"-{file.parent.name}"):
+            return file
+    raise JobFailed(f"function {function!r} has no local handler: add infra/{function}/handler.py")

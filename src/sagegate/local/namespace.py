@@ -1,7 +1,7 @@
-"""`/opt/ml` for scripts that have the path written in them: the job's own folder, mounted there for this process alone.
+"""Mount a job's folder on `/opt/ml`, for scripts with that path in their code.
 
-Linux only, in a user and mount namespace of the process's own, so it needs no privileges and nobody else sees it. Where
-the system forbids such namespaces, the job fails with a line that says what to do.
+Linux only. The mount is in a user and mount namespace of the job's own process, so it needs no privileges and no other
+process sees it. Where the system forbids such namespaces, the job fails with a line that says what to do.
 """
 
 from __future__ import annotations
@@ -16,48 +16,49 @@ from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
-CODE_BYTES = 1_000_000  # a larger file is data
+MAX_CODE_BYTES = 1_000_000  # a larger file is data
 ADVICE = "take the path from an argument or an SM_ variable, or run where user namespaces are permitted"
 
 
-def needs_mount(argv: list[str], opt_ml: Path) -> bool:
-    """Whether a job's code has `/opt/ml` written in it; `argv` is its command, with its own folder in place of that.
+def needs_mount(command: list[str], opt_ml: Path) -> bool:
+    """Return True if a job's code contains the path `/opt/ml`; `command` has `opt_ml` in place of that path already.
 
-    The code of `python3 SCRIPT ...` is the folder of the script. Any other command may run whatever lies beside the
-    files that it names, in any language, so there every mention counts.
+    The code of `python3 SCRIPT ...` is the Python files beside the script. Any other command, such as a shell script,
+    can start every file beside the files that it names, so there every mention counts.
     """
-    if len(argv) > 1 and argv[1].endswith(".py"):
-        return has_hard_path(Path(argv[1]).parent, opt_ml)
-    named = {Path(path).parent for part in argv for path in re.findall(re.escape(str(opt_ml)) + r"/[^\s;&|'\"]+", part)}
-    files = (file for folder in named if folder != opt_ml for file in folder.rglob("*") if file.is_file())
-    return any(file.stat().st_size < CODE_BYTES and b"/opt/ml" in file.read_bytes() for file in files)
+    if len(command) > 1 and command[1].endswith(".py"):
+        return has_fixed_path(Path(command[1]).parent, opt_ml)
+    below_opt_ml = re.compile(re.escape(str(opt_ml)) + r"/[^\s;&|'\"]+")
+    folders = {Path(path).parent for part in command for path in below_opt_ml.findall(part)} - {opt_ml}
+    files = (file for folder in folders for file in folder.rglob("*") if file.is_file())
+    return any(file.stat().st_size < MAX_CODE_BYTES and b"/opt/ml" in file.read_bytes() for file in files)
 
 
-def has_hard_path(folder: Path, opt_ml: Path) -> bool:
-    """Whether a Python file of the job's code in `folder` has `/opt/ml` in a text that is not a docstring."""
-    return folder.is_relative_to(opt_ml) and any(_mentions(file) for file in folder.rglob("*.py"))
+def has_fixed_path(folder: Path, opt_ml: Path) -> bool:
+    """Return True if a Python file of the job below `folder` has `/opt/ml` in a string that is not a docstring."""
+    return folder.is_relative_to(opt_ml) and any(_has_path_literal(file) for file in folder.rglob("*.py"))
 
 
-def _mentions(file: Path) -> bool:
+def _has_path_literal(file: Path) -> bool:
     content = file.read_bytes()
     if b"/opt/ml" not in content:
         return False
     try:
-        tree = ast.parse(content)
+        nodes = list(ast.walk(ast.parse(content)))
     except (SyntaxError, ValueError):
-        return False  # the script fails with its own message
-    texts = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
-    constants = (n for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in texts)
-    return any(isinstance(n.value, str) and "/opt/ml" in n.value for n in constants)
+        return False  # Python reports this when it runs the script
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    strings = (n.value for n in nodes if isinstance(n, ast.Constant) and id(n) not in docstrings)
+    return any(isinstance(string, str) and "/opt/ml" in string for string in strings)
 
 
 def enter(opt_ml: str) -> None:
-    """Mount `opt_ml` on /opt/ml for this process and its children; ends the process with one line if it cannot."""
+    """Mount `opt_ml` on /opt/ml for this process and its children, or exit with one line if that is impossible."""
     try:
         _mount(opt_ml)
     except (OSError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or "not Linux"
-        sys.exit(f"the script has /opt/ml written in it, and mounting it here is not possible ({reason}): {ADVICE}")
+        sys.exit(f"the script has the path /opt/ml in its code, and it cannot be mounted here ({reason}): {ADVICE}")
 
 
 def _mount(opt_ml: str) -> None:
@@ -75,15 +76,15 @@ def _mount(opt_ml: str) -> None:
     if os.path.isdir("/opt/ml"):
         mount(opt_ml, "/opt/ml", MS_BIND | MS_REC)
         return
-    # There is no /opt/ml to mount on, and making one is not ours: /opt becomes a folder with it and all else it had.
-    stand_in = tempfile.mkdtemp(dir=os.path.dirname(opt_ml))
+    # /opt/ml does not exist, and only root can create it: mount a copy of /opt that has it.
+    copy = tempfile.mkdtemp(dir=os.path.dirname(opt_ml))
     for entry in os.scandir("/opt") if os.path.isdir("/opt") else ():
         if entry.is_dir():
-            os.mkdir(f"{stand_in}/{entry.name}")
-            mount(entry.path, f"{stand_in}/{entry.name}", MS_BIND | MS_REC)
-    os.mkdir(f"{stand_in}/ml")
-    mount(opt_ml, f"{stand_in}/ml", MS_BIND | MS_REC)
-    mount(stand_in, "/opt", MS_BIND | MS_REC)
+            os.mkdir(f"{copy}/{entry.name}")
+            mount(entry.path, f"{copy}/{entry.name}", MS_BIND | MS_REC)
+    os.mkdir(f"{copy}/ml")
+    mount(opt_ml, f"{copy}/ml", MS_BIND | MS_REC)
+    mount(copy, "/opt", MS_BIND | MS_REC)
 
 
 def _check(result: int) -> None:

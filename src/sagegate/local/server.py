@@ -1,6 +1,6 @@
-"""A model's artifact behind HTTP, as SageMaker's container serves it: GET /ping and POST /invocations.
+"""Serve a model's artifact over HTTP, like SageMaker's container: GET /ping and POST /invocations.
 
-The model is loaded by the inference code inside the artifact, through its four functions. Source: "Use Your Own
+The inference code inside the artifact loads the model and answers, through its four functions. Source: "Use Your Own
 Inference Code with Hosting Services" in the SageMaker developer guide.
 """
 
@@ -20,15 +20,15 @@ from typing import Any
 
 from sagegate.errors import USAGE, SagegateError
 
-LIMIT = 6 * 1024 * 1024  # bytes; the largest body that a SageMaker real-time endpoint takes
+MAX_BODY_BYTES = 6 * 1024 * 1024  # the largest body that a SageMaker real-time endpoint accepts
 
 
 class BadRequest(Exception):
-    """The request cannot be read, or asks for an answer that is not to be had."""
+    """A request that the model cannot read or answer; the endpoint returns status 400."""
 
 
 class Model:
-    """A loaded model and the functions that answer for it."""
+    """A loaded model with its inference code."""
 
     def __init__(self, folder: Path) -> None:
         code = folder / "code"
@@ -40,14 +40,14 @@ class Model:
         self.model = self.code.model_fn(str(folder))
 
     def answer(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
-        """A request's body -> the response's body and content type; raises BadRequest if it cannot be read."""
+        """Return the body and content type of the response to a request. Raises BadRequest."""
         try:
             rows = self.code.input_fn(body, content_type)
         except ValueError as error:
             raise BadRequest(str(error)) from error
-        predicted = self.code.predict_fn(rows, self.model)  # a ValueError here is the model's fault, not the caller's
+        prediction = self.code.predict_fn(rows, self.model)  # a ValueError here is an error of the model
         try:
-            output = self.code.output_fn(predicted, accept)
+            output = self.code.output_fn(prediction, accept)
         except ValueError as error:
             raise BadRequest(str(error)) from error
         content, kind = output if isinstance(output, tuple) else (output, accept)
@@ -55,43 +55,45 @@ class Model:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one connection."""
+    """The requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     server: Server
 
     def do_GET(self) -> None:
-        """/ping: the model is loaded."""
+        """Answer /ping: the model is loaded."""
         if self.path == "/ping":
             self._send(200, b"", "text/plain")
         else:
-            self._error(404, f"{self.path}: there are /ping and /invocations")
+            self._send_error(404, f"{self.path}: there are /ping and /invocations")
 
     def do_POST(self) -> None:
-        """/invocations: predict."""
+        """Answer /invocations with predictions."""
         length = int(self.headers.get("Content-Length") or 0)
         if self.path != "/invocations":
-            self._error(404, f"{self.path}: there are /ping and /invocations")
-        elif length > LIMIT:
+            self._send_error(404, f"{self.path}: there are /ping and /invocations")
+        elif length > MAX_BODY_BYTES:
             self.close_connection = True
-            self._error(413, f"the body has {length} bytes: an endpoint takes at most {LIMIT}")
+            self._send_error(413, f"the body has {length} bytes: an endpoint accepts at most {MAX_BODY_BYTES}")
         else:
             self._predict(self.rfile.read(length))
 
     def _predict(self, body: bytes) -> None:
-        content_type = (self.headers.get("Content-Type") or "text/csv").partition(";")[0].strip()
-        accept = (self.headers.get("Accept") or "application/json").partition(";")[0].strip()
+        accept = self._media_type("Accept", "application/json")
         accept = "application/json" if accept == "*/*" else accept
         try:
-            content, kind = self.server.model.answer(body, content_type, accept)
+            content, kind = self.server.model.answer(body, self._media_type("Content-Type", "text/csv"), accept)
         except BadRequest as error:
-            self._error(400, str(error))
-        except Exception as error:  # a fault in the user's inference code is answered, not fatal, as in the container
-            self._error(500, f"{type(error).__name__}: {error}")
+            self._send_error(400, str(error))
+        except Exception as error:  # an error of the inference code must not end the server, as in the container
+            self._send_error(500, f"{type(error).__name__}: {error}")
         else:
             self._send(200, content, kind)
 
-    def _error(self, status: int, message: str) -> None:
+    def _media_type(self, header: str, default: str) -> str:
+        return (self.headers.get(header) or default).partition(";")[0].strip()
+
+    def _send_error(self, status: int, message: str) -> None:
         self._send(status, json.dumps({"error": message}).encode(), "application/json")
 
     def _send(self, status: int, content: bytes, kind: str) -> None:
@@ -102,13 +104,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """One line per request, on standard error."""
+        """Print one line per request on standard error."""
         if not self.server.is_quiet:
             print(f"{self.address_string()} {format % args}", file=sys.stderr)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one model on the loopback interface."""
+    """An HTTP server for one model, on the loopback interface."""
 
     daemon_threads = True
 
@@ -119,9 +121,9 @@ class Server(ThreadingHTTPServer):
 
 
 def serve_folder(folder: Path, port: int, title: str, test: Callable[[str], bool] | None = None) -> None:
-    """Serve the unpacked artifact in `folder` until SIGINT or SIGTERM; port 0 takes a free one.
+    """Serve the unpacked artifact in `folder` until SIGINT or SIGTERM; port 0 picks a free one.
 
-    `test` is called with the URL once it answers; it raises, or returns whether to go on serving.
+    `test` gets the URL of the running server and returns False to end it. Raises SagegateError if the port is taken.
     """
     model = Model(folder)
     try:

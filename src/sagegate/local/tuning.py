@@ -1,8 +1,8 @@
-"""A hyperparameter tuning job: training jobs in parallel, their objective read from their logs.
+"""Run a hyperparameter tuning job locally: parallel training jobs, whose objective is read from their logs.
 
-Random and Grid search as SageMaker defines them; Bayesian through Optuna's TPE sampler. Hyperband is refused: it stops
-jobs by what they have reported so far, which local jobs do too late to be worth it. Sources: "How Hyperparameter
-Tuning Works" and "Define metrics and environment variables" in the SageMaker developer guide.
+Random and Grid search follow SageMaker's definitions; Bayesian search is Optuna's TPE sampler. Hyperband is rejected:
+it stops jobs by the values they have reported so far, and local logs are read when a job has ended. Sources: "How
+Hyperparameter Tuning Works" and "Define metrics and environment variables" in the SageMaker developer guide.
 """
 
 from __future__ import annotations
@@ -11,76 +11,66 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from sagegate.local.jobs import Context, JobFailed, logs_of, train
+from sagegate.files import Json
+from sagegate.local.jobs import Context, JobFailed, host_logs
 from sagegate.local.state import now
+from sagegate.local.training import run_training_job
 
-Json = dict[str, Any]
 GRID_LIMIT = 1000
 
 
-class Search(Protocol):
-    """Proposes hyperparameters and learns what they gave."""
-
-    def ask(self) -> tuple[int, dict[str, str]] | None:
-        """A number for the trial and its hyperparameters; None when there are no more."""
-
-    def tell(self, trial: int, value: float | None) -> None:
-        """The objective that a trial reached; None if it failed."""
-
-
-def tune(name: str, request: Json, context: Context) -> Json:
-    """Run a tuning job; its description, with TrainingJobSummaries from the best to the worst."""
+def run_tuning_job(name: str, request: Json, context: Context) -> Json:
+    """Run a tuning job. Return its description, with TrainingJobSummaries from the best to the worst."""
     config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
-    limits = config["ResourceLimits"]
+    limits, objective = config["ResourceLimits"], config["HyperParameterTuningJobObjective"]
     total, parallel = int(limits.get("MaxNumberOfTrainingJobs", 1)), int(limits.get("MaxParallelTrainingJobs", 1))
-    objective = config["HyperParameterTuningJobObjective"]
     maximize = objective["Type"] == "Maximize"
+    pattern = _objective_pattern(definition, objective["MetricName"])
     search = make_search(config, maximize)
-    pattern = _pattern(definition, objective["MetricName"])
-    started, summaries, reasons = now(), [], []
+    training_request = {key: value for key, value in definition.items() if key != "StaticHyperParameters"}
+    started, summaries, errors = now(), [], []
 
-    def attempt(number: int, trial: int, chosen: dict[str, str]) -> Json | None:
-        job = training_job_name(name, number)
-        log = context.log.with_suffix(f".{number:03d}.log")
-        folder = context.folder / f"{number:03d}"
-        training = {key: value for key, value in definition.items() if key != "StaticHyperParameters"}
-        training["HyperParameters"] = (definition.get("StaticHyperParameters") or {}) | chosen
+    def run_trial(number: int, chosen: dict[str, str]) -> None:
+        trial = replace(
+            context, folder=context.folder / f"{number:03d}", log=context.log.with_suffix(f".{number:03d}.log")
+        )
+        hyperparameters = (definition.get("StaticHyperParameters") or {}) | chosen
         try:
-            description = train(job, training, replace(context, folder=folder, log=log))
-            values = (read_objective(file, pattern) for file in logs_of(log))
-            value = next((value for value in values if value is not None), None)
+            job = run_training_job(
+                training_job_name(name, number), training_request | {"HyperParameters": hyperparameters}, trial
+            )
+            value = read_objective(host_logs(trial.log), pattern)
             if value is None:
                 raise JobFailed(f"no line of the log matches {pattern.pattern!r} of metric {objective['MetricName']}")
         except JobFailed as error:
-            reasons.append(str(error))
-            search.tell(trial, None)
-            return None
-        search.tell(trial, value)
-        metric = {"MetricName": objective["MetricName"], "Type": objective["Type"], "Value": value}
+            errors.append(str(error))
+            search.report(number, None)
+            return
+        search.report(number, value)
         fields = ("TrainingJobName", "TrainingJobArn", "TrainingJobStatus", "CreationTime", "TrainingEndTime")
-        own = {field: description[field] for field in fields}
-        return own | {"TunedHyperParameters": chosen, "FinalHyperParameterTuningJobObjectiveMetric": metric}
+        summaries.append(
+            {field: job[field] for field in fields}
+            | {"TunedHyperParameters": chosen}
+            | {"FinalHyperParameterTuningJobObjectiveMetric": objective | {"Value": value}}
+        )
 
+    numbers = range(1, total + 1)
     with ThreadPoolExecutor(parallel) as pool:
-        numbers = iter(range(1, total + 1))
-        while True:
-            batch = [
-                (number, *asked)
-                for number, asked in zip(itertools.islice(numbers, parallel), _asks(search), strict=False)
-            ]
-            if not batch:
-                break
-            summaries += [done for done in pool.map(lambda trial: attempt(*trial), batch) if done]
+        for first in numbers[::parallel]:
+            proposals = [(number, search.propose(number)) for number in numbers[first - 1 : first - 1 + parallel]]
+            batch = [(number, chosen) for number, chosen in proposals if chosen is not None]
+            list(pool.map(lambda trial: run_trial(*trial), batch))
     if not summaries:
-        raise JobFailed(f"no training job of the tuning job succeeded: {(reasons or ['nothing to try'])[0]}")
-    summaries.sort(key=_value, reverse=maximize)
-    lines = [f"{_value(job)} {job['TunedHyperParameters']}\n" for job in summaries]
+        reason = errors[0] if errors else "nothing to try"
+        raise JobFailed(f"no training job of the tuning job succeeded: {reason}")
+    summaries.sort(key=lambda summary: summary["TrainingJobName"])
+    summaries.sort(key=_objective_value, reverse=maximize)
+    lines = [f"{_objective_value(summary)} {summary['TunedHyperParameters']}\n" for summary in summaries]
     context.log.write_text("".join(lines))
     arn = f"arn:aws:sagemaker:{context.region}:{context.account_id}:hyper-parameter-tuning-job/{name}"
     return request | {
@@ -89,50 +79,45 @@ def tune(name: str, request: Json, context: Context) -> Json:
         "HyperParameterTuningJobStatus": "Completed",
         "CreationTime": started,
         "HyperParameterTuningEndTime": now(),
-        "TrainingJobStatusCounters": {"Completed": len(summaries), "NonRetryableError": len(reasons)},
-        "ObjectiveStatusCounters": {"Succeeded": len(summaries), "Pending": 0, "Failed": len(reasons)},
+        "TrainingJobStatusCounters": {"Completed": len(summaries), "NonRetryableError": len(errors)},
+        "ObjectiveStatusCounters": {"Succeeded": len(summaries), "Pending": 0, "Failed": len(errors)},
         "BestTrainingJob": summaries[0],
         "TrainingJobSummaries": summaries,
     }
 
 
-def training_job_name(tuning: str, number: int) -> str:
-    """The name of a tuning job's training job: at most 63 characters, and its end tells steps apart."""
-    return f"{tuning[:44]}-{tuning[-10:]}-{number:03d}"
+def training_job_name(tuning_job: str, number: int) -> str:
+    """Return the name of a training job, at most 63 characters; the end of the tuning job's name makes it unique."""
+    return f"{tuning_job[:44]}-{tuning_job[-10:]}-{number:03d}"
 
 
-def _value(job: Json) -> float:
-    return float(job["FinalHyperParameterTuningJobObjectiveMetric"]["Value"])
+def _objective_value(summary: Json) -> float:
+    return float(summary["FinalHyperParameterTuningJobObjectiveMetric"]["Value"])
 
 
-def _asks(search: Search) -> Iterator[tuple[int, dict[str, str]]]:
-    while (asked := search.ask()) is not None:
-        yield asked
+def _objective_pattern(definition: Json, metric: str) -> re.Pattern[str]:
+    for declared in definition["AlgorithmSpecification"].get("MetricDefinitions") or []:
+        if declared["Name"] == metric:
+            return re.compile(declared["Regex"])
+    raise JobFailed(f"the objective {metric!r} has no MetricDefinition with a Regex in the training job's definition")
 
 
-def _pattern(definition: Json, metric: str) -> re.Pattern[str]:
-    declared = definition["AlgorithmSpecification"].get("MetricDefinitions") or []
-    found = next((d["Regex"] for d in declared if d["Name"] == metric), None)
-    if found is None:
-        raise JobFailed(
-            f"the objective {metric!r} has no MetricDefinition with a Regex in the training job's definition"
-        )
-    return re.compile(found)
-
-
-def read_objective(log: Path, pattern: re.Pattern[str]) -> float | None:
-    """The last value that the pattern's first group finds in a job's log."""
-    found = pattern.findall(log.read_text(errors="replace")) if log.is_file() else []
-    last = found[-1] if found else None
-    try:
-        value = float(last[0] if isinstance(last, tuple) else last) if last else math.nan
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def read_objective(logs: list[Path], pattern: re.Pattern[str]) -> float | None:
+    """Return the last finite value of the pattern's first group in the first log that has one."""
+    for log in logs:
+        matches = pattern.findall(log.read_text(errors="replace"))
+        last = matches[-1] if matches else ""
+        try:
+            value = float(last[0] if isinstance(last, tuple) else last)
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            return value
+    return None
 
 
 def make_search(config: Json, maximize: bool) -> Search:
-    """The search of a tuning job's Strategy; raises JobFailed for one that does not run here."""
+    """Return the search of a tuning job's Strategy. Raises JobFailed for a strategy that does not run locally."""
     ranges, seed, strategy = config["ParameterRanges"], config.get("RandomSeed", 0), config["Strategy"]
     if strategy == "Grid":
         return Grid(ranges)
@@ -140,65 +125,75 @@ def make_search(config: Json, maximize: bool) -> Search:
         return Random(ranges, seed)
     if strategy == "Bayesian":
         return Bayesian(ranges, seed, maximize)
-    raise JobFailed(f"strategy {strategy} does not run on this machine: Random, Grid and Bayesian do")
+    raise JobFailed(f"strategy {strategy} does not run locally: choose Random, Grid or Bayesian")
 
 
-class Grid:
-    """Every combination of categorical values; SageMaker's grid search takes no other ranges."""
+class Search:
+    """Proposes hyperparameters for numbered trials, and may learn from their objectives."""
 
     def __init__(self, ranges: Json) -> None:
-        if ranges.get("IntegerParameterRanges") or ranges.get("ContinuousParameterRanges"):
+        self.categories: list[Json] = ranges.get("CategoricalParameterRanges") or []
+        self.integers: list[Json] = ranges.get("IntegerParameterRanges") or []
+        self.floats: list[Json] = ranges.get("ContinuousParameterRanges") or []
+
+    def propose(self, trial: int) -> dict[str, str] | None:
+        """Return hyperparameters, or None if there are no more to try."""
+        raise NotImplementedError
+
+    def report(self, trial: int, value: float | None) -> None:
+        """Learn the objective of a trial, or None if the trial failed."""
+
+
+class Grid(Search):
+    """Every combination of categories; SageMaker's grid search takes no other ranges."""
+
+    def __init__(self, ranges: Json) -> None:
+        super().__init__(ranges)
+        if self.integers or self.floats:
             raise JobFailed("Grid search takes CategoricalParameterRanges only, as on SageMaker")
-        axes = ranges.get("CategoricalParameterRanges") or []
-        names = [axis["Name"] for axis in axes]
-        combinations = itertools.product(*[axis["Values"] for axis in axes])
-        first = enumerate(itertools.islice(combinations, GRID_LIMIT))
-        self._left = ((trial, dict(zip(names, values, strict=True))) for trial, values in first)
+        names = [category["Name"] for category in self.categories]
+        combinations = itertools.product(*[category["Values"] for category in self.categories])
+        self._combinations = (
+            dict(zip(names, values, strict=True)) for values in itertools.islice(combinations, GRID_LIMIT)
+        )
 
-    def ask(self) -> tuple[int, dict[str, str]] | None:
-        """The next combination."""
-        return next(self._left, None)
-
-    def tell(self, trial: int, value: float | None) -> None:
-        """A grid learns nothing."""
+    def propose(self, trial: int) -> dict[str, str] | None:
+        """Return the next combination."""
+        return next(self._combinations, None)
 
 
-class Random:
+class Random(Search):
     """Independent draws from each range, on its scale."""
 
     def __init__(self, ranges: Json, seed: int) -> None:
-        self._ranges = ranges
+        super().__init__(ranges)
         self._random = random.Random(seed)
-        self._count = 0
 
-    def ask(self) -> tuple[int, dict[str, str]] | None:
-        """A draw."""
-        self._count += 1
-        chosen = {axis["Name"]: self._random.choice(axis["Values"]) for axis in _axes(self._ranges, "Categorical")}
-        for axis in _axes(self._ranges, "Integer"):
-            low, high = int(axis["MinValue"]), int(axis["MaxValue"])
-            drawn = self._draw(low - 0.5, high + 0.5, axis) if low < high else low
-            chosen[axis["Name"]] = str(min(high, max(low, round(drawn))))
-        for axis in _axes(self._ranges, "Continuous"):
-            chosen[axis["Name"]] = repr(self._draw(float(axis["MinValue"]), float(axis["MaxValue"]), axis))
-        return self._count, chosen
+    def propose(self, trial: int) -> dict[str, str] | None:
+        """Return random values."""
+        chosen = {item["Name"]: self._random.choice(item["Values"]) for item in self.categories}
+        for item in self.integers:
+            low, high = int(item["MinValue"]), int(item["MaxValue"])
+            value = round(self._draw(low - 0.5, high + 0.5, item)) if low < high else low
+            chosen[item["Name"]] = str(min(high, max(low, value)))
+        for item in self.floats:
+            chosen[item["Name"]] = repr(self._draw(float(item["MinValue"]), float(item["MaxValue"]), item))
+        return chosen
 
-    def _draw(self, low: float, high: float, axis: Json) -> float:
-        scale = axis.get("ScalingType", "Linear")
+    def _draw(self, low: float, high: float, item: Json) -> float:
+        scale = item.get("ScalingType", "Linear")
         if scale == "Logarithmic" or (scale == "Auto" and low > 0 and high / low >= 1000):
             return math.exp(self._random.uniform(math.log(max(low, 1e-12)), math.log(high)))
         if scale == "ReverseLogarithmic":
             return 1 - math.exp(self._random.uniform(math.log(1 - high), math.log(1 - low)))
         return self._random.uniform(low, high)
 
-    def tell(self, trial: int, value: float | None) -> None:
-        """Random search learns nothing."""
 
-
-class Bayesian:
+class Bayesian(Search):
     """Optuna's TPE sampler."""
 
     def __init__(self, ranges: Json, seed: int, maximize: bool) -> None:
+        super().__init__(ranges)
         try:
             import optuna
         except ImportError:
@@ -206,33 +201,30 @@ class Bayesian:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=True)
         self._study = optuna.create_study(direction="maximize" if maximize else "minimize", sampler=sampler)
-        self._ranges = ranges
         self._failed = optuna.trial.TrialState.FAIL
         self._trials: dict[int, Any] = {}
 
-    def ask(self) -> tuple[int, dict[str, str]] | None:
-        """What the sampler finds most promising."""
-        trial = self._study.ask()
-        self._trials[trial.number] = trial
-        chosen: dict[str, str] = {
-            axis["Name"]: str(trial.suggest_categorical(axis["Name"], axis["Values"]))
-            for axis in _axes(self._ranges, "Categorical")
-        }
-        for axis in _axes(self._ranges, "Integer"):
-            low, high, log = int(axis["MinValue"]), int(axis["MaxValue"]), axis.get("ScalingType") == "Logarithmic"
-            chosen[axis["Name"]] = str(trial.suggest_int(axis["Name"], low, high, log=log))
-        for axis in _axes(self._ranges, "Continuous"):
-            start, end, log = float(axis["MinValue"]), float(axis["MaxValue"]), axis.get("ScalingType") == "Logarithmic"
-            chosen[axis["Name"]] = repr(trial.suggest_float(axis["Name"], start, end, log=log))
-        return trial.number, chosen
+    def propose(self, trial: int) -> dict[str, str] | None:
+        """Return the sampler's most promising values."""
+        optuna_trial = self._trials[trial] = self._study.ask()
+        chosen = {}
+        for item in self.categories:
+            chosen[item["Name"]] = str(optuna_trial.suggest_categorical(item["Name"], item["Values"]))
+        for item in self.integers:
+            low, high = int(item["MinValue"]), int(item["MaxValue"])
+            chosen[item["Name"]] = str(optuna_trial.suggest_int(item["Name"], low, high, log=_is_logarithmic(item)))
+        for item in self.floats:
+            start, end = float(item["MinValue"]), float(item["MaxValue"])
+            chosen[item["Name"]] = repr(optuna_trial.suggest_float(item["Name"], start, end, log=_is_logarithmic(item)))
+        return chosen
 
-    def tell(self, trial: int, value: float | None) -> None:
-        """Learn from a trial."""
+    def report(self, trial: int, value: float | None) -> None:
+        """Tell the sampler the objective of a trial."""
         if value is None:
             self._study.tell(self._trials[trial], state=self._failed)
         else:
             self._study.tell(self._trials[trial], value)
 
 
-def _axes(ranges: Json, kind: str) -> list[Json]:
-    return ranges.get(f"{kind}ParameterRanges") or []
+def _is_logarithmic(item: Json) -> bool:
+    return bool(item.get("ScalingType") == "Logarithmic")

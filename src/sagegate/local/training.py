@@ -1,0 +1,143 @@
+"""Run a training job locally: CreateTrainingJob's request in, DescribeTrainingJob's response out.
+
+The job runs the request's ContainerEntrypoint and ContainerArguments, such as the driver that SDK v3 makes of
+`SourceCode`. Without them it runs in script mode, like the framework images. Sources: "How Amazon SageMaker Provides
+Training Information" in the SageMaker developer guide; `mapping.py` and `environment.py` of the sagemaker-training
+toolkit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from sagegate.files import Json, archive, files_under
+from sagegate.local.jobs import Context, Host, JobFailed, copy_inputs, job_fields, make_hosts, run_hosts, write_config
+from sagegate.local.state import now
+from sagegate.local.storage import Store
+
+
+def run_training_job(name: str, request: Json, context: Context) -> Json:
+    """Run a training job and return its description. Raises JobFailed or JobStopped."""
+    resources = request["ResourceConfig"]
+    hosts = make_hosts(int(resources.get("InstanceCount", 1)), context.folder)
+    given = {key: str(value) for key, value in (request.get("HyperParameters") or {}).items()}
+    channels = {channel["ChannelName"]: channel for channel in request.get("InputDataConfig") or []}
+    command = _container_command(request["AlgorithmSpecification"])
+    is_script_mode = not command
+    decoded = {key: _decode(value) for key, value in given.items()}
+    hyperparameters = {key: value for key, value in decoded.items() if not key.startswith("sagemaker_")}
+    if is_script_mode:
+        program = decoded.get("sagemaker_program", "train.py")
+        command = ["python3", f"/opt/ml/code/{program}", *_command_line(hyperparameters)]
+    config: dict[str, Json] = {
+        "hyperparameters.json": given,
+        "inputdataconfig.json": {key: _channel_config(channel) for key, channel in channels.items()},
+    }
+    for index, host in enumerate(hosts):
+        for channel_name, channel in channels.items():
+            folder = host.opt_ml / "input" / "data" / channel_name
+            copy_inputs(channel_name, channel["DataSource"]["S3DataSource"], folder, index, len(hosts), context)
+        for part in ("model", "output/data", "code"):
+            (host.opt_ml / part).mkdir(parents=True, exist_ok=True)
+        write_config(host.opt_ml / "input" / "config", host, hosts, resources.get("InstanceType", ""), config)
+        if is_script_mode:
+            _unpack_code(str(decoded.get("sagemaker_submit_directory", "")), host.opt_ml / "code", context.store)
+
+    def environment(host: Host) -> dict[str, str]:
+        variables = {"TRAINING_JOB_NAME": name, "AWS_REGION": context.region}
+        # The toolkit in the image sets the SM_ variables, and a job with its own entrypoint does not start the toolkit.
+        if is_script_mode:
+            variables |= _toolkit_variables(host, hosts, list(channels), hyperparameters)
+        return variables | (request.get("Environment") or {})
+
+    started = now()
+    limit = (request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds")
+    run_hosts(hosts, command, environment, context, limit, "failure")
+    prefix = f"{request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output"
+    _upload_model(hosts, prefix, context)
+    ended = job_fields("training-job", "Training", name, started, context)
+    return (
+        request
+        | ended
+        | {
+            "ModelArtifacts": {"S3ModelArtifacts": f"{prefix}/model.tar.gz"},
+            "SecondaryStatus": "Completed",
+            "BillableTimeInSeconds": max(1, round((ended["TrainingEndTime"] - started).total_seconds())),
+        }
+    )
+
+
+def _container_command(algorithm: Json) -> list[str]:
+    entrypoint, arguments = algorithm.get("ContainerEntrypoint") or [], algorithm.get("ContainerArguments") or []
+    if arguments and not entrypoint:
+        raise JobFailed("ContainerArguments without a ContainerEntrypoint: a local job has no image to take it from")
+    return [str(part) for part in (*entrypoint, *arguments)]
+
+
+def _channel_config(channel: Json) -> Json:
+    distribution = channel["DataSource"]["S3DataSource"].get("S3DataDistributionType", "FullyReplicated")
+    return {"TrainingInputMode": "File", "S3DistributionType": distribution, "RecordWrapperType": "None"}
+
+
+def _decode(text: str) -> Any:
+    """Decode a hyperparameter as the toolkit does: as JSON (SDK v2 quotes text), else as the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _command_line(hyperparameters: Json) -> list[str]:
+    """Return the script's arguments as the toolkit writes them: `-x` for a name of one letter, `True` for true."""
+    arguments = []
+    for key, value in sorted(hyperparameters.items()):
+        text = ",".join(f"{k}={v}" for k, v in sorted(value.items())) if isinstance(value, dict) else value
+        arguments += [f"--{key}" if len(key) > 1 else f"-{key}", "" if text is None else str(text)]
+    return arguments
+
+
+def _unpack_code(uri: str, folder: Path, store: Store) -> None:
+    objects = store.objects(uri) if uri.startswith("s3://") else []
+    if not objects:
+        raise JobFailed(f"sagemaker_submit_directory: no code package at {uri or '(not given)'}")
+    with tarfile.open(objects[0][1]) as tar:
+        tar.extractall(folder, filter="data")
+
+
+def _toolkit_variables(host: Host, hosts: list[Host], channels: list[str], hyperparameters: Json) -> dict[str, str]:
+    """Return the SM_ variables that the sagemaker-training toolkit sets for a script."""
+    variables = {
+        "SM_MODEL_DIR": "/opt/ml/model",
+        "SM_INPUT_DIR": "/opt/ml/input",
+        "SM_INPUT_CONFIG_DIR": "/opt/ml/input/config",
+        "SM_OUTPUT_DIR": "/opt/ml/output",
+        "SM_OUTPUT_DATA_DIR": "/opt/ml/output/data",
+        "SM_CHANNELS": json.dumps(sorted(channels)),
+        "SM_HOSTS": json.dumps([h.name for h in hosts]),
+        "SM_CURRENT_HOST": host.name,
+        "SM_NUM_GPUS": "0",
+        "SM_NUM_CPUS": str(os.cpu_count() or 1),
+        "SM_HPS": _variable(hyperparameters),
+        "SM_NETWORK_INTERFACE_NAME": "lo",
+    }
+    variables |= {f"SM_CHANNEL_{channel.upper()}": f"/opt/ml/input/data/{channel}" for channel in channels}
+    return variables | {f"SM_HP_{key.upper()}": _variable(value) for key, value in hyperparameters.items()}
+
+
+def _variable(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _upload_model(hosts: list[Host], prefix: str, context: Context) -> None:
+    """Pack the model folders of all hosts into one `model.tar.gz` below `prefix`."""
+    files = {name: content for host in hosts for name, content in files_under(host.opt_ml / "model").items()}
+    folder = context.folder / "artifact"
+    folder.mkdir()
+    (folder / "model.tar.gz").write_bytes(archive(files))
+    context.store.upload_folder(folder, prefix)
