@@ -1,7 +1,7 @@
-"""Stands in for aws-actions/configure-aws-credentials: the job's identity token for a role's credentials.
+"""Fake of aws-actions/configure-aws-credentials: exchanges the job's identity token for a role's credentials.
 
-The fake for STS takes any token, so what AWS would refuse is refused here: a role that does not trust the token's
-subject and audience, and a session longer than the role allows.
+The fake of STS accepts every token, so this action rejects what AWS would reject: a role that does not trust the
+token's subject and audience, and a session that is longer than the role allows.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ ISSUER = "token.actions.githubusercontent.com"
 
 def main() -> None:
     """Assume the role."""
-    asked = inputs()
-    role, region, profile = asked["role-to-assume"], asked["aws-region"], asked["aws-profile"]
+    given = inputs()
+    role, region, profile = given["role-to-assume"], given["aws-region"], given["aws-profile"]
     if not role.startswith("arn:") or not region:
         fail(f"role-to-assume is {role!r}, aws-region is {region!r}")
     if not may("id-token", "write"):
         fail("Credentials could not be loaded: the job has no permission id-token: write")
     token = identity_token()
-    found = role_of(role, region)
-    if not trusts(found["AssumeRolePolicyDocument"], claims_of(token)):
+    iam_role = role_of(role, region)
+    if not trusts(iam_role["AssumeRolePolicyDocument"], claims_of(token)):
         fail(f"Not authorized to perform sts:AssumeRoleWithWebIdentity on {role} as {claims_of(token)['sub']}")
-    duration = int(asked["role-duration-seconds"])
-    if duration > found["MaxSessionDuration"]:
+    duration = int(given["role-duration-seconds"])
+    if duration > iam_role["MaxSessionDuration"]:
         fail(f"The requested DurationSeconds exceeds the MaxSessionDuration set for {role}")
     sts = boto3.client("sts", region_name=region, config=Config(signature_version=UNSIGNED))
-    given = sts.assume_role_with_web_identity(
+    session = sts.assume_role_with_web_identity(
         RoleArn=role, RoleSessionName="GitHubActions", WebIdentityToken=token, DurationSeconds=duration
     )["Credentials"]
     keys = {
-        "aws_access_key_id": given["AccessKeyId"],
-        "aws_secret_access_key": given["SecretAccessKey"],
-        "aws_session_token": given["SessionToken"],
+        "aws_access_key_id": session["AccessKeyId"],
+        "aws_secret_access_key": session["SecretAccessKey"],
+        "aws_session_token": session["SessionToken"],
     }
     if profile:
         write_profile(profile, keys, region)
@@ -56,66 +56,65 @@ def main() -> None:
 
 
 def identity_token() -> str:
-    """The job's, with the claim of the environment that the workflow's file gives it."""
+    """Return the job's token. Its claim `environment` is the one that the workflow declares for the job."""
     url, environment = os.environ["ACTIONS_ID_TOKEN_REQUEST_URL"], job()["environment"]
-    where = f"&environment={environment}" if environment else ""
-    asked = f"{url}&audience=sts.amazonaws.com{where}"
-    token: str = request("GET", asked, os.environ["ACTIONS_ID_TOKEN_REQUEST_TOKEN"])["value"]
+    query = "&audience=sts.amazonaws.com" + (f"&environment={environment}" if environment else "")
+    token: str = request("GET", url + query, os.environ["ACTIONS_ID_TOKEN_REQUEST_TOKEN"])["value"]
     return token
 
 
 def claims_of(token: str) -> Json:
-    """What a token says."""
+    """Return the claims of a token."""
     part = token.split(".")[1]
     claims: Json = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     return claims
 
 
 def role_of(arn: str, region: str) -> Json:
-    """The role as IAM has it."""
+    """Return the role from IAM; fails the step if there is none."""
     key = f"STANDIN0{arn.split(':')[4]}"
     iam = boto3.client("iam", region_name=region, aws_access_key_id=key, aws_secret_access_key="not-a-secret")
     try:
-        found: Json = iam.get_role(RoleName=arn.rpartition("/")[2])["Role"]
+        role: Json = iam.get_role(RoleName=arn.rpartition("/")[2])["Role"]
     except iam.exceptions.NoSuchEntityException:
-        fail(f"there is no role {arn}: `sagegate bootstrap` makes it")
-    return found
+        fail(f"there is no role {arn}: `sagegate bootstrap` creates it")
+    return role
 
 
 def trusts(policy: Json, claims: Json) -> bool:
-    """Whether a role's trust policy lets whoever has these claims assume it."""
+    """Return True if a trust policy lets a token with these claims assume the role."""
     return any(allows(statement, claims) for statement in policy["Statement"])
 
 
 def allows(statement: Json, claims: Json) -> bool:
-    """One statement. Source: "Configuring a role for GitHub OIDC identity provider" in IAM's user guide."""
+    """Evaluate one statement. Source: "Configuring a role for GitHub OIDC identity provider", IAM user guide."""
     federated = as_list(statement.get("Principal", {}).get("Federated", []))
     if statement["Effect"] != "Allow" or "sts:AssumeRoleWithWebIdentity" not in as_list(statement["Action"]):
         return False
     if not any(name.endswith(f"oidc-provider/{ISSUER}") for name in federated):
         return False
     conditions = [
-        (operator, key.removeprefix(f"{ISSUER}:"), as_list(wanted))
+        (operator, key.removeprefix(f"{ISSUER}:"), as_list(values))
         for operator, block in statement.get("Condition", {}).items()
-        for key, wanted in block.items()
+        for key, values in block.items()
     ]
-    return all(holds(operator, str(claims.get(key, "")), wanted) for operator, key, wanted in conditions)
+    return all(holds(operator, str(claims.get(key, "")), values) for operator, key, values in conditions)
 
 
-def holds(operator: str, claim: str, wanted: list[str]) -> bool:
-    """One condition; an operator that is not known here does not hold."""
+def holds(operator: str, claim: str, values: list[str]) -> bool:
+    """Evaluate one condition; an unknown operator is False."""
     if operator == "StringEquals":
-        return claim in wanted
-    return operator == "StringLike" and any(fnmatchcase(claim, pattern) for pattern in wanted)
+        return claim in values
+    return operator == "StringLike" and any(fnmatchcase(claim, pattern) for pattern in values)
 
 
 def as_list(value: Any) -> list[Any]:
-    """IAM lets a list of one be written without brackets."""
+    """Return a list; IAM accepts a single value in its place."""
     return value if isinstance(value, list) else [value]
 
 
 def write_profile(name: str, keys: dict[str, str], region: str) -> None:
-    """In files of this job alone, as a runner's home folder is."""
+    """Write a profile into files that only this job sees, like the home folder of a GitHub-hosted runner."""
     folder = Path(os.environ["RUNNER_TEMP"]) / "aws"
     folder.mkdir(mode=0o700, exist_ok=True)
     sections = {"credentials": (name, keys), "config": (f"profile {name}", {"region": region})}

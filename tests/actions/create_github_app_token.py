@@ -1,4 +1,4 @@
-"""Stands in for actions/create-github-app-token: a token with the permissions that are asked for, and no others."""
+"""Fake of actions/create-github-app-token: gives a token with exactly the requested permissions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from job import fail, inputs, request, write
 
 
 def main() -> None:
-    """Make the token known to the fake GitHub."""
-    asked = inputs()
-    if asked["private-key"] != "fake-private-key" or not (asked["client-id"] or asked["app-id"]):
+    """Register the token with the fake of GitHub."""
+    given = inputs()
+    if given["private-key"] != "fake-private-key" or not (given["client-id"] or given["app-id"]):
         fail("the GitHub App's identifier or private key is not right")
     prefix = "permission-"
-    permissions = {k.removeprefix(prefix): v for k, v in asked.items() if k.startswith(prefix) and v}
+    permissions = {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix) and v}
     body = {"token": "fake-app-token", "permissions": permissions}
-    request("POST", f"{os.environ['GITHUB_API_URL']}/fake/job", os.environ["STAND_IN_TOKEN"], body)
+    request("POST", f"{os.environ['GITHUB_API_URL']}/stand-in/job", os.environ["FAKE_TOKEN"], body)
     write("GITHUB_OUTPUT", token="fake-app-token")
 
 

@@ -1,4 +1,4 @@
-"""What the actions' fakes share: inputs, the job they run in, the files that a runner reads, the test's server."""
+"""Helpers of the fake actions: their inputs, their job, the runner's files and requests to the fake of GitHub."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ Json = dict[str, Any]
 
 
 def inputs() -> dict[str, str]:
-    """The action's inputs."""
-    found: dict[str, str] = json.loads(os.environ["INPUTS"])
-    return found
+    """Return the action's inputs."""
+    given: dict[str, str] = json.loads(os.environ["INPUTS"])
+    return given
 
 
 def job() -> Json:
-    """This job as the workflow's file has it: `environment` (or None) and `permissions`."""
-    workflows = json.loads(Path(os.environ["STAND_IN_JOBS"]).read_text(encoding="utf-8"))
-    found: Json = workflows[os.environ["GITHUB_WORKFLOW"]][os.environ["GITHUB_JOB"]]
-    return found
+    """Return what the workflow declares for this job: `environment` (or None) and `permissions`."""
+    workflows = json.loads(Path(os.environ["FAKE_JOBS"]).read_text(encoding="utf-8"))
+    declared: Json = workflows[os.environ["GITHUB_WORKFLOW"]][os.environ["GITHUB_JOB"]]
+    return declared
 
 
 def may(permission: str, level: str) -> bool:
-    """Whether the job's permissions include `level` (read or write) of one."""
+    """Return True if the job has `level` (read or write) of a permission."""
     return job()["permissions"].get(permission) in ("write", level)
 
 
 def write(variable: str, **values: str) -> None:
-    """Append to GITHUB_ENV, GITHUB_OUTPUT or such."""
+    """Append values to the file that a variable names, such as GITHUB_ENV or GITHUB_OUTPUT."""
     with Path(os.environ[variable]).open("a", encoding="utf-8") as file:
         file.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
 def add_path(folder: Path) -> None:
-    """Put a folder in front of the path of the job's next steps."""
+    """Put a folder first on the PATH of the job's next steps."""
     with Path(os.environ["GITHUB_PATH"]).open("a", encoding="utf-8") as file:
         file.write(f"{folder}\n")
 
 
 def request(method: str, url: str, token: str, body: Json | None = None) -> Any:
-    """Ask the fake GitHub; ends the action where it refuses."""
-    asked = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {token}"})
+    """Send a request to the fake of GitHub and return the response; an error status fails the step."""
+    outgoing = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {token}"})
     if body is not None:
-        asked.data = json.dumps(body).encode()
-        asked.add_header("Content-Type", "application/json")
+        outgoing.data = json.dumps(body).encode()
+        outgoing.add_header("Content-Type", "application/json")
     try:
-        with urllib.request.urlopen(asked, timeout=30) as answer:
-            content = answer.read()
+        with urllib.request.urlopen(outgoing, timeout=30) as response:
+            content = response.read()
     except urllib.error.HTTPError as error:
         fail(f"{method} {url}: {error.code} {error.read().decode()}")
     return json.loads(content) if content else None
 
 
 def fail(reason: str) -> NoReturn:
-    """End the action, as a failed step."""
+    """Fail the step with a reason."""
     print(f"::error::{reason}")
     sys.exit(1)

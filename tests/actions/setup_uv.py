@@ -1,6 +1,6 @@
-"""Stands in for astral-sh/setup-uv: uv on the path, and an environment that has what the project needs already.
+"""Fake of astral-sh/setup-uv: puts uv on the PATH, with an environment that already has most packages.
 
-The environment is a copy by hard links, for this job alone: `uv sync` brings it to what uv.lock says, which is little.
+The environment is a copy by hard links for this job, so `uv sync` has little to install.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from job import add_path, fail, inputs, write
 
 
 def main() -> None:
-    """Put uv on the path."""
-    uv = Path(os.environ["STAND_IN_UV"])
+    """Put uv on the PATH and prepare the environment."""
+    uv = Path(os.environ["FAKE_UV"])
     version = subprocess.run([str(uv), "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     if inputs()["version"] not in ("", version):
-        fail(f"the workflow pins uv {inputs()['version']}, and this machine has {version}")
+        fail(f"the workflow pins uv {inputs()['version']}, but {uv} is {version}")
     target = Path(os.environ["RUNNER_TEMP"]) / "environment"
-    subprocess.run(["cp", "-al", os.environ["STAND_IN_ENVIRONMENT"], str(target)], check=True)
-    if "STAND_IN_OSV" in os.environ:
-        uv = wrapper(Path(os.environ["RUNNER_TEMP"]) / "uv", uv, os.environ["STAND_IN_OSV"])
+    subprocess.run(["cp", "-al", os.environ["FAKE_ENVIRONMENT"], str(target)], check=True)
+    if "FAKE_OSV" in os.environ:
+        uv = wrapper(Path(os.environ["RUNNER_TEMP"]) / "uv", uv, os.environ["FAKE_OSV"])
     write("GITHUB_ENV", UV_PROJECT_ENVIRONMENT=str(target), UV_PYTHON=sys.executable)
     add_path(uv.parent)
 
 
 def wrapper(folder: Path, uv: Path, osv: str) -> Path:
-    """A uv that asks the fake for OSV about vulnerabilities, where the real one asks osv.dev."""
+    """Return a uv whose audit queries the fake of OSV instead of osv.dev."""
     folder.mkdir()
     script = folder / "uv"
     command = f'if [ "$1" = audit ]; then shift; exec {uv} audit --service-url {osv} "$@"; fi; exec {uv} "$@"'

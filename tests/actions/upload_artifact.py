@@ -1,4 +1,4 @@
-"""Stands in for actions/upload-artifact: files whose path matches go to the test's folder, with their paths."""
+"""Fake of actions/upload-artifact: copies the matching files to a folder of the test."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from job import fail, inputs
 
 
 def main() -> None:
-    """Copy."""
-    asked = inputs()
+    """Copy the files and keep their paths."""
+    given = inputs()
     workspace = Path(os.environ["GITHUB_WORKSPACE"])
-    target = Path(os.environ["STAND_IN_ARTIFACTS"]) / asked["name"]
+    target = Path(os.environ["FAKE_ARTIFACTS"]) / given["name"]
     found: set[Path] = set()
-    for pattern in asked["path"].split():
+    for pattern in given["path"].split():
         for match in workspace.glob(pattern):
             found.update(match.rglob("*") if match.is_dir() else [match])
     files = [file for file in sorted(found) if file.is_file()]
-    if asked["include-hidden-files"] != "true":
+    if given["include-hidden-files"] != "true":
         files = [f for f in files if not any(part.startswith(".") for part in f.relative_to(workspace).parts)]
-    if not files and asked["if-no-files-found"] == "error":
+    if not files and given["if-no-files-found"] == "error":
         fail("No files were found with the provided path")
     for file in files:
-        place = target / file.relative_to(workspace)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, place)
+        copy = target / file.relative_to(workspace)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, copy)
     print(f"{len(files)} files")
 
 
