@@ -121,8 +121,13 @@ class Stack:
             return f"arn:aws:s3:::{bucket}" if attribute == "Arn" else bucket
         if body["Type"] in own and not attribute:
             return self.resolve(body["Properties"][own[body["Type"]]])
+        account, properties = self.values["AWS::AccountId"], body["Properties"]
         if body["Type"] == "AWS::IAM::Role":
-            return f"arn:aws:iam::{self.values['AWS::AccountId']}:role/" + self._ref(logical)
+            return f"arn:aws:iam::{account}:role/" + self._ref(logical)
+        if body["Type"] == "AWS::SNS::Topic":
+            return f"arn:aws:sns:{REGION}:{account}:" + self.resolve(properties["TopicName"])
+        if body["Type"] == "AWS::Lambda::Function":
+            return f"arn:aws:lambda:{REGION}:{account}:function:" + self.resolve(properties["FunctionName"])
         return f"<{name}>"
 
     def of_type(self, kind: str) -> Json:

@@ -1,4 +1,4 @@
-"""The endpoint's own text: exactly one package, alarms before the endpoint, and what each mode can and cannot have."""
+"""Tests of endpoint.yaml: one exact model package, alarms before the endpoint, and the resources of each mode."""
 
 import json
 import re
@@ -11,8 +11,8 @@ NAME = "tumour-staging"
 
 
 def variant(stack: Stack) -> Json:
-    (found,) = stack.resources["EndpointConfig"]["Properties"]["ProductionVariants"]
-    return dict(found)
+    (only,) = stack.resources["EndpointConfig"]["Properties"]["ProductionVariants"]
+    return dict(only)
 
 
 def update_policy(stack: Stack) -> Json:
@@ -34,7 +34,7 @@ def test_the_model_is_exactly_the_package() -> None:
     }
 
 
-def test_names_change_with_the_content_and_the_endpoint_s_does_not() -> None:
+def test_model_and_configuration_get_new_names_and_the_endpoint_keeps_its_name() -> None:
     one, two = endpoint(), endpoint(Revision="89abcdef")
     for name, key in (("Model", "ModelName"), ("EndpointConfig", "EndpointConfigName")):
         names = [stack.resources[name]["Properties"][key] for stack in (one, two)]
@@ -44,7 +44,7 @@ def test_names_change_with_the_content_and_the_endpoint_s_does_not() -> None:
     assert len(longest.resources["Model"]["Properties"]["ModelName"]) <= 63
 
 
-def test_a_floating_version_is_refused() -> None:
+def test_only_an_exact_model_version_is_accepted() -> None:
     parameters = load(ENDPOINT)["Parameters"]
     pattern = parameters["ModelPackageArn"]["AllowedPattern"]
     arn = f"arn:aws:sagemaker:{REGION}:{DEV}:model-package"
@@ -67,8 +67,8 @@ def test_traffic_shifts_and_alarms_roll_back(traffic: str, kind: str, size: str 
     assert alarms == [{"AlarmName": f"{NAME}-{what}"} for what in ("5xx", "latency", "cpu")]
 
 
-def test_alarms_come_before_the_endpoint_and_do_not_wait_for_it() -> None:
-    """The endpoint refers to the alarms by Ref, so they are made first; they name it by its text."""
+def test_alarms_are_created_before_the_endpoint() -> None:
+    """The endpoint refers to the alarms by Ref. The alarms name the endpoint by text."""
     resources = load(ENDPOINT)["Resources"]
     text = str(resources["Endpoint"]["Properties"]["DeploymentConfig"])
     for alarm in ("ErrorAlarm", "LatencyAlarm", "CpuAlarm"):
@@ -76,7 +76,7 @@ def test_alarms_come_before_the_endpoint_and_do_not_wait_for_it() -> None:
         assert "'Endpoint'" not in str(resources[alarm]) and "DependsOn" not in resources[alarm]
 
 
-def test_alarms_have_the_settings_thresholds_in_cloudwatch_s_units() -> None:
+def test_alarm_thresholds_are_in_cloudwatch_units() -> None:
     stack = endpoint(Max5xxErrors=3, MaxLatencyInMilliseconds="250", MaxCpuPercent=80, InstanceVcpus=4)
     alarms = stack.of_type("AWS::CloudWatch::Alarm")
     assert alarms["ErrorAlarm"]["Threshold"] == 3 and alarms["ErrorAlarm"]["MetricName"] == "Invocation5XXErrors"
@@ -89,7 +89,7 @@ def test_alarms_have_the_settings_thresholds_in_cloudwatch_s_units() -> None:
     assert all(alarm["TreatMissingData"] == "notBreaching" for alarm in alarms.values())
 
 
-def test_autoscaling_tracks_invocations_and_survives_a_deployment() -> None:
+def test_autoscaling_tracks_invocations_and_a_deployment_keeps_its_instances() -> None:
     stack = endpoint(MinInstanceCount=2, MaxInstanceCount=6, InvocationsPerInstance=900)
     target = stack.resources["ScalableTarget"]["Properties"]
     assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 6)
@@ -113,50 +113,50 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_each_mode_has_what_it_can_have(mode: str) -> None:
+def test_each_mode_has_the_resources_that_it_supports(mode: str) -> None:
     stack = endpoint(Mode=mode, SubnetIds="subnet-1", SecurityGroupIds="sg-1", CapturePercent=50)
-    wanted = MODES[mode]
-    assert ("Endpoint" in stack.resources) == wanted["endpoint"] == ("Dashboard" in stack.resources)
-    assert ("ScalingPolicy" in stack.resources) == wanted["scales"]
+    expected = MODES[mode]
+    assert ("Endpoint" in stack.resources) == expected["endpoint"] == ("Dashboard" in stack.resources)
+    assert ("ScalingPolicy" in stack.resources) == expected["scales"]
     model = stack.resources["Model"]["Properties"]
     assert ("VpcConfig" in model) == (mode != "serverless") == model["EnableNetworkIsolation"]
-    if not wanted["endpoint"]:
+    if not expected["endpoint"]:
         assert list(stack.resources) == ["Model"]
         return
     config = stack.resources["EndpointConfig"]["Properties"]
-    assert ("DataCaptureConfig" in config) == wanted["capture"]
+    assert ("DataCaptureConfig" in config) == expected["capture"]
     assert ("AsyncInferenceConfig" in config) == (mode == "asynchronous")
-    assert ("InstanceType" in variant(stack)) == wanted["instances"] == ("ServerlessConfig" not in variant(stack))
-    assert ("CpuAlarm" in stack.resources) == wanted["instances"]
+    assert ("InstanceType" in variant(stack)) == expected["instances"] == ("ServerlessConfig" not in variant(stack))
+    assert ("CpuAlarm" in stack.resources) == expected["instances"]
     shifts = update_policy(stack)["TrafficRoutingConfiguration"]["Type"]
-    assert shifts == ("CANARY" if wanted["instances"] else "ALL_AT_ONCE")
+    assert shifts == ("CANARY" if expected["instances"] else "ALL_AT_ONCE")
     assert variant(stack)["VariantName"] == "AllTraffic"
 
 
-def test_data_capture_goes_to_the_account_s_own_bucket_or_nowhere() -> None:
+def test_data_capture_goes_to_the_bucket_of_the_account() -> None:
     capture = endpoint(CapturePercent=25).resources["EndpointConfig"]["Properties"]["DataCaptureConfig"]
     assert capture["DestinationS3Uri"] == f"s3://tumour-{OPS}-{REGION}/tumour/capture/staging"
     assert capture["InitialSamplingPercentage"] == 25 and capture["EnableCapture"] is True
     assert "DataCaptureConfig" not in endpoint(CapturePercent=0).resources["EndpointConfig"]["Properties"]
 
 
-def test_alarms_can_go_to_a_further_topic() -> None:
+def test_alarms_can_notify_another_topic() -> None:
     topic = "arn:aws:sns:eu-west-1:222222222222:on-call"
     given = endpoint(NotificationTopicArn=topic).of_type("AWS::CloudWatch::Alarm").values()
     assert all(alarm["AlarmActions"] == [topic] for alarm in given)
     assert all("AlarmActions" not in alarm for alarm in endpoint().of_type("AWS::CloudWatch::Alarm").values())
 
 
-def test_sagemaker_s_bounds_are_the_parameters_bounds() -> None:
+def test_parameters_have_the_limits_of_sagemaker() -> None:
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_TrafficRoutingConfig.html"""
     parameters = load(ENDPOINT)["Parameters"]
     assert (parameters["TrafficPercent"]["MinValue"], parameters["TrafficPercent"]["MaxValue"]) == (10, 50)
     assert 0 == parameters["WaitInSeconds"]["MinValue"] < parameters["WaitInSeconds"]["MaxValue"] <= 3600
-    # The longest that linear shifting can take must fit into the time that an update may take.
+    # The longest linear shift must fit into the time of an update.
     longest = 100 / parameters["TrafficPercent"]["MinValue"] * parameters["WaitInSeconds"]["MaxValue"]
     assert longest < update_policy(endpoint())["MaximumExecutionTimeoutInSeconds"] <= 28_800
 
 
-def test_the_dashboard_is_json() -> None:
+def test_the_dashboard_is_valid_json() -> None:
     body = json.loads(endpoint().resources["Dashboard"]["Properties"]["DashboardBody"])
     assert len(body["widgets"]) == 4

@@ -1,4 +1,4 @@
-"""What each role may do and may not: calls are held against its policies, as IAM would."""
+"""Tests of the roles' permissions: calls are evaluated against their policies."""
 
 import re
 from itertools import product
@@ -15,7 +15,7 @@ ALARM = f"arn:aws:cloudwatch:{REGION}:{DEV}:alarm"
 ROLE = f"arn:aws:iam::{DEV}:role"
 GITHUB = ("train", "approve", "deploy-staging", "deploy-prod")
 
-# (role, action, resource, may it?) in an account that hosts everything, where nothing but the policies separates.
+# (role, action, resource, allowed) in one account with all environments, where only policies separate them.
 CALLS = [
     ("train", "s3:PutObject", f"{BUCKET}/tumour/code/abc/train.py", True),
     ("train", "s3:PutObject", f"{BUCKET}/tumour/raw/v1/data.csv", True),
@@ -79,9 +79,9 @@ def stack() -> Stack:
     return platform("dev staging prod")
 
 
-def test_each_call_is_allowed_or_refused_as_the_design_says(stack: Stack) -> None:
+def test_calls_are_allowed_or_denied_as_listed(stack: Stack) -> None:
     wrong = [
-        f"{role}: {action} on {resource} is {'refused' if expected else 'allowed'}"
+        f"{role}: {action} on {resource} is {'denied' if expected else 'allowed'}"
         for role, action, resource, expected in CALLS
         if allowed(stack.statements(f"tumour-github-{role}"), action, resource) != expected
     ]
@@ -110,7 +110,7 @@ def test_no_role_can_change_iam(stack: Stack) -> None:
         ("trigger", None),
     ],
 )
-def test_a_role_is_passed_to_sagemaker_only(stack: Stack, role: str, passes: str | None) -> None:
+def test_roles_are_passed_to_sagemaker_only(stack: Stack, role: str, passes: str | None) -> None:
     statements = stack.statements(f"tumour-{role}")
     for other in ("tumour-execution", "tumour-endpoint", "tumour-github-deploy-prod", "admin"):
         arn = f"{ROLE}/{other}"
@@ -121,7 +121,7 @@ def test_a_role_is_passed_to_sagemaker_only(stack: Stack, role: str, passes: str
         assert not allowed(statements, "iam:PassRole", arn)
 
 
-def test_jobs_can_register_and_never_approve(stack: Stack) -> None:
+def test_jobs_can_register_models_but_never_approve_them(stack: Stack) -> None:
     statements = stack.statements("tumour-execution")
     for status, expected in (("PendingManualApproval", True), ("Approved", False)):
         context = {"sagemaker__ModelApprovalStatus": status}
@@ -129,11 +129,11 @@ def test_jobs_can_register_and_never_approve(stack: Stack) -> None:
     assert not allowed(statements, "sagemaker:UpdateModelPackage", PACKAGE)
     assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/champion/model.tar.gz")
     assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/raw/v1/data.csv")
-    assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/deployments/staging/1.json")  # no forged health
+    assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/deployments/staging/1.json")  # a forged record
     assert not allowed(statements, "sagemaker:CreateEndpoint", f"{SM}:endpoint/tumour-prod")
 
 
-def test_another_account_reads_models_and_nothing_else() -> None:
+def test_a_deploying_account_reads_models_and_nothing_else() -> None:
     dev, ops = platform("dev", DeployingAccountIds=OPS), platform("staging prod", OPS)
     deploy = ops.statements("tumour-github-deploy-prod")
     policy = dev.resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
@@ -151,7 +151,7 @@ def test_another_account_reads_models_and_nothing_else() -> None:
     assert not allowed(group, "sagemaker:UpdateModelPackage", PACKAGE)
 
 
-def test_listing_the_bucket_shows_the_project_s_objects_only(stack: Stack) -> None:
+def test_roles_list_only_the_objects_of_the_project(stack: Stack) -> None:
     for role in ("tumour-github-train", "tumour-execution", "tumour-github-deploy-prod"):
         statements = stack.statements(role)
         assert allowed(statements, "s3:ListBucket", BUCKET, s3__prefix="tumour/code/")
@@ -159,19 +159,19 @@ def test_listing_the_bucket_shows_the_project_s_objects_only(stack: Stack) -> No
         assert not allowed(statements, "s3:ListBucket", BUCKET)
 
 
-# Every line with a bare wildcard, and why it cannot be narrower. A new one has to be added here by hand.
+# Every line with a bare wildcard. A new one must be added here by hand.
 WILDCARDS = {
-    "Action: kms:*": 1,  # the key's own policy: the account decides, as AWS's default key policy has it
+    "Action: kms:*": 1,  # for the account, as in the default key policy of AWS
     "Action: s3:*": 1,  # a Deny
-    'Resource: "*"  # in a key\'s policy this means the key': 3,
-    'Resource: "*"  # the action supports no resource': 1,
-    'Resource: "*"  # the action supports no resource; the namespace is its bound': 1,
-    'Resource: "*"  # the actions support no resource': 2,
-    'Principal: "*"': 2,  # Denies of what is not TLS
+    'Resource: "*"  # the key itself': 3,
+    '- {Sid: LogInToEcr, Effect: Allow, Action: ecr:GetAuthorizationToken, Resource: "*"}  # not resource-based': 1,
+    'Resource: "*"  # not resource-based; limited by namespace': 1,
+    'Resource: "*"  # not resource-based': 2,
+    'Principal: "*"': 2,  # Deny without TLS
 }
 
 
-def test_the_wildcards_are_these() -> None:
+def test_templates_have_no_other_wildcards() -> None:
     found: dict[str, int] = {}
     for file in (PLATFORM, ENDPOINT):
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -192,7 +192,7 @@ def every_statement(stack: Stack, kind: str) -> list[dict[str, object]]:
     return [statement for document in documents for statement in document["Statement"]]
 
 
-def test_wildcards_without_a_condition_are_of_actions_that_support_no_resource(stack: Stack) -> None:
+def test_unconditional_wildcards_are_for_actions_without_resource_types(stack: Stack) -> None:
     free = {
         action
         for kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy")
@@ -200,7 +200,7 @@ def test_wildcards_without_a_condition_are_of_actions_that_support_no_resource(s
         if statement["Resource"] == "*" and "Condition" not in statement
         for action in as_list(statement["Action"])
     }
-    # Service Authorization Reference: these have no resource types.
+    # Source: Service Authorization Reference.
     assert free == {
         "ecr:GetAuthorizationToken",
         "application-autoscaling:DescribeScalableTargets",
@@ -208,11 +208,11 @@ def test_wildcards_without_a_condition_are_of_actions_that_support_no_resource(s
     }
 
 
-def test_the_table_in_the_docs_is_fresh() -> None:
+def test_the_permissions_page_is_up_to_date() -> None:
     assert permissions.PAGE.read_text(encoding="utf-8") == permissions.page(), "run `python scripts/permissions.py`"
 
 
-def test_the_table_has_every_role_and_action(stack: Stack) -> None:
+def test_the_permissions_page_has_every_role_and_action(stack: Stack) -> None:
     table = permissions.PAGE.read_text(encoding="utf-8")
     for role in stack.of_type("AWS::IAM::Role").values():
         part = table.partition(f"## `{role['RoleName']}`")[2].partition("\n## ")[0]

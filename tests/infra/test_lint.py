@@ -1,4 +1,4 @@
-"""Both templates pass the linters of their trade, and those see a fault that is put in on purpose."""
+"""cfn-lint and checkov find nothing in the templates, and both find a planted error."""
 
 import subprocess
 import sysconfig
@@ -8,7 +8,7 @@ import pytest
 from conftest import find_uv, without_shell_settings
 from templates import ENDPOINT, PLATFORM
 
-# Not in this environment: it wants other versions of what sagegate/ is tested with.
+# Run by uv in an environment of its own, because it needs other versions of this environment's packages.
 CHECKOV = ["tool", "run", "--exclude-newer", "2026-11-01T00:00:00Z", "--from", "checkov==3.3.30", "checkov"]
 QUIETLY = ["--quiet", "--compact", "--skip-download", "--framework", "cloudformation"]
 
@@ -44,16 +44,16 @@ def test_cfn_lint_finds_nothing() -> None:
         (ENDPOINT, "CAPACITY_PERCENT", "CAPACITY_SHARE"),
     ],
 )
-def test_cfn_lint_sees(tmp_path: Path, template: Path, before: str, after: str) -> None:
+def test_cfn_lint_finds_a_planted_error(tmp_path: Path, template: Path, before: str, after: str) -> None:
     assert cfn_lint(broken(tmp_path, template, before, after)).returncode != 0
 
 
-def test_checkov_finds_nothing_but_what_the_templates_say_why() -> None:
+def test_checkov_finds_nothing_except_the_skipped_checks() -> None:
     done = checkov(PLATFORM, ENDPOINT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Failed checks: 0" in done.stdout and "Skipped checks: 6" in done.stdout
 
 
-def test_checkov_sees_an_open_bucket(tmp_path: Path) -> None:
+def test_checkov_finds_a_public_bucket(tmp_path: Path) -> None:
     done = checkov(broken(tmp_path, PLATFORM, "BlockPublicAcls: true", "BlockPublicAcls: false"))
     assert done.returncode != 0

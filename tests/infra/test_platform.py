@@ -1,4 +1,4 @@
-"""The platform's own text: every resource that the design names, with the properties that make it safe."""
+"""Tests of platform.yaml: its resources, and the properties that keep them safe."""
 
 import json
 import re
@@ -9,13 +9,16 @@ from templates import DEV, OPS, PLATFORM, REGION, Json, conditions_hold, load, p
 
 
 def bucket(**parameters: Any) -> Json:
-    found: Json = platform("dev", **parameters).resources["Bucket"]["Properties"]
-    return found
+    properties: Json = platform("dev", **parameters).resources["Bucket"]["Properties"]
+    return properties
 
 
-def test_the_template_can_be_sent_without_a_bucket() -> None:
-    """CreateChangeSet takes a TemplateBody of at most 51,200 bytes; more needs a bucket, which does not exist yet."""
-    assert PLATFORM.stat().st_size <= 51_200
+def test_the_template_fits_into_a_request() -> None:
+    """CreateChangeSet takes a TemplateBody of at most 51,200 bytes. A larger one needs a bucket, which this makes.
+
+    4,096 bytes stay free for the owner's changes.
+    """
+    assert PLATFORM.stat().st_size <= 51_200 - 4_096
     assert "&" not in re.sub(r"#.*|\"[^\"]*\"", "", PLATFORM.read_text(encoding="utf-8")), (
         "CloudFormation has no aliases"
     )
@@ -48,13 +51,13 @@ def test_with_a_key_it_encrypts_everything(given: dict[str, str]) -> None:
         assert any("kms:Decrypt" in s["Action"] and s["Resource"] == key for s in stack.statements(role)), role
 
 
-def test_without_a_key_the_topic_is_encrypted_still() -> None:
+def test_without_a_key_of_its_own_the_topic_is_encrypted() -> None:
     stack = platform("dev")
     assert stack.resources["Topic"]["Properties"]["KmsMasterKeyId"] == "alias/aws/sns"
     assert "Key" not in stack.resources and "KeyUse" not in stack.resources
 
 
-def test_plain_http_is_refused() -> None:
+def test_plain_http_is_denied() -> None:
     statements = platform("dev").resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     (deny,) = [s for s in statements if s["Effect"] == "Deny"]
     assert deny["Principal"] == "*" and deny["Action"] == "s3:*"
@@ -63,8 +66,8 @@ def test_plain_http_is_refused() -> None:
     assert not conditions_hold(deny["Condition"], {"aws:SecureTransport": "true"})
 
 
-def test_nothing_that_a_registered_model_needs_expires() -> None:
-    """Artifacts and evaluations are in executions/, the champion and records beside it; raw data gives splits again."""
+def test_files_of_registered_models_never_expire() -> None:
+    """executions/ has artifacts and evaluations. Splits expire, because raw data and code make them again."""
     rules = bucket()["LifecycleConfiguration"]["Rules"]
     for kept in (
         "executions/x/model/y/output/model.tar.gz",
@@ -76,7 +79,7 @@ def test_nothing_that_a_registered_model_needs_expires() -> None:
         assert not [r for r in rules if "ExpirationInDays" in r and key.startswith(r.get("Prefix", ""))], kept
     expiring = {r["Prefix"]: r["ExpirationInDays"] for r in rules if "ExpirationInDays" in r}
     assert expiring == {"tumour/intermediate/": 90, "tumour/capture/": 90}
-    # Reading must stay possible at once: no archive.
+    # No archive: objects must stay readable at once.
     assert [t["StorageClass"] for r in rules for t in r.get("Transitions", [])] == ["INTELLIGENT_TIERING"]
     leftovers = next(r for r in rules if r["Id"] == "leftovers")
     assert leftovers["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
@@ -87,19 +90,19 @@ def test_a_cached_split_outlives_the_cache() -> None:
     assert load(PLATFORM)["Parameters"]["IntermediateExpirationDays"]["MinValue"] > 30
 
 
-def test_the_pipeline_writes_where_the_rules_and_the_role_say() -> None:
+def test_the_pipeline_writes_to_prefixes_with_lifecycle_rules() -> None:
     definition = json.loads((PLATFORM.parents[1] / "pipeline" / "definition.json").read_text(encoding="utf-8"))
-    places = {
+    prefixes = {
         output["OutputName"]: output["S3Output"]["S3Uri"]["Std:Join"]["Values"][1]
         for step in definition["Steps"]
         if step["Type"] == "Processing"
         for output in step["Arguments"]["ProcessingOutputConfig"]["Outputs"]
     }
     split = dict.fromkeys(("train", "validation", "test"), "intermediate")
-    assert places == split | {"report": "executions", "evaluation": "executions"}
+    assert prefixes == split | {"report": "executions", "evaluation": "executions"}
 
 
-def test_one_identity_provider_is_made_or_adopted() -> None:
+def test_the_identity_provider_is_created_or_adopted() -> None:
     made = platform("dev").resources["OidcProvider"]["Properties"]
     assert made["Url"] == "https://token.actions.githubusercontent.com"
     assert made["ClientIdList"] == ["sts.amazonaws.com"]
@@ -117,7 +120,7 @@ def test_the_registry_is_shared_only_if_another_account_deploys() -> None:
     assert "ModelPackageGroup" not in platform("staging prod", OPS).resources
 
 
-def test_triggers_are_off_until_asked_for() -> None:
+def test_triggers_are_off_by_default() -> None:
     stack = platform("dev")
     for name in ("DataArrivalRule", "ScheduleRule"):
         assert stack.resources[name]["Properties"]["State"] == "DISABLED"
@@ -128,7 +131,7 @@ def test_triggers_are_off_until_asked_for() -> None:
     assert {on.resources[n]["Properties"]["State"] for n in ("DataArrivalRule", "ScheduleRule")} == {"ENABLED"}
 
 
-def test_data_that_arrives_is_the_data_that_is_used() -> None:
+def test_the_data_arrival_trigger_passes_the_new_data() -> None:
     rule = platform("dev").resources["DataArrivalRule"]["Properties"]
     assert rule["EventPattern"]["detail"]["object"]["key"] == ["tumour/raw/incoming/_SUCCESS"]
     parameters = rule["Targets"][0]["SageMakerPipelineParameters"]["PipelineParameterList"]
@@ -137,7 +140,7 @@ def test_data_that_arrives_is_the_data_that_is_used() -> None:
     assert values["InputDataVersion"] == "$.detail.object.version-id"
 
 
-def test_rules_that_notify_filter_by_project_and_status() -> None:
+def test_notification_rules_filter_by_project_and_status() -> None:
     stack = platform("dev staging")
     patterns = {
         name: rule["EventPattern"]["detail"]
@@ -163,14 +166,14 @@ def test_logs_and_subscription() -> None:
     assert (subscribed["Protocol"], subscribed["Endpoint"]) == ("email", "ml@example.com")
 
 
-def test_names_fit_what_aws_allows() -> None:
+def test_names_fit_the_limits_of_aws() -> None:
     longest = "a" * 32
     stack = platform("dev staging prod", ProjectName=longest)
     assert len(stack.resources["Bucket"]["Properties"]["BucketName"]) <= 63
     assert all(len(role["RoleName"]) <= 64 for role in stack.of_type("AWS::IAM::Role").values())
 
 
-def test_outputs_name_what_other_tools_need() -> None:
+def test_outputs() -> None:
     outputs = load(PLATFORM)["Outputs"]
     assert set(outputs) >= {"TemplateVersion", "BucketName", "TopicArn", "NotifyFunctionArn", "OidcProviderArn"}
     for name, output in outputs.items():

@@ -1,4 +1,4 @@
-"""Who may assume a role: GitHub's tokens are held against each trust policy, word for word."""
+"""Tests of the roles' trust policies: tokens of GitHub jobs are evaluated against each of them."""
 
 import pytest
 from templates import DEV, OPS, Json, Stack, as_list, conditions_hold, platform
@@ -10,7 +10,7 @@ ROLES = {
     "tumour-github-deploy-staging": ["staging"],
     "tumour-github-deploy-prod": ["prod"],
 }
-# https://docs.github.com/en/actions/reference/security/oidc: subjects of tokens, by what the job is.
+# Subjects of tokens by kind of job. Source: https://docs.github.com/en/actions/reference/security/oidc
 SUBJECTS = {
     "environment": "repo:my-org/tumour:environment:{environment}",
     "fork": "repo:someone/tumour:environment:{environment}",
@@ -28,12 +28,12 @@ SUBJECTS = {
 
 
 def token(subject: str, audience: str = "sts.amazonaws.com", issuer: str = ISSUER) -> dict[str, str]:
-    """A GitHub token's claims as IAM's context keys."""
+    """Return a GitHub token's claims as IAM context keys."""
     return {f"{issuer}:aud": audience, f"{issuer}:sub": subject}
 
 
 def trusts(role: Json, claims: dict[str, str], provider: str = f"oidc-provider/{ISSUER}") -> bool:
-    """Whether sts:AssumeRoleWithWebIdentity with this token succeeds."""
+    """Return True if sts:AssumeRoleWithWebIdentity with these claims succeeds."""
     return any(
         statement["Effect"] == "Allow"
         and as_list(statement["Action"]) == ["sts:AssumeRoleWithWebIdentity"]
@@ -49,7 +49,7 @@ def stack() -> Stack:
 
 
 @pytest.mark.parametrize("name", ROLES)
-def test_a_role_trusts_its_environments_and_nothing_else(stack: Stack, name: str) -> None:
+def test_a_role_trusts_its_environments_only(stack: Stack, name: str) -> None:
     role = stack.role(name)
     for environment in ("dev", "staging", "prod"):
         subject = SUBJECTS["environment"].format(environment=environment)
@@ -71,7 +71,7 @@ def test_no_trust_has_a_wildcard_or_a_loose_operator(stack: Stack) -> None:
         assert "*" not in str(statement)
 
 
-def test_a_loose_trust_would_be_seen(stack: Stack) -> None:
+def test_the_check_finds_a_wildcard_trust(stack: Stack) -> None:
     loose = {f"{ISSUER}:sub": "repo:my-org/*", f"{ISSUER}:aud": "sts.amazonaws.com"}
     principal = {"Federated": f"arn:aws:iam::{DEV}:oidc-provider/{ISSUER}"}
     action = "sts:AssumeRoleWithWebIdentity"
@@ -79,7 +79,7 @@ def test_a_loose_trust_would_be_seen(stack: Stack) -> None:
     assert trusts({"AssumeRolePolicyDocument": {"Statement": [statement]}}, token(SUBJECTS["another repository"]))
 
 
-def test_roles_of_services_trust_them_for_this_account_only(stack: Stack) -> None:
+def test_service_roles_trust_requests_of_this_account_only(stack: Stack) -> None:
     for name, service in (("execution", "sagemaker"), ("endpoint", "sagemaker"), ("trigger", "events")):
         (statement,) = stack.role(f"tumour-{name}")["AssumeRolePolicyDocument"]["Statement"]
         assert statement["Principal"] == {"Service": f"{service}.amazonaws.com"}
@@ -95,20 +95,20 @@ def test_roles_of_services_trust_them_for_this_account_only(stack: Stack) -> Non
         ("staging prod", ["deploy-prod", "deploy-staging"]),
     ],
 )
-def test_an_account_has_the_roles_of_what_it_hosts(hosts: str, names: list[str]) -> None:
+def test_an_account_has_the_roles_of_its_environments(hosts: str, names: list[str]) -> None:
     roles = platform(hosts, OPS).of_type("AWS::IAM::Role").values()
     assert sorted(r["RoleName"].removeprefix("tumour-github-") for r in roles if "github" in r["RoleName"]) == names
 
 
-def test_every_role_takes_the_permissions_boundary() -> None:
+def test_every_role_has_the_permissions_boundary() -> None:
     boundary = f"arn:aws:iam::{DEV}:policy/boundary"
     bounded = platform("dev staging prod", PermissionsBoundaryArn=boundary).of_type("AWS::IAM::Role")
     assert bounded and all(role["PermissionsBoundary"] == boundary for role in bounded.values())
     assert all("PermissionsBoundary" not in r for r in platform("dev staging").of_type("AWS::IAM::Role").values())
 
 
-def test_sessions_last_as_long_as_what_they_follow(stack: Stack) -> None:
+def test_session_durations(stack: Stack) -> None:
     hours = {name: stack.role(name)["MaxSessionDuration"] / 3600 for name in ROLES}
-    assert hours["tumour-github-train"] == 12  # the most that IAM allows: a followed pipeline can take long
+    assert hours["tumour-github-train"] == 12  # IAM's maximum, because a pipeline can run long
     assert all(hours[f"tumour-github-deploy-{e}"] == 4 for e in ("staging", "prod"))
     assert hours["tumour-github-approve"] == 4  # it sets the champion once the canary is over
