@@ -11,7 +11,9 @@ ANSWERS = {{dict(cookiecutter) | pprint}}
 DEPENDENCIES = frozenset(
     [
         "boto3",
+        "cfn-lint",
         "click",
+        "detect-secrets",
         "msgspec",
         "mypy",
         "numpy",
@@ -27,9 +29,9 @@ DEPENDENCIES = frozenset(
         "sagemaker",
         "scikit-learn",
         "scipy",
-        "types-boto3",
         "xgboost",
         "xgboost-cpu",
+        "zizmor",
     ]
 )
 ENVIRONMENTS = ("local", "dev", "staging", "prod")

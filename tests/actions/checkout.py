@@ -16,7 +16,7 @@ def main() -> None:
         fail("Not Found: the job has no permission contents: read")
     # Checkout is every job's first step: give the job's token the permissions that the workflow declares for it.
     body = {"token": given["token"], "permissions": job()["permissions"]}
-    request("POST", f"{os.environ['GITHUB_API_URL']}/stand-in/job", os.environ["FAKE_TOKEN"], body)
+    request("POST", f"{os.environ['GITHUB_API_URL']}/fake/job", os.environ["FAKE_TOKEN"], body)
     server, repository = os.environ["GITHUB_SERVER_URL"], os.environ["GITHUB_REPOSITORY"]
     depth = int(given["fetch-depth"])
     branch = given["ref"]

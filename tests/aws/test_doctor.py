@@ -1,4 +1,4 @@
-"""`mlops doctor` before and after a set-up, what is broken on purpose; GitHub's environments by `bootstrap`."""
+"""`sagegate doctor` before and after a set-up, what is broken on purpose; GitHub's environments by `bootstrap`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Bake, RunIn
+from fakes.github import Failure, GitHubStandIn
 from setup_lab import DEV, PLATFORM, PROD, REGION, STAGING, SetupLab
-from stand_in.github import Failure, GitHubStandIn
 
 if TYPE_CHECKING:
-    from stand_in.remote import Remote
+    from fakes.remote import Remote
 
 QUOTA = 'instance_type = "ml.c5.xlarge"\ninstance_count = 3'
 BUCKET = f"my-model-{DEV}-{REGION}"
 
 
 @pytest.fixture
-def fresh(baked: Bake, tmp_path: Path, stand_in: Remote, run_in: RunIn, project_env: Path) -> SetupLab:
+def fresh(baked: Bake, tmp_path: Path, fake_aws: Remote, run_in: RunIn, project_env: Path) -> SetupLab:
     """A project as it was baked."""
-    made = SetupLab(baked(), tmp_path, stand_in, run_in, project_env)
+    made = SetupLab(baked(), tmp_path, fake_aws, run_in, project_env)
     made.edit("mlops.toml", "acme/my-model", "my-org/my-model")
     return made
 
@@ -63,7 +63,7 @@ def found(said: str, state: str) -> list[str]:
 
 
 def test_a_fresh_project_is_told_what_to_fill_in(fresh: SetupLab) -> None:
-    said = fresh.mlops("doctor", account=None, code=1)
+    said = fresh.sagegate("doctor", account=None, code=1)
     problems = found(said, "problem")
     assert any("project.repository is the placeholder my-org/my-model" in line for line in problems)
     assert any("CODEOWNERS names the placeholder" in line for line in problems)
@@ -81,15 +81,15 @@ def test_a_fresh_project_is_told_what_to_fill_in(fresh: SetupLab) -> None:
 
 
 def test_without_credentials_it_says_what_it_did_not_look_at(lab: SetupLab) -> None:
-    said = lab.mlops("doctor", "dev", account=None)
+    said = lab.sagegate("doctor", "dev", account=None)
     assert f"account {DEV} not looked at: no AWS credentials here" in said and "problem: 0" in said
 
 
 def test_before_and_after_the_set_up(lab: SetupLab) -> None:
-    before = lab.mlops("doctor", "dev", code=1)
+    before = lab.sagegate("doctor", "dev", code=1)
     problems = "\n".join(found(before, "problem"))
     for text in (
-        f"there is no stack {PLATFORM}: `mlops bootstrap dev`",
+        f"there is no stack {PLATFORM}: `sagegate bootstrap dev`",
         "no identity provider for GitHub",
         "role my-model-execution is missing",
         "role my-model-github-train is missing",
@@ -98,8 +98,8 @@ def test_before_and_after_the_set_up(lab: SetupLab) -> None:
     ):
         assert text in problems
 
-    lab.mlops("bootstrap", "dev", "--yes")
-    after = lab.mlops("doctor", "dev")
+    lab.sagegate("bootstrap", "dev", "--yes")
+    after = lab.sagegate("doctor", "dev")
     good = "\n".join(found(after, "ok"))
     assert found(after, "problem") == []
     assert f"stack {PLATFORM} is CREATE_COMPLETE" in good and f"bucket {BUCKET} can be read" in good
@@ -108,21 +108,21 @@ def test_before_and_after_the_set_up(lab: SetupLab) -> None:
 
 
 def test_it_sees_a_quota_that_is_too_small(lab: SetupLab) -> None:
-    lab.mlops("bootstrap", "dev", "--yes")
+    lab.sagegate("bootstrap", "dev", "--yes")
     lab.edit("environments/dev.toml", 'instance_type = "ml.m5.xlarge"\ninstance_count = 1', QUOTA)
-    problems = found(lab.mlops("doctor", "dev", code=1), "problem")
+    problems = found(lab.sagegate("doctor", "dev", code=1), "problem")
     assert len(problems) == 1 and "'ml.c5.xlarge for training job usage' is 2, the settings need 3" in problems[0]
     lab.edit("environments/dev.toml", "ml.c5.xlarge", "ml.p99.xlarge")
-    warnings = found(lab.mlops("doctor", "dev"), "warning")
+    warnings = found(lab.sagegate("doctor", "dev"), "warning")
     assert any("there is no quota 'ml.p99.xlarge for training job usage'" in line for line in warnings)
     # A deployment has the old and the new instances side by side: prod's four at most are eight then.
-    lab.mlops("bootstrap", "prod", "--yes", account=PROD)
-    problems = found(lab.mlops("doctor", "prod", account=PROD, code=1), "problem")
+    lab.sagegate("bootstrap", "prod", "--yes", account=PROD)
+    problems = found(lab.sagegate("doctor", "prod", account=PROD, code=1), "problem")
     assert len(problems) == 1 and "'ml.m5.large for endpoint usage' is 2, the settings need 8" in problems[0]
 
 
 def test_it_sees_what_was_changed_by_hand(lab: SetupLab) -> None:
-    lab.mlops("bootstrap", "dev", "--yes")
+    lab.sagegate("bootstrap", "dev", "--yes")
     iam, s3 = lab.client("iam"), lab.client("s3")
 
     trust = iam.get_role(RoleName="my-model-github-train")["Role"]["AssumeRolePolicyDocument"]
@@ -131,32 +131,32 @@ def test_it_sees_what_was_changed_by_hand(lab: SetupLab) -> None:
     iam.update_assume_role_policy(RoleName="my-model-github-train", PolicyDocument=json.dumps(wider))
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"})
     s3.delete_public_access_block(Bucket=BUCKET)
-    problems = "\n".join(found(lab.mlops("doctor", "dev", code=1), "problem"))
+    problems = "\n".join(found(lab.sagegate("doctor", "dev", code=1), "problem"))
     assert "role my-model-github-train does not trust exactly repo:acme/my-model:environment:dev" in problems
     assert "(it trusts repo:acme/my-model:*)" in problems
     assert "keeps no former versions" in problems and "could be made public" in problems
 
 
 def test_it_sees_what_the_stack_lacks(lab: SetupLab) -> None:
-    lab.mlops("bootstrap", "dev", "--yes")
+    lab.sagegate("bootstrap", "dev", "--yes")
     lab.add("environments/dev.toml", "\n[platform]\ndata_arrival = true\n")
     lab.edit("infra/platform.yaml", 'TemplateVersion: {Value: "1"}', 'TemplateVersion: {Value: "2"}')
     lab.accounts(DEV, STAGING, DEV)
-    problems = "\n".join(found(lab.mlops("doctor", "dev", code=1), "problem"))
+    problems = "\n".join(found(lab.sagegate("doctor", "dev", code=1), "problem"))
     assert "is of template version 1, infra/platform.yaml of 2" in problems
     assert "DataArrivalTrigger is 'DISABLED', the settings ask for 'ENABLED'" in problems
     assert f"DeployingAccountIds is '{STAGING},{PROD}', the settings ask for '{STAGING}'" in problems
-    problems = "\n".join(found(lab.mlops("doctor", "prod", code=1), "problem"))
+    problems = "\n".join(found(lab.sagegate("doctor", "prod", code=1), "problem"))
     assert f"stack {PLATFORM} does not serve prod" in problems and "role my-model-endpoint is missing" in problems
 
-    lab.mlops("bootstrap", "dev", "--yes")
+    lab.sagegate("bootstrap", "dev", "--yes")
     lab.edit("infra/platform.yaml", "Description: One project's resources", "Description: A project's resources")
-    said = lab.mlops("doctor", "dev")
+    said = lab.sagegate("doctor", "dev")
     assert "was made from another infra/platform.yaml" in "\n".join(found(said, "warning"))
 
 
 def test_it_sees_wrong_credentials(lab: SetupLab) -> None:
-    said = lab.mlops("doctor", "dev", account=PROD, code=1)
+    said = lab.sagegate("doctor", "dev", account=PROD, code=1)
     assert f"your credentials are of account {PROD}" in "\n".join(found(said, "problem"))
 
 
@@ -166,39 +166,39 @@ def test_it_sees_what_is_wrong_in_the_project(lab: SetupLab) -> None:
     subprocess.run(["git", "init", "-q"], cwd=lab.project, check=True)
     remote = ["git", "remote", "add", "origin", "git@github.com:other/thing.git"]
     subprocess.run(remote, cwd=lab.project, check=True)
-    said = lab.mlops("doctor", "dev", account=None, code=1)
+    said = lab.sagegate("doctor", "dev", account=None, code=1)
     problems = "\n".join(found(said, "problem"))
-    assert "definition.json is stale: `mlops compile`" in problems and "deployments/staging.json" in problems
+    assert "definition.json is stale: `sagegate compile`" in problems and "deployments/staging.json" in problems
     assert "git's origin is git@github.com:other/thing.git, not acme/my-model" in "\n".join(found(said, "warning"))
 
     lab.add("environments/prod.toml", "\n[endpiont]\n")
-    said = lab.mlops("doctor", "dev", account=None, code=1)
+    said = lab.sagegate("doctor", "dev", account=None, code=1)
     assert "prod.toml: endpiont" in said and "mend the settings first" in said
-    assert "choose dev, staging, prod" in lab.mlops("doctor", "local", account=None, code=2)
+    assert "choose dev, staging, prod" in lab.sagegate("doctor", "local", account=None, code=2)
 
 
 # --- GitHub --------------------------------------------------------------------------------------------------------
 def test_environments_are_made_with_their_reviewers(lab: SetupLab, github: GitHubStandIn) -> None:
-    lab.mlops("bootstrap", "dev", "--yes")
-    said = lab.mlops("doctor", "staging", account=None, code=1)
-    assert "GitHub environment staging is missing: `mlops bootstrap staging --github --reviewer" in said
+    lab.sagegate("bootstrap", "dev", "--yes")
+    said = lab.sagegate("doctor", "staging", account=None, code=1)
+    assert "GitHub environment staging is missing: `sagegate bootstrap staging --github --reviewer" in said
     assert "branch main is not protected" in said
 
     args = ("bootstrap", "staging", "--yes", "--github")
-    assert "staging has no reviewers" in lab.mlops(*args, account=STAGING)
-    assert "has no reviewers" in "\n".join(found(lab.mlops("doctor", "staging", account=None), "warning"))
-    said = lab.mlops(*args, "--reviewer", "reviewer", "--reviewer", "acme/ml-platform", account=STAGING)
+    assert "staging has no reviewers" in lab.sagegate(*args, account=STAGING)
+    assert "has no reviewers" in "\n".join(found(lab.sagegate("doctor", "staging", account=None), "warning"))
+    said = lab.sagegate(*args, "--reviewer", "reviewer", "--reviewer", "acme/ml-platform", account=STAGING)
     assert "GitHub environment staging: updated; from main only; reviewers: ml-platform, reviewer" in said
-    assert "mlops bootstrap staging --github" not in said
+    assert "sagegate bootstrap staging --github" not in said
     assert [p["name"] for p in github.actions.branch_policies["staging"]] == ["main"]
     assert list(github.actions.environments) == ["staging"]
 
     github.requests.clear()
-    assert "unchanged; from main only; reviewers: ml-platform, reviewer" in lab.mlops(*args, account=STAGING)
+    assert "unchanged; from main only; reviewers: ml-platform, reviewer" in lab.sagegate(*args, account=STAGING)
     assert {method for method, _ in github.requests} == {"GET"}
 
     github.actions.protected.add("main")
-    said = lab.mlops("doctor", "staging", account=None)
+    said = lab.sagegate("doctor", "staging", account=None)
     assert "GitHub environment staging: from main only; reviewers: ml-platform, reviewer" in said
     assert "branch main is protected" in said and "workflows may open pull requests" in said
 
@@ -212,29 +212,29 @@ def test_what_others_set_on_an_environment_is_kept(lab: SetupLab, github: GitHub
     made: dict[str, Any] = {"name": "dev", "protection_rules": rules, "deployment_branch_policy": None}
     github.actions.environments["dev"] = made
     github.actions.branch_policies["dev"] = [{"id": 5, "name": "release/*"}]
-    problems = "\n".join(found(lab.mlops("doctor", "dev", code=1), "problem"))
+    problems = "\n".join(found(lab.sagegate("doctor", "dev", code=1), "problem"))
     assert "takes deployments from any branch, not from main only" in problems
-    assert "dev: updated; from main only; reviewers: reviewer" in lab.mlops("bootstrap", "dev", "--yes", "--github")
+    assert "dev: updated; from main only; reviewers: reviewer" in lab.sagegate("bootstrap", "dev", "--yes", "--github")
     now = {rule["type"]: rule for rule in github.actions.environments["dev"]["protection_rules"]}
     assert now["required_reviewers"]["prevent_self_review"] and now["wait_timer"]["wait_timer"] == 30
     assert [p["name"] for p in github.actions.branch_policies["dev"]] == ["main"]
 
 
 def test_what_github_refuses_is_one_line(lab: SetupLab, github: GitHubStandIn) -> None:
-    lab.mlops("bootstrap", "dev", "--yes")
+    lab.sagegate("bootstrap", "dev", "--yes")
     args = ("bootstrap", "dev", "--yes", "--github")
-    said = lab.mlops(*args, "--reviewer", "nobody", code=2)
-    assert said.splitlines()[-1].startswith("mlops: --reviewer nobody: GitHub knows no such user")
-    said = lab.mlops(*args, "--reviewer", "acme/none", code=2)
+    said = lab.sagegate(*args, "--reviewer", "nobody", code=2)
+    assert said.splitlines()[-1].startswith("sagegate: --reviewer nobody: GitHub knows no such user")
+    said = lab.sagegate(*args, "--reviewer", "acme/none", code=2)
     assert "GitHub knows no such team" in said.splitlines()[-1]
     github.failures.append(Failure("PUT .*/environments/dev", 422, "Failed to create the environment protection rule"))
-    said = lab.mlops(*args, "--reviewer", "reviewer", code=1)
+    said = lab.sagegate(*args, "--reviewer", "reviewer", code=1)
     assert "a plan of GitHub that has them" in said.splitlines()[-1]
 
     github.tokens["weak"] = {"contents": "read"}
     lab.extra["GITHUB_TOKEN"] = "weak"
-    said = lab.mlops("doctor", "dev", code=1)
+    said = lab.sagegate("doctor", "dev", code=1)
     assert "GitHub refused GET" in said and "problem: " in said  # each refusal is its finding's text
     del lab.extra["GITHUB_TOKEN"]
     lab.extra["GITHUB_TOKEN"] = ""
-    assert "GITHUB_TOKEN is not set" in lab.mlops(*args, code=2)
+    assert "GITHUB_TOKEN is not set" in lab.sagegate(*args, code=2)

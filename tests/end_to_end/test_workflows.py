@@ -14,12 +14,12 @@ import pytest
 import yaml
 from clean_copy import ROOT
 from conftest import PROJECT_FOLDER, bake_template, find_uv, run_module, without_shell_settings
+from fakes.osv import Osv
 from filelock import FileLock
-from stand_in.osv import Osv
 from workflow_lab import REPOSITORY, Repository, jobs_of, workflow_files
 
 if TYPE_CHECKING:
-    from stand_in.remote import Remote
+    from fakes.remote import Remote
 
 ACCOUNTS = {"dev": "111111111111", "staging": "222222222222", "prod": "333333333333"}
 COVERED: set[tuple[str, str]] = set()
@@ -74,11 +74,11 @@ def repository(request: pytest.FixtureRequest, locked: Path, project_env: Path, 
 
 @pytest.fixture
 def with_aws(
-    request: pytest.FixtureRequest, locked: Path, project_env: Path, tmp_path: Path, stand_in: Remote
+    request: pytest.FixtureRequest, locked: Path, project_env: Path, tmp_path: Path, fake_aws: Remote
 ) -> Iterator[Repository]:
     """The project on GitHub, with a platform stack in dev's account."""
-    run_module(project_env, locked, "sagegate", "bootstrap", "dev", "--yes", env=stand_in.environment(ACCOUNTS["dev"]))
-    made = Repository(locked, tmp_path / "lab", project_env.parent.parent, stand_in.environment(ACCOUNTS["dev"]))
+    run_module(project_env, locked, "sagegate", "bootstrap", "dev", "--yes", env=fake_aws.environment(ACCOUNTS["dev"]))
+    made = Repository(locked, tmp_path / "lab", project_env.parent.parent, fake_aws.environment(ACCOUNTS["dev"]))
     made.commit("The project")
     yield from checked(request, made)
 
@@ -123,7 +123,7 @@ def test_ci_is_red_with_the_numbers_on_a_hostile_fork(repository: Repository) ->
     # The plan against the base branch shows the change.
     assert "num_round" in page and "`200`" in page and "`1`" in page, page
     # No job requested an identity token or used GitHub's API.
-    assert {path for _, path in repository.github.requests} <= {"/stand-in/job"}
+    assert {path for _, path in repository.github.requests} <= {"/fake/job"}
     assert_nothing_was_injected(repository)
 
 

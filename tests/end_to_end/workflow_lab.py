@@ -22,12 +22,12 @@ from typing import Any
 
 import yaml
 from conftest import find_uv, without_shell_settings
-from stand_in.github import GitHubStandIn
-from stand_in.github_jobs import CONTROL_TOKEN
+from fakes.github import GitHubStandIn
+from fakes.github_jobs import CONTROL_TOKEN
 
 Json = dict[str, Any]
 ACT = Path(sysconfig.get_path("scripts")) / "act"
-ACTIONS = Path(__file__).resolve().parent / "actions"
+ACTIONS = Path(__file__).resolve().parents[1] / "actions"
 REPOSITORY = "acme/my-model"
 AUTHOR = {
     f"GIT_{role}_{key}": value
