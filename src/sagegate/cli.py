@@ -290,7 +290,7 @@ EVERYDAY_COMMANDS = (run, status, explain, stop, models, approve, reject, serve,
     show_default=True,
     help="Where the evidence is: the registry and the record of deployments; `local` tries it out.",
 )
-def promote(environment: str, version: int | None, opens: bool, source: str | None) -> None:
+def promote(environment: str, version: int | None, opens: bool, source: str) -> None:
     """Pin a model for ENV (staging or prod) in deployments/ENV.json, with its evidence. Merging that deploys it."""
     from sagegate.config import find_root
     from sagegate.promotion import promote as verb
@@ -322,7 +322,7 @@ def rollback(environment: str, version: int | None, opens: bool, now: bool) -> N
     if now:
         from sagegate.deployment.deploy import deploy as deploy_now
 
-        code = deploy_now(root, environment, verb.former(root, environment, version))
+        code = deploy_now(root, environment, verb.previous_model(root, environment, version))
         if code == 0:
             click.echo(f"  next: `sagegate rollback {environment}` opens the pull request that pins it")
         sys.exit(code)

@@ -108,7 +108,7 @@ def environment(github: GitHub, name: str) -> Iterator[Finding]:
 def branch(github: GitHub) -> Iterator[Finding]:
     """Whether the branch that deploys can be pushed to without a review."""
     try:
-        found = github.call("GET", f"/repos/{github.repository}/branches/{BRANCH}", need="contents: read")
+        found = github.call("GET", f"/branches/{BRANCH}", need="contents: read")
     except GitHubError as error:
         if error.status != 404:
             raise
@@ -126,7 +126,7 @@ def branch(github: GitHub) -> Iterator[Finding]:
 def workflows(github: GitHub) -> Iterator[Finding]:
     """Whether workflows may open promotion pull requests."""
     need = "administration: read"
-    found = github.call("GET", f"/repos/{github.repository}/actions/permissions/workflow", need=need)
+    found = github.call("GET", "/actions/permissions/workflow", need=need)
     if found.get("can_approve_pull_request_reviews"):
         yield ok("workflows may open pull requests")
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Bake, RunIn
-from fakes.github import Failure, GitHubStandIn
+from fakes.github import Failure, FakeGitHub
 from setup_lab import DEV, PLATFORM, PROD, REGION, STAGING, SetupLab
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def lab(fresh: SetupLab) -> SetupLab:
 
 
 @pytest.fixture
-def github(lab: SetupLab, tmp_path: Path) -> Iterator[GitHubStandIn]:
+def github(lab: SetupLab, tmp_path: Path) -> Iterator[FakeGitHub]:
     """The project's repository on GitHub, with a first commit on main."""
     bare = tmp_path / "bare.git"
 
@@ -52,7 +52,7 @@ def github(lab: SetupLab, tmp_path: Path) -> Iterator[GitHubStandIn]:
     git("commit", "-qm", "first")
     git("push", "-q", str(bare), "main")
     git("remote", "add", "origin", "git@github.com:acme/my-model.git")
-    with GitHubStandIn(bare, "acme/my-model") as started:
+    with FakeGitHub(bare, "acme/my-model") as started:
         lab.extra = {"GITHUB_API_URL": started.url, "GITHUB_TOKEN": started.token}
         yield started
 
@@ -178,7 +178,7 @@ def test_it_sees_what_is_wrong_in_the_project(lab: SetupLab) -> None:
 
 
 # --- GitHub --------------------------------------------------------------------------------------------------------
-def test_environments_are_made_with_their_reviewers(lab: SetupLab, github: GitHubStandIn) -> None:
+def test_environments_are_made_with_their_reviewers(lab: SetupLab, github: FakeGitHub) -> None:
     lab.sagegate("bootstrap", "dev", "--yes")
     said = lab.sagegate("doctor", "staging", account=None, code=1)
     assert "GitHub environment staging is missing: `sagegate bootstrap staging --github --reviewer" in said
@@ -203,7 +203,7 @@ def test_environments_are_made_with_their_reviewers(lab: SetupLab, github: GitHu
     assert "branch main is protected" in said and "workflows may open pull requests" in said
 
 
-def test_what_others_set_on_an_environment_is_kept(lab: SetupLab, github: GitHubStandIn) -> None:
+def test_what_others_set_on_an_environment_is_kept(lab: SetupLab, github: FakeGitHub) -> None:
     own = {"type": "User", "reviewer": {"id": 11, "login": "reviewer"}}
     rules = [
         {"type": "required_reviewers", "prevent_self_review": True, "reviewers": [own]},
@@ -220,13 +220,13 @@ def test_what_others_set_on_an_environment_is_kept(lab: SetupLab, github: GitHub
     assert [p["name"] for p in github.actions.branch_policies["dev"]] == ["main"]
 
 
-def test_what_github_refuses_is_one_line(lab: SetupLab, github: GitHubStandIn) -> None:
+def test_what_github_refuses_is_one_line(lab: SetupLab, github: FakeGitHub) -> None:
     lab.sagegate("bootstrap", "dev", "--yes")
     args = ("bootstrap", "dev", "--yes", "--github")
     said = lab.sagegate(*args, "--reviewer", "nobody", code=2)
-    assert said.splitlines()[-1].startswith("sagegate: --reviewer nobody: GitHub knows no such user")
+    assert said.splitlines()[-1].startswith("sagegate: --reviewer nobody: GitHub has no such user")
     said = lab.sagegate(*args, "--reviewer", "acme/none", code=2)
-    assert "GitHub knows no such team" in said.splitlines()[-1]
+    assert "GitHub has no such team" in said.splitlines()[-1]
     github.failures.append(Failure("PUT .*/environments/dev", 422, "Failed to create the environment protection rule"))
     said = lab.sagegate(*args, "--reviewer", "reviewer", code=1)
     assert "a plan of GitHub that has them" in said.splitlines()[-1]
@@ -234,7 +234,7 @@ def test_what_github_refuses_is_one_line(lab: SetupLab, github: GitHubStandIn) -
     github.tokens["weak"] = {"contents": "read"}
     lab.extra["GITHUB_TOKEN"] = "weak"
     said = lab.sagegate("doctor", "dev", code=1)
-    assert "GitHub refused GET" in said and "problem: " in said  # each refusal is its finding's text
+    assert "GitHub rejected GET" in said and "problem: " in said  # each refusal is its finding's text
     del lab.extra["GITHUB_TOKEN"]
     lab.extra["GITHUB_TOKEN"] = ""
     assert "GITHUB_TOKEN is not set" in lab.sagegate(*args, code=2)

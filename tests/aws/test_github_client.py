@@ -1,8 +1,7 @@
-"""sagegate/repository/github.py and the fake GitHub: retries, refusals, environments, identity tokens."""
+"""The GitHub client: branches, pull requests, retries, errors, environments; and escaping for Markdown."""
 
 import base64
 import json
-import os
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -10,19 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.github import OIDC_TOKEN, Failure, GitHubStandIn
+from fakes.github import OIDC_TOKEN, Failure, FakeGitHub
 
 from sagegate.errors import SagegateError
 from sagegate.output import code, link
-from sagegate.repository.git import Repository
-from sagegate.repository.github import ACTIONS_SETTING, GitHub, GitHubError
+from sagegate.repository.github import (
+    ACTIONS_SETTING,
+    BranchMovedError,
+    GitHub,
+    GitHubError,
+    branches,
+    ensure_environment,
+    reviewers_of,
+)
 
 
 @pytest.fixture
-def fake_aws(tmp_path: Path) -> Iterator[GitHubStandIn]:
+def fake_github(tmp_path: Path) -> Iterator[FakeGitHub]:
     bare = tmp_path / "bare.git"
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
-    with GitHubStandIn(bare, "org/repo") as github:
+    with FakeGitHub(bare, "org/repo") as github:
         tree = github.bare.git("hash-object", "-w", "-t", "tree", "/dev/null")
         main = github.bare.git("commit-tree", tree, "-m", "first")
         github.bare.git("update-ref", "refs/heads/main", main)
@@ -37,8 +43,8 @@ def waits() -> list[float]:
 
 
 @pytest.fixture
-def client(fake_aws: GitHubStandIn, waits: list[float]) -> GitHub:
-    return GitHub(fake_aws.url, fake_aws.token, "org/repo", waits.append)
+def client(fake_github: FakeGitHub, waits: list[float]) -> GitHub:
+    return GitHub(fake_github.url, fake_github.token, "org/repo", waits.append)
 
 
 def test_pull_requests_are_opened_listed_and_changed(client: GitHub) -> None:
@@ -63,17 +69,17 @@ def test_pull_requests_are_opened_listed_and_changed(client: GitHub) -> None:
     ],
     ids=["429", "502", "secondary", "long"],
 )
-def test_what_passes_is_tried_again(
-    fake_aws: GitHubStandIn, client: GitHub, waits: list[float], failure: Failure, expected: list[float]
+def test_server_errors_and_rate_limits_are_retried(
+    fake_github: FakeGitHub, client: GitHub, waits: list[float], failure: Failure, expected: list[float]
 ) -> None:
-    fake_aws.failures.append(failure)
+    fake_github.failures.append(failure)
     assert client.pulls("topic", "main") == []
     assert waits == expected
 
 
-def test_the_last_try_is_reported(fake_aws: GitHubStandIn, client: GitHub, waits: list[float]) -> None:
-    fake_aws.failures.append(Failure("GET", 500, "Server Error", times=9))
-    with pytest.raises(GitHubError, match=r"GitHub refused GET /repos/org/repo/pulls \(500\): Server Error"):
+def test_the_error_of_the_last_attempt_is_reported(fake_github: FakeGitHub, client: GitHub, waits: list[float]) -> None:
+    fake_github.failures.append(Failure("GET", 500, "Server Error", times=9))
+    with pytest.raises(GitHubError, match=r"GitHub rejected GET /repos/org/repo/pulls \(500\): Server Error"):
         client.pulls("topic", "main")
     assert waits == [2.0, 4.0, 8.0]
 
@@ -90,47 +96,57 @@ def test_the_last_try_is_reported(fake_aws: GitHubStandIn, client: GitHub, waits
     ],
     ids=["401", "403", "setting", "404", "422", "limit"],
 )
-def test_a_refusal_is_one_line_with_a_remedy(
-    fake_aws: GitHubStandIn, client: GitHub, failure: Failure, words: str
+def test_an_error_is_one_line_with_a_remedy(
+    fake_github: FakeGitHub, client: GitHub, failure: Failure, words: str
 ) -> None:
-    fake_aws.failures.append(failure)
-    with pytest.raises(GitHubError) as refused:
+    fake_github.failures.append(failure)
+    with pytest.raises(GitHubError) as error:
         client.create_pull("title", "body", "topic", "main")
-    assert words in str(refused.value)
-    assert "\n" not in str(refused.value) and fake_aws.token not in str(refused.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value) and fake_github.token not in str(error.value)
 
 
-def test_no_answer_is_one_line(client: GitHub, fake_aws: GitHubStandIn, waits: list[float]) -> None:
-    fake_aws.close()
+def test_an_unreachable_server_is_one_line(client: GitHub, fake_github: FakeGitHub, waits: list[float]) -> None:
+    fake_github.close()
     try:
         with pytest.raises(SagegateError, match="GitHub does not answer at http"):
             client.pulls("topic", "main")
         assert len(waits) == 3
     finally:
-        fake_aws.__init__(fake_aws.bare.folder, "org/repo")  # type: ignore[misc]
+        fake_github.__init__(fake_github.bare.folder, "org/repo")  # type: ignore[misc]
 
 
 def test_an_environment_gets_its_reviewers(client: GitHub) -> None:
     assert client.environment("prod") is None
-    reviewers = [
-        {"type": "User", "id": client.user("reviewer")["id"]},
-        {"type": "Team", "id": client.team("org", "ml-platform")["id"]},
-    ]
-    client.put_environment("prod", reviewers, protected_branches=True, wait_minutes=5)
+    assert ensure_environment(client, "prod", ("reviewer", "org/ml-platform")) == "created"
+    assert ensure_environment(client, "prod", ()) == "unchanged"
     found = client.environment("prod")
     assert found is not None
-    rules = {rule["type"]: rule for rule in found["protection_rules"]}
-    assert [r["reviewer"]["id"] for r in rules["required_reviewers"]["reviewers"]] == [11, 21]
-    assert rules["wait_timer"]["wait_timer"] == 5 and "branch_policy" in rules
-    with pytest.raises(GitHubError, match="Invalid reviewer"):
-        client.put_environment("prod", [{"type": "User", "id": 999}], protected_branches=True, wait_minutes=0)
-    with pytest.raises(GitHubError) as nobody:
-        client.user("nobody")
-    assert nobody.value.status == 404
+    assert reviewers_of(found) == ["ml-platform", "reviewer"]
+    assert [policy["name"] for policy in branches(client, "prod")] == ["main"]
+    with pytest.raises(SagegateError, match="--reviewer nobody: GitHub has no such user"):
+        ensure_environment(client, "prod", ("nobody",))
 
 
-def test_a_job_gets_an_identity_for_its_environment(fake_aws: GitHubStandIn) -> None:
-    env = fake_aws.job_environment("prod")
+def test_a_branch_is_moved_only_from_where_it_was_read(client: GitHub, fake_github: FakeGitHub) -> None:
+    main, topic = client.branch_commit("main"), client.branch_commit("topic")
+    assert main and topic and client.branch_commit("new") is None
+    commit = client.commit_file(main, "deployments/staging.json", "{}\n", "Promote")
+    with pytest.raises(BranchMovedError):
+        client.move_branch("topic", main, commit)
+    with pytest.raises(BranchMovedError):
+        client.move_branch("topic", None, commit)
+    client.move_branch("topic", topic, commit)
+    client.move_branch("new", None, commit)
+    assert client.branch_commit("topic") == client.branch_commit("new") == commit
+    assert client.read_file(commit, "deployments/staging.json") == "{}\n"
+    assert client.read_file(main, "deployments/staging.json") is None
+    assert client.commits_of_file(commit, "deployments/staging.json") == [commit]
+    assert fake_github.bare.git("rev-parse", "new^") == main
+
+
+def test_a_job_gets_an_identity_for_its_environment(fake_github: FakeGitHub) -> None:
+    env = fake_github.job_environment("prod")
     url = env["ACTIONS_ID_TOKEN_REQUEST_URL"] + "&audience=sts.amazonaws.com"
     request = urllib.request.Request(url, headers={"Authorization": f"bearer {OIDC_TOKEN}"})
     with urllib.request.urlopen(request, timeout=30) as answer:
@@ -138,47 +154,19 @@ def test_a_job_gets_an_identity_for_its_environment(fake_aws: GitHubStandIn) -> 
     middle = token.split(".")[1]
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
     assert (claims["sub"], claims["aud"]) == ("repo:org/repo:environment:prod", "sts.amazonaws.com")
-    assert claims["sha"] == fake_aws.bare.branch("main")
+    assert claims["sha"] == fake_github.bare.branch("main")
 
 
-def test_the_stand_in_refuses_what_a_token_may_not(fake_aws: GitHubStandIn) -> None:
-    fake_aws.tokens["reader"] = {"contents": "read"}
+def test_a_token_without_the_permission_is_an_error(fake_github: FakeGitHub) -> None:
+    fake_github.tokens["reader"] = {"contents": "read", "actions": "read"}
+    reader = GitHub(fake_github.url, "reader", "org/repo")
     with pytest.raises(GitHubError, match="permissions: administration: write"):
-        GitHub(fake_aws.url, "reader", "org/repo").put_environment("prod", [], protected_branches=False, wait_minutes=0)
+        ensure_environment(reader, "prod", ())
+    with pytest.raises(GitHubError, match="permissions: contents: write"):
+        reader.commit_file(fake_github.bare.branch("main") or "", "a.txt", "a", "message")
     with pytest.raises(GitHubError) as other:
-        GitHub(fake_aws.url, fake_aws.token, "org/other").pulls("topic", "main")
+        GitHub(fake_github.url, fake_github.token, "org/other").pulls("topic", "main")
     assert other.value.status == 404
-
-
-def credentials(folder: Path, remote: str) -> dict[str, str]:
-    subprocess.run(["git", "init", "-q", str(folder)], check=True)
-    subprocess.run(["git", "remote", "add", "origin", remote], cwd=folder, check=True)
-    return Repository(folder)._credentials()
-
-
-@pytest.mark.parametrize(
-    ("remote", "server"),
-    [("https://github.com/o/r", ""), ("https://ghe.example.com:8443/o/r.git", "https://ghe.example.com:8443")],
-)
-def test_the_token_goes_to_github_and_replaces_what_checkout_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remote: str, server: str
-) -> None:
-    monkeypatch.setenv("GITHUB_TOKEN", "secret")
-    monkeypatch.setenv("GITHUB_SERVER_URL", server)
-    env = credentials(tmp_path, remote)
-    left = f"http.https://{remote.split('/')[2]}/.extraheader"
-    subprocess.run(["git", "config", left, "AUTHORIZATION: basic b2xk"], cwd=tmp_path, check=True)
-    command = ["git", "config", "--get-urlmatch", "http.extraheader", remote]
-    done = subprocess.run(command, cwd=tmp_path, env=dict(os.environ) | env, capture_output=True, text=True)
-    assert done.stdout.split() == ["AUTHORIZATION:", "basic", base64.b64encode(b"x-access-token:secret").decode()]
-    assert env["GIT_CONFIG_VALUE_0"] == ""  # empties git's list of headers
-
-
-@pytest.mark.parametrize("remote", ["https://example.com/o/r", "http://github.com/o/r", "git@github.com:o/r", "/a/b"])
-def test_the_token_goes_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remote: str) -> None:
-    monkeypatch.setenv("GITHUB_TOKEN", "secret")
-    monkeypatch.delenv("GITHUB_SERVER_URL", raising=False)
-    assert credentials(tmp_path, remote) == {"GIT_TERMINAL_PROMPT": "0"}
 
 
 @pytest.mark.parametrize(
@@ -197,7 +185,7 @@ def test_text_becomes_a_code_span(text: str, expected: str) -> None:
     assert code(text) == expected
 
 
-def test_a_bar_does_not_end_a_cell_and_a_strange_address_is_no_link() -> None:
+def test_a_bar_does_not_end_a_cell_and_an_unsafe_address_is_not_a_link() -> None:
     assert code("a|b", in_table=True) == "`a\\|b`"
     assert code("a|b") == "`a|b`"
     assert link("x", "https://github.com/a/b") == "[`x`](https://github.com/a/b)"

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 from conftest import find_uv, without_shell_settings
-from fakes.github import GitHubStandIn
+from fakes.github import FakeGitHub
 from fakes.github_jobs import CONTROL_TOKEN
 
 Json = dict[str, Any]
@@ -108,7 +108,7 @@ class Repository:
         shutil.copytree(project, self.work, ignore=shutil.ignore_patterns(".mlops", "__pycache__"))
         self.git("init", "-q", "--initial-branch=main")
         self.git("remote", "add", "origin", url)
-        self.github = GitHubStandIn(self.bare, REPOSITORY)
+        self.github = FakeGitHub(self.bare, REPOSITORY)
         self.github.tokens[CONTROL_TOKEN] = {}
 
     def close(self) -> None:

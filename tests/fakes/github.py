@@ -1,6 +1,6 @@
 """A fake GitHub: its REST API over a bare git repository, so that pull requests are opened and merged for real.
 
-    with GitHubStandIn(bare) as github:    # GITHUB_API_URL=github.url GITHUB_TOKEN=github.token
+    with FakeGitHub(bare) as github:    # GITHUB_API_URL=github.url GITHUB_TOKEN=github.token
         ...
 
 The shapes are those of docs.github.com/rest, with the fields that are used. A token has permissions, as a job's has;
@@ -46,7 +46,7 @@ class Refused(Exception):
 class Request:
     """What a route gets."""
 
-    github: GitHubStandIn
+    github: FakeGitHub
     query: dict[str, str]
     body: Json
     url: str
@@ -95,7 +95,7 @@ def route(method: str, path: str, needs: str = "", status: int = 200) -> Callabl
     return register
 
 
-class GitHubStandIn:
+class FakeGitHub:
     """A running fake for one repository."""
 
     def __init__(self, bare_repository: Path, repository: str = "my-org/my-model", port: int = 0) -> None:
@@ -116,7 +116,7 @@ class GitHubStandIn:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 
-    def __enter__(self) -> GitHubStandIn:
+    def __enter__(self) -> FakeGitHub:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -192,7 +192,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int, github: GitHubStandIn) -> None:
+    def __init__(self, port: int, github: FakeGitHub) -> None:
         self.github = github
         super().__init__(("127.0.0.1", port), Handler)
 

@@ -11,6 +11,7 @@ from fakes.github import Refused, Request, route
 from fakes.github_pulls import now
 
 Json = Any
+NODE_ID = "R_fake"
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Actions:
     environments: dict[str, Json] = field(default_factory=dict)
     branch_policies: dict[str, list[Json]] = field(default_factory=dict)
     protected: set[str] = field(default_factory=set)
+    locked_branches: set[str] = field(default_factory=set)  # a ruleset keeps the token from updating them
     variables: dict[str, str] = field(default_factory=dict)
     users: dict[str, int] = field(default_factory=lambda: {"reviewer": 11, "my-org": 12})
     teams: dict[str, int] = field(default_factory=lambda: {"ml-platform": 21})
@@ -34,6 +36,7 @@ def get_repository(request: Request) -> Json:
     owner, _, name = github.repository.partition("/")
     found = {"full_name": github.repository, "name": name, "owner": {"login": owner}, "private": True}
     return found | {
+        "node_id": NODE_ID,
         "default_branch": github.bare.default_branch,
         "delete_branch_on_merge": github.pulls.delete_branch_on_merge,
     }
@@ -56,6 +59,57 @@ def get_ref(request: Request, branch: str) -> Json:
     if sha is None:
         raise Refused(404, "Not Found")
     return {"ref": f"refs/heads/{branch}", "object": {"type": "commit", "sha": sha}}
+
+
+@route("GET", "REPO/commits", "contents: read")
+def list_commits(request: Request) -> Json:
+    """The commits up to `sha` that changed `path`, the newest first."""
+    log = request.github.bare.git("log", "--format=%H", request.query["sha"], "--", request.query["path"])
+    return request.part([{"sha": sha} for sha in log.split()])
+
+
+@route("GET", "REPO/git/commits/{sha}", "contents: read")
+def get_commit(request: Request, sha: str) -> Json:
+    bare = request.github.bare
+    if bare.commit(str(sha)) is None:
+        raise Refused(404, "Not Found")
+    return {"sha": sha, "tree": {"sha": bare.git("rev-parse", f"{sha}^{{tree}}")}}
+
+
+@route("POST", "REPO/git/trees", "contents: write", 201)
+def create_tree(request: Request) -> Json:
+    """A tree from `base_tree`, which must be the hash of a tree, and files with their content."""
+    bare, body = request.github.bare, request.body
+    if bare.git("cat-file", "-t", body["base_tree"], check=False) != "tree":
+        raise Refused(422, "base_tree is not a valid tree oid")
+    files = [(entry["mode"], entry["path"], entry["content"]) for entry in body["tree"] if entry["type"] == "blob"]
+    return {"sha": bare.tree_with(body["base_tree"], files)}
+
+
+@route("POST", "REPO/git/commits", "contents: write", 201)
+def create_commit(request: Request) -> Json:
+    """A commit by the token's owner, which a job's token makes GitHub's bot."""
+    bare, body = request.github.bare, request.body
+    if bare.git("cat-file", "-t", body["tree"], check=False) != "tree" or not all(map(bare.commit, body["parents"])):
+        raise Refused(422, "Tree SHA or parent does not exist or is not a tree or commit object")
+    parents = [part for parent in body["parents"] for part in ("-p", parent)]
+    return {"sha": bare.git("commit-tree", body["tree"], *parents, "-m", body["message"], author="github-actions[bot]")}
+
+
+@route("POST", "/(?:api/)?graphql", "contents: write")
+def update_refs(request: Request) -> Json:
+    """The mutation updateRefs. GraphQL answers 200 with `errors` if it rejects a request."""
+    changes = request.body["variables"]["input"]
+    if "updateRefs" not in request.body["query"] or changes["repositoryId"] != NODE_ID:
+        return {"errors": [{"type": "NOT_FOUND", "message": "Could not resolve to a node"}]}
+    (update,) = changes["refUpdates"]
+    bare, branch = request.github.bare, update["name"].removeprefix("refs/heads/")
+    if (bare.branch(branch) or "0" * 40) != update["beforeOid"]:
+        return {"data": {"updateRefs": None}, "errors": [{"message": "A ref is not at its expected object id"}]}
+    if branch in request.github.actions.locked_branches:
+        return {"data": {"updateRefs": None}, "errors": [{"message": "Repository rule violations found"}]}
+    bare.git("update-ref", update["name"], update["afterOid"])
+    return {"data": {"updateRefs": {"clientMutationId": None}}}
 
 
 @route("DELETE", "REPO/git/refs/heads/{branch*}", "contents: write", 204)

@@ -28,10 +28,21 @@ class Bare:
 
     folder: Path
 
-    def git(self, *args: str, cwd: Path | None = None, check: bool = True) -> str:
-        """Run git; its output. Raises CalledProcessError where it fails; with `check=False` gives the empty string."""
+    def git(
+        self,
+        *args: str,
+        cwd: Path | None = None,
+        check: bool = True,
+        author: str = "GitHub",
+        index: str = "",
+        text: str = "",
+    ) -> str:
+        """Run git and return its output. Raises CalledProcessError if it fails; `check=False` returns "" instead."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | WHO | {"LC_ALL": "C"}
-        done = subprocess.run(["git", *args], cwd=cwd or self.folder, env=env, capture_output=True, text=True)
+        env |= {"GIT_AUTHOR_NAME": author} | ({"GIT_INDEX_FILE": index} if index else {})
+        done = subprocess.run(
+            ["git", *args], cwd=cwd or self.folder, env=env, input=text, capture_output=True, text=True
+        )
         if done.returncode and check:
             raise subprocess.CalledProcessError(done.returncode, ["git", *args], done.stdout, done.stderr)
         return done.stdout.strip() if done.returncode == 0 else ""
@@ -79,6 +90,16 @@ class Bare:
         """A file's content, or None."""
         done = subprocess.run(["git", "cat-file", "blob", f"{revision}:{path}"], cwd=self.folder, capture_output=True)
         return done.stdout if done.returncode == 0 else None
+
+    def tree_with(self, base: str, files: list[tuple[str, str, str]]) -> str:
+        """Write a tree: `base` with files (mode, path, content) added or replaced; return its hash."""
+        with tempfile.TemporaryDirectory() as scratch:
+            index = str(Path(scratch) / "index")
+            self.git("read-tree", base, index=index)
+            for mode, path, content in files:
+                blob = self.git("hash-object", "-w", "--stdin", text=content)
+                self.git("update-index", "--add", "--cacheinfo", f"{mode},{blob},{path}", index=index)
+            return self.git("write-tree", index=index)
 
     def merge(self, base: str, head: str, method: str, title: str, message: str) -> str:
         """Merge branch `head` into branch `base`; the new commit. Raises Conflict, and then nothing has changed."""

@@ -9,7 +9,7 @@ from fakes.github import Refused, Request, route
 from fakes.github_git import Conflict
 
 if TYPE_CHECKING:
-    from fakes.github import GitHubStandIn
+    from fakes.github import FakeGitHub
 
 Json = Any
 
@@ -17,7 +17,7 @@ Json = Any
 class Pulls:
     """Issues and pull requests, which share their numbers; statuses and check runs by commit."""
 
-    def __init__(self, github: GitHubStandIn) -> None:
+    def __init__(self, github: FakeGitHub) -> None:
         self.github = github
         self.issues: dict[int, Json] = {}
         self.pulls: dict[int, Json] = {}

@@ -1,1 +1,1 @@
-"""Which model is pinned to an environment: changed by pull request."""
+"""`sagegate promote` and `sagegate rollback`: change which model an environment serves, by pull request."""

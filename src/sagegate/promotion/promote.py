@@ -1,14 +1,14 @@
-"""`sagegate promote` and `sagegate rollback`: change which model is pinned in deployments/ENV.json, with its evidence.
+"""`sagegate promote` and `sagegate rollback`: choose the model that deployments/ENV.json pins, with its evidence.
 
-Staging's candidates are the models that passed the gate. Prod's only candidate is the model that staging pins, once
-staging's latest deployment of it was healthy. Nothing is deployed here: merging the change does that.
+Staging takes models that passed the gate. Prod takes only the model that staging serves, once staging's last deployment
+of it was healthy. Nothing is deployed here: merging the change deploys it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,226 +18,210 @@ from sagegate import output
 from sagegate.config import load_environment, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.pipeline.parameters import started_by
-from sagegate.promotion.pull_request import Change, Kind, Outcome, propose
+from sagegate.promotion.propose import RemoteManifests, propose
+from sagegate.promotion.pull_request import Change, Kind
 from sagegate.registry import deployments, lineage, models
 from sagegate.registry.deployments import Manifest, Package
-from sagegate.repository.git import Repository
+from sagegate.repository import git
 from sagegate.repository.github import open_github
 from sagegate.session import Session, open_session
 
-Read = Callable[[str], Manifest | None]  # environment -> what is pinned there
+
+class NothingToPromote(SagegateError):
+    """The environment's manifest is already as it should be."""
 
 
-def promote(root: Path, environment: str, wanted: int | None, source: str | None, opens: bool) -> None:
-    """Manifest the newest candidate, or version `wanted`: in the working tree, or (`opens`) by a pull request."""
-    _check_environment(environment)
-    with _session(root, source or "dev") as session:
+@dataclass(frozen=True)
+class LocalManifests:
+    """The manifests in the working tree, with their history in the local clone."""
 
-        def decide(read: Read) -> Change | str:
-            before = read(environment)
-            found = (
-                _for_staging(session, before, wanted) if environment == "staging" else _for_prod(session, read, wanted)
-            )
-            return found if isinstance(found, str) else _change(root, "promote", environment, before, found)
+    root: Path
 
-        _settle(root, f"promote/{environment}", decide, opens, insists=wanted is not None)
+    def read(self, environment: str) -> Manifest | None:
+        """Return an environment's manifest, or None if there is none. Raises SagegateError if it is invalid."""
+        return deployments.read_manifest(self.root, environment)
 
-
-def rollback(root: Path, environment: str, to: int | None, opens: bool) -> None:
-    """Manifest the version that was deployed before, or version `to`, as git's history of the file has it."""
-    _check_environment(environment)
-    repository = Repository(root)
-
-    def decide_at(commit: str, read: Read) -> Change | str:
-        before = read(environment)
-        if before is None:
-            raise SagegateError(
-                f"{deployments.manifest_path(environment)} is not there: nothing was promoted to {environment} yet"
-            )
-        found = earlier(_history(repository, commit, environment), before, environment, to)
-        return found if isinstance(found, str) else _change(root, "rollback", environment, before, found)
-
-    if opens:
-        _propose(root, f"rollback/{environment}", decide_at, insists=True)
-    else:
-        _write(root, decide_at("HEAD", lambda name: deployments.read_manifest(root, name)))
+    def history(self, environment: str) -> list[str]:
+        """Return the texts that the manifest has had, the oldest first."""
+        path = deployments.manifest_path(environment)
+        commits = reversed(git.commits_of_file(self.root, path))
+        return [text for commit in commits if (text := git.read_file(self.root, commit, path)) is not None]
 
 
-def former(root: Path, environment: str, to: int | None) -> Package:
-    """The model that was pinned before (or version `to`), for a roll-back that cannot wait for a pull request."""
-    _check_environment(environment)
-    now = deployments.read_manifest(root, environment)
-    if now is None:
-        raise SagegateError(
-            f"{deployments.manifest_path(environment)} is not there: nothing was promoted to {environment} yet"
-        )
-    found = earlier(_history(Repository(root), "HEAD", environment), now, environment, to)
-    if isinstance(found, str):
-        raise SagegateError(found)
-    return found.model
+Manifests = LocalManifests | RemoteManifests
 
 
-def newest(session: Session, before: Manifest | None) -> int | str:
-    """The newest version that may be deployed and is newer than what is pinned, or why there is none.
+def promote(root: Path, environment: str, version: int | None, source: str, open_pr: bool) -> None:
+    """Pin the newest candidate, or `version`, in the working tree or (`open_pr`) by a pull request.
 
-    Registered means that the gate was passed. After a rollback what was rolled back is not proposed again.
+    `source` is the environment whose registry and deployment records are read.
     """
-    packages = models.packages_of(session)
-    fit: list[int] = [p["ModelPackageVersion"] for p in packages if p["ModelApprovalStatus"] != "Rejected"]
-    seen = max(before.model.version, before.replaces or 0) if before else 0
-    newer = [version for version in fit if version > seen]
-    if newer:
-        return max(newer)
-    if before is None:
-        return "no model has passed the gate yet: `sagegate run --env dev` trains one"
-    undone = f" (model {seen} was rolled back)" if seen > before.model.version else ""
-    return f"model {before.model.version} is pinned{undone} and no newer one has passed the gate: nothing to promote"
+    _check_environment(environment)
+    session = open_session(root, load_settings(root), load_environment(root, source))
+
+    def choose(manifests: Manifests) -> Change:
+        before = manifests.read(environment)
+        if environment == "staging":
+            after = staging_candidate(session, before, version)
+        else:
+            after = prod_candidate(session, manifests.read("staging"), before, version)
+        return _change(root, "promote", environment, before, after)
+
+    try:
+        _apply(root, f"promote/{environment}", choose, open_pr, force=version is not None)
+    finally:
+        session.close()
 
 
-def earlier(history: list[Manifest], now: Manifest, environment: str, to: int | None) -> Manifest | str:
-    """The pin to go back to. `history` is all that was pinned, the oldest first.
+def rollback(root: Path, environment: str, to: int | None, open_pr: bool) -> None:
+    """Pin the version that was deployed before, or version `to`, with the evidence that git's history has."""
+    _check_environment(environment)
 
-    Going back twice goes back two versions: a pin that follows its successor again closes what was between.
+    def choose(manifests: Manifests) -> Change:
+        before, after = previous(manifests, environment, to)
+        return _change(root, "rollback", environment, before, after)
+
+    _apply(root, f"rollback/{environment}", choose, open_pr, force=True)
+
+
+def previous_model(root: Path, environment: str, to: int | None) -> Package:
+    """Return the model that was deployed before, or version `to`, for a rollback without a pull request."""
+    _check_environment(environment)
+    return previous(LocalManifests(root), environment, to)[1].model
+
+
+def staging_candidate(session: Session, before: Manifest | None, version: int | None) -> Manifest:
+    """Return the manifest of `version`, by default the newest registered version that is newer than the deployed one.
+
+    A model that was rolled back is not proposed again by default. Raises SagegateError if the version was rejected or
+    did not pass the gate, NothingToPromote if there is no candidate.
     """
-    if to == now.model.version:
-        return f"model {to} is what {deployments.manifest_path(environment)} pins already: nothing to roll back"
-    stack: list[Manifest] = []
-    for pin in [*history, now]:
-        again = next((i for i, old in enumerate(stack) if old.model == pin.model), len(stack))
-        stack = [*stack[:again], pin]
-    if to is None:
-        if len(stack) < 2:
-            raise SagegateError(f"model {now.model.version} is the first in {environment}: there is none to go back to")
-        return stack[-2]
-    found = [pin for pin in history if pin.model.version == to]
-    if not found:
-        known = sorted({pin.model.version for pin in history} - {now.model.version})
-        were = f"; {', '.join(map(str, known))} were" if known else ""
-        raise SagegateError(
-            f"model {to} was never promoted to {environment}{were}: `sagegate promote` brings a new one"
-        )
-    return found[-1]
-
-
-def _for_staging(session: Session, before: Manifest | None, wanted: int | None) -> Manifest | str:
-    """The pin of a model that passed the gate."""
-    version = newest(session, before) if wanted is None else wanted
-    if isinstance(version, str):
-        return version
+    if version is None:
+        packages = models.packages_of(session)
+        versions = [p["ModelPackageVersion"] for p in packages if p["ModelApprovalStatus"] != "Rejected"]
+        known = max(before.model.version, before.replaces or 0) if before else 0
+        version = max((number for number in versions if number > known), default=None)
+        if version is None and before is None:
+            raise NothingToPromote("no model has passed the gate yet: `sagegate run --env dev` trains one")
+        if version is None:
+            deployed = before.model.version if before else 0
+            undone = f" (model {known} was rolled back)" if known > deployed else ""
+            raise NothingToPromote(
+                f"model {deployed} is pinned{undone} and no newer one has passed the gate: nothing to promote"
+            )
     package = models.describe_model(session, version)
     if package["ModelApprovalStatus"] == "Rejected":
         why = package.get("ApprovalDescription", "no reason given")
         raise SagegateError(f"model {version} was rejected ({why}): approve it first, or promote another")
     found = lineage.read_lineage(session, package)
-    pin = deployments.build_manifest(found, lineage.artifact_digest(session, found), "", datetime.now(UTC), None)
-    if not pin.evidence.gate.passed:
-        raise SagegateError(f"model {version} did not pass the gate ({pin.evidence.gate.reason}): it is not promoted")
-    if before and before.model == pin.model:
-        return f"staging pins model {version} already: nothing to promote"
-    return pin
+    manifest = deployments.build_manifest(found, lineage.artifact_digest(session, found), "", datetime.now(UTC), None)
+    gate = manifest.evidence.gate
+    if not gate.passed:
+        raise SagegateError(f"model {version} did not pass the gate ({gate.reason}): promote another")
+    if before and before.model == manifest.model:
+        raise NothingToPromote(f"staging pins model {version} already: nothing to promote")
+    return manifest
 
 
-def _for_prod(session: Session, read: Read, wanted: int | None) -> Manifest | str:
-    """Staging's pin, if staging runs it in health; `session` leads to a copy of staging's deployment records."""
-    staged, live = read("staging"), read("prod")
-    if staged is None:
+def prod_candidate(
+    session: Session, staging: Manifest | None, before: Manifest | None, version: int | None
+) -> Manifest:
+    """Return staging's manifest if staging's last deployment is healthy.
+
+    `session` belongs to dev, whose bucket has a copy of staging's deployment records. Raises SagegateError if staging
+    does not serve the model in good health, NothingToPromote if prod pins it already.
+    """
+    if staging is None:
         raise SagegateError("nothing was promoted to staging yet: `sagegate promote staging` comes before prod")
-    version = staged.model.version
-    if wanted not in (None, version):
-        raise SagegateError(f"staging pins model {version}, not {wanted}: prod takes only what ran in staging")
-    if live and live.model == staged.model:
-        return f"prod pins model {version} already, as staging does: nothing to promote"
+    model = staging.model
+    if version not in (None, model.version):
+        raise SagegateError(f"staging pins model {model.version}, not {version}: prod takes only what ran in staging")
+    if before and before.model == model:
+        raise NothingToPromote(f"prod pins model {model.version} already, as staging does: nothing to promote")
     record = deployments.latest_record(session, "staging")
-    if record is None or record.artifact_sha256 != staged.model.artifact.sha256 or record.version != version:
-        ran = f"model {record.version} was deployed there last" if record else "nothing was deployed there"
-        raise SagegateError(f"model {version} did not run in staging yet ({ran}): deploy it there first")
+    if record is None or (record.artifact_sha256, record.version) != (model.artifact.sha256, model.version):
+        last = f"model {record.version} was deployed there last" if record else "nothing was deployed there"
+        raise SagegateError(f"model {model.version} did not run in staging yet ({last}): deploy it there first")
     if record.result != "healthy":
-        raise SagegateError(f"staging's deployment of model {version} failed ({record.reason}): it stays out of prod")
-    if session.names.account_id == staged.model.account_id and session.names.region == staged.model.region:
-        package = models.describe_model(session, version)
+        raise SagegateError(
+            f"staging's deployment of model {model.version} failed ({record.reason}): promote a healthy one to staging"
+        )
+    if (session.names.account_id, session.names.region) == (model.account_id, model.region):
+        package = models.describe_model(session, model.version)
         if package["ModelApprovalStatus"] == "Rejected":
-            raise SagegateError(f"model {version} was rejected since it went to staging: promote another")
-    return staged
+            raise SagegateError(f"model {model.version} was rejected since it went to staging: promote another")
+    return staging
 
 
-def _change(root: Path, kind: Kind, environment: str, before: Manifest | None, found: Manifest) -> Change:
+def previous(manifests: Manifests, environment: str, to: int | None) -> tuple[Manifest, Manifest]:
+    """Return an environment's manifest, and the one to roll back to.
+
+    Rolling back twice goes back two versions: when a model reappears in the history, everything promoted in between is
+    dropped. Raises SagegateError if there is nothing to roll back to, NothingToPromote if `to` is deployed already.
+    """
+    path, now = deployments.manifest_path(environment), manifests.read(environment)
+    if now is None:
+        raise SagegateError(f"nothing was promoted to {environment} yet: {path} does not exist")
+    if to == now.model.version:
+        raise NothingToPromote(f"{path} pins model {to} already: nothing to roll back")
+    history = []
+    for text in manifests.history(environment):
+        try:
+            history.append(deployments.parse_manifest(text, path))
+        except SagegateError:
+            continue  # edited by hand, or written by an older sagegate
+    if to is not None:
+        chosen = next((old for old in reversed(history) if old.model.version == to), None)
+        if chosen is None:
+            others = sorted({old.model.version for old in history} - {now.model.version})
+            known = f"; {', '.join(map(str, others))} were" if others else ""
+            raise SagegateError(
+                f"model {to} was never promoted to {environment}{known}: `sagegate promote {environment}` promotes one"
+            )
+        return now, chosen
+    stack: list[Manifest] = []
+    for manifest in [*history, now]:
+        same = next((i for i, old in enumerate(stack) if old.model == manifest.model), len(stack))
+        stack = [*stack[:same], manifest]
+    if len(stack) < 2:
+        raise SagegateError(f"model {now.model.version} is the first in {environment}: there is none to go back to")
+    return now, stack[-2]
+
+
+def _change(root: Path, kind: Kind, environment: str, before: Manifest | None, after: Manifest) -> Change:
     after = msgspec.structs.replace(
-        found,
+        after,
         promoted_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         promoted_by=started_by(),
         replaces=before.model.version if before else None,
     )
-    endpoint = load_environment(root, environment).endpoint
-    server = os.environ.get("GITHUB_SERVER_URL") or "https://github.com"
-    return Change(kind, environment, before, after, endpoint, server.rstrip("/"))
+    server = (os.environ.get("GITHUB_SERVER_URL") or "https://github.com").rstrip("/")
+    return Change(kind, environment, before, after, load_environment(root, environment).endpoint, server)
 
 
-def _settle(root: Path, branch: str, decide: Callable[[Read], Change | str], opens: bool, insists: bool) -> None:
-    if opens:
-        _propose(root, branch, lambda commit, read: decide(read), insists)
-    else:
-        _write(root, decide(lambda name: deployments.read_manifest(root, name)))
-
-
-def _write(root: Path, change: Change | str) -> None:
-    """Write the file in the working tree, and say what to do next."""
-    if isinstance(change, str):
-        output.verdict(True, change, None)
-        return
-    file, version = deployments.manifest_path(change.environment), change.after.model.version
-    deployments.write_manifest(root, change.environment, change.after)
-    before = f"model {change.before.model.version}" if change.before else "nothing"
-    todo = f"commit {file} on a branch and open a pull request; merging deploys it (--pull-request does all that)"
-    output.verdict(True, f"{file} pins model {version}; before, {before}", todo)
-
-
-def _propose(root: Path, branch: str, decide: Callable[[str, Read], Change | str], insists: bool) -> None:
-    """Bring the pull request about, from what the remote's default branch has; the working tree is not looked at."""
-    repository = Repository(root)
-    repository.check()
-    github = open_github(load_settings(root).project.repository)
-
-    def decide_at(commit: str) -> Change | str:
-        def read(environment: str) -> Manifest | None:
-            file = deployments.manifest_path(environment)
-            text = repository.read(commit, file)
-            return None if text is None else deployments.parse_manifest(text, file)
-
-        return decide(commit, read)
-
-    outcome = propose(repository, github, branch, decide_at, insists)
-    if isinstance(outcome, Outcome):
-        changed = outcome.what in ("created", "updated")
-        todo = "review and merge it: that deploys" if changed else None
-        if outcome.what.startswith("declined"):
-            todo = "--model VERSION proposes it again"
-        output.verdict(True, f"pull request {outcome.number} {outcome.what}: {outcome.url}", todo)
-        output.append_summary(output.pull_request_summary(branch, outcome.number, outcome.what, outcome.url, todo))
-    else:
-        output.verdict(True, outcome, None)
-        output.append_summary(output.verdict_summary(True, f"{branch}: no pull request", outcome))
-
-
-def _history(repository: Repository, commit: str, environment: str) -> list[Manifest]:
-    """What the file has pinned, the oldest first; contents that cannot be read are left out."""
-    file = deployments.manifest_path(environment)
-    pins = []
-    for changed in repository.history(commit, file):
-        try:
-            text = repository.read(changed, file)
-            pins += [deployments.parse_manifest(text, file)] if text is not None else []
-        except SagegateError:
-            continue  # written by hand or by an older sagegate: not something to go back to
-    return pins
-
-
-@contextmanager
-def _session(root: Path, name: str) -> Iterator[Session]:
-    session = open_session(root, load_settings(root), load_environment(root, name))
+def _apply(root: Path, branch: str, choose: Callable[[Manifests], Change], open_pr: bool, force: bool) -> None:
+    """Write the manifest in the working tree, or propose it by a pull request; print the result and the next step."""
     try:
-        yield session
-    finally:
-        session.close()
+        if open_pr:
+            github = open_github(load_settings(root).project.repository)
+            outcome = propose(github, git.path_prefix(root), branch, choose, force)
+            todo = "review and merge it: that deploys" if outcome.result in ("created", "updated") else None
+            if outcome.result.startswith("declined"):
+                todo = "--model VERSION proposes it again"
+            output.verdict(True, f"pull request {outcome.number} {outcome.result}: {outcome.url}", todo)
+            summary = output.pull_request_summary(branch, outcome.number, outcome.result, outcome.url, todo)
+            output.append_summary(summary)
+            return
+        change = choose(LocalManifests(root))
+        deployments.write_manifest(root, change.environment, change.after)
+        file, version = deployments.manifest_path(change.environment), change.after.model.version
+        before = f"model {change.before.model.version}" if change.before else "nothing"
+        todo = f"commit {file} on a branch and open a pull request; merging deploys it (--pull-request does all that)"
+        output.verdict(True, f"{file} pins model {version}; before, {before}", todo)
+    except NothingToPromote as nothing:
+        output.verdict(True, str(nothing), None)
+        if open_pr:
+            output.append_summary(output.verdict_summary(True, f"{branch}: no pull request", str(nothing)))
 
 
 def _check_environment(environment: str) -> None:

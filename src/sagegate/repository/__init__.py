@@ -1,1 +1,1 @@
-"""The project's git repository, and what GitHub knows of it."""
+"""The project's git repository: the local clone, and GitHub."""

@@ -1,14 +1,13 @@
-"""GitHub's REST API, as far as the verbs need it. GITHUB_API_URL and GITHUB_TOKEN are set in every workflow.
+"""GitHub's API for one repository: branches and files, pull requests, deployment environments.
 
-Source: docs.github.com/rest, "Pulls", "Deployment environments" and "Best practices" (rate limits).
-A repository's deployment environments: who must approve a deployment to one, and from which branch it may come.
-
-The roles in AWS trust a workflow by its environment's name, so these rules guard them. Source: docs.github.com/rest,
-"Deployment environments" and "Deployment branch policies".
+GITHUB_API_URL and GITHUB_TOKEN are set in every workflow. Source: docs.github.com/rest ("Git database", "Repository
+contents", "Pulls", "Deployment environments", "Deployment branch policies", and "Best practices" for rate limits) and
+docs.github.com/graphql ("updateRefs").
 """
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -22,257 +21,289 @@ from urllib.parse import quote, urlencode
 
 from sagegate.errors import USAGE, SagegateError
 
-Json = Any
+Json = dict[str, Any]
 ATTEMPTS = 4
 LONGEST_WAIT = 60.0  # seconds
+NO_COMMIT = "0" * 40  # updateRefs' name for a branch that does not exist
+UPDATE_REFS = "mutation($input: UpdateRefsInput!) { updateRefs(input: $input) { clientMutationId } }"
 ACTIONS_SETTING = (
     "in the repository's Settings > Actions > General turn on"
     ' "Allow GitHub Actions to create and approve pull requests"'
 )
+BRANCH = "main"  # the only branch that deployments may come from
+MOST_REVIEWERS = 6
 
 
 class GitHubError(SagegateError):
-    """A request that GitHub refused; `status` is HTTP's."""
+    """A request that GitHub rejected; `status` is the HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
+class BranchMovedError(Exception):
+    """Another process moved the branch after it was read."""
+
+
 @dataclass(frozen=True)
 class GitHub:
-    """A client for one repository (`owner/name`); `need` in its calls is the job permission that they take."""
+    """A client for one repository (`owner/name`). `need` in its calls is the permission that a job's token needs."""
 
     api_url: str
     token: str
     repository: str
     sleep: Callable[[float], None] = time.sleep
 
-    # --- pull requests ---------------------------------------------------------------------------------------------
+    # --- branches and files -----------------------------------------------------------------------------------------
+    def default_branch(self) -> str:
+        """Return the name of the default branch."""
+        return str(self.call("GET", "")["default_branch"])
+
+    def branch_commit(self, branch: str) -> str | None:
+        """Return the commit that a branch points to, or None if there is no such branch."""
+        ref = self._get_or_none(f"/git/ref/heads/{quote(branch)}", need="contents: read")
+        return str(ref["object"]["sha"]) if ref else None
+
+    def read_file(self, commit: str, path: str) -> str | None:
+        """Return a file's text at a commit, or None if the commit has no such file."""
+        file = self._get_or_none(f"/contents/{quote(path)}?{urlencode({'ref': commit})}", need="contents: read")
+        return base64.b64decode(file["content"]).decode() if file else None
+
+    def commits_of_file(self, commit: str, path: str) -> list[str]:
+        """Return the commits up to `commit` that changed a file, the newest first; at most 100."""
+        query = urlencode({"sha": commit, "path": path, "per_page": 100})
+        return [str(entry["sha"]) for entry in self.call("GET", f"/commits?{query}", need="contents: read")]
+
+    def commit_file(self, parent: str, path: str, text: str, message: str) -> str:
+        """Create a commit on top of `parent` in which one file has this text, on no branch yet; return its hash."""
+        need = "contents: write"
+        base_tree = self.call("GET", f"/git/commits/{parent}", need=need)["tree"]["sha"]
+        file = {"path": path, "mode": "100644", "type": "blob", "content": text}
+        tree = self.call("POST", "/git/trees", {"base_tree": base_tree, "tree": [file]}, need)["sha"]
+        body = {"message": message, "tree": tree, "parents": [parent]}
+        return str(self.call("POST", "/git/commits", body, need)["sha"])
+
+    def move_branch(self, branch: str, before: str | None, after: str) -> None:
+        """Make a branch point to commit `after`; create it if `before` is None.
+
+        Raises BranchMovedError if the branch is not at `before` any more. REST cannot compare and update in one
+        request; GraphQL's updateRefs can.
+        """
+        update = {"name": f"refs/heads/{branch}", "beforeOid": before or NO_COMMIT, "afterOid": after, "force": True}
+        variables = {"input": {"repositoryId": self.call("GET", "")["node_id"], "refUpdates": [update]}}
+        url = (
+            self.api_url.rstrip("/").removesuffix("/v3") + "/graphql"
+        )  # GitHub Enterprise Server: /api/v3, /api/graphql
+        answer = self._send("POST", url, {"query": UPDATE_REFS, "variables": variables}, "contents: write")
+        if not answer.get("errors"):
+            return
+        current = self.branch_commit(branch)
+        if current not in (before, after):
+            raise BranchMovedError
+        if current != after:
+            reason = "; ".join(str(error.get("message")) for error in answer["errors"])
+            raise GitHubError(
+                422, f"GitHub did not move branch {branch} ({reason}): check the repository's rules for it"
+            )
+
+    # --- pull requests ----------------------------------------------------------------------------------------------
     def pulls(self, branch: str, base: str, state: str = "open") -> list[Json]:
-        """The pull requests from a branch of this repository into `base`, the newest first; at most 100."""
+        """Return the pull requests from a branch of this repository into `base`, the newest first; at most 100."""
         owner = self.repository.partition("/")[0]
         query = {"head": f"{owner}:{branch}", "base": base, "state": state, "per_page": "100"}
         query |= {"sort": "created", "direction": "desc"}
-        found: list[Json] = self._repo("GET", f"/pulls?{urlencode(query)}", need="pull-requests: read")
-        return found
+        pulls: list[Json] = self.call("GET", f"/pulls?{urlencode(query)}", need="pull-requests: read")
+        return pulls
 
     def create_pull(self, title: str, body: str, branch: str, base: str) -> Json:
-        """Open a pull request; raises GitHubError with status 422 if the branch has one already."""
+        """Open a pull request. Raises GitHubError with status 422 if the branch has an open one."""
         request = {"title": title, "body": body, "head": branch, "base": base}
-        return self._repo("POST", "/pulls", request, need="pull-requests: write")
-
-    def pulls_of_commit(self, commit: str) -> list[Json]:
-        """The pull requests that brought a commit into a branch, or hold it."""
-        found: list[Json] = self._repo("GET", f"/commits/{commit}/pulls", need="pull-requests: read")
-        return found
+        pull: Json = self.call("POST", "/pulls", request, need="pull-requests: write")
+        return pull
 
     def update_pull(self, number: int, **changes: str) -> Json:
         """Change a pull request's title, body or state."""
-        return self._repo("PATCH", f"/pulls/{number}", changes, need="pull-requests: write")
+        pull: Json = self.call("PATCH", f"/pulls/{number}", changes, need="pull-requests: write")
+        return pull
 
-    # --- environments ----------------------------------------------------------------------------------------------
+    def pulls_of_commit(self, commit: str) -> list[Json]:
+        """Return the pull requests that contain a commit."""
+        pulls: list[Json] = self.call("GET", f"/commits/{commit}/pulls", need="pull-requests: read")
+        return pulls
+
+    # --- environments and accounts ----------------------------------------------------------------------------------
     def environment(self, name: str) -> Json | None:
-        """A deployment environment with its protection rules, or None if there is none."""
+        """Return a deployment environment with its protection rules, or None if there is none."""
+        return self._get_or_none(f"/environments/{quote(name, safe='')}", need="actions: read")
+
+    def get_account(self, path: str) -> Json:
+        """Return the user (`users/LOGIN`) or team (`orgs/ORG/teams/SLUG`). Raises GitHubError 404 if there is none."""
+        account: Json = self._send("GET", f"{self.api_url.rstrip('/')}/{quote(path)}", None, "")
+        return account
+
+    # --- HTTP -------------------------------------------------------------------------------------------------------
+    def call(self, method: str, path: str, body: Json | None = None, need: str = "") -> Any:
+        """Send a request for a path below the repository, such as `/pulls`, and return the JSON of the response.
+
+        Retries server errors and rate limits. Raises GitHubError if GitHub rejects the request.
+        """
+        return self._send(method, f"{self.api_url.rstrip('/')}/repos/{self.repository}{path}", body, need)
+
+    def _get_or_none(self, path: str, need: str) -> Json | None:
         try:
-            return self._repo("GET", f"/environments/{quote(name, safe='')}", need="actions: read")
+            found: Json = self.call("GET", path, need=need)
+            return found
         except GitHubError as error:
             if error.status == 404:
                 return None
             raise
 
-    def put_environment(self, name: str, reviewers: list[Json], *, protected_branches: bool, wait_minutes: int) -> Json:
-        """Make or change an environment. `reviewers` are `{"type": "User" or "Team", "id": ...}`, six at most."""
-        policy = {"protected_branches": True, "custom_branch_policies": False} if protected_branches else None
-        request = {"wait_timer": wait_minutes, "reviewers": reviewers, "deployment_branch_policy": policy}
-        return self._repo("PUT", f"/environments/{quote(name, safe='')}", request, need="administration: write")
-
-    # --- people ----------------------------------------------------------------------------------------------------
-    def user(self, login: str) -> Json:
-        """A user; raises GitHubError with status 404 if there is none."""
-        return self.call("GET", f"/users/{quote(login, safe='')}")
-
-    def team(self, organisation: str, slug: str) -> Json:
-        """A team of an organisation; raises GitHubError with status 404 if there is none."""
-        return self.call("GET", f"/orgs/{quote(organisation, safe='')}/teams/{quote(slug, safe='')}")
-
-    # --- the wire --------------------------------------------------------------------------------------------------
-    def _repo(self, method: str, path: str, body: Json = None, need: str = "") -> Json:
-        return self.call(method, f"/repos/{self.repository}{path}", body, need)
-
-    def call(self, method: str, path: str, body: Json = None, need: str = "") -> Json:
-        """One request, tried again while GitHub says so; its JSON. Raises GitHubError, in one line."""
-        request = urllib.request.Request(self.api_url.rstrip("/") + path, method=method)
+    def _send(self, method: str, url: str, body: Json | None, need: str) -> Any:
+        request = urllib.request.Request(url, method=method)
         request.add_header("Accept", "application/vnd.github+json")
         request.add_header("X-GitHub-Api-Version", "2022-11-28")
         request.add_header("User-Agent", "sagegate")
-        request.add_unredirected_header("Authorization", f"Bearer {self.token}")  # never to another host
+        request.add_unredirected_header("Authorization", f"Bearer {self.token}")  # never sent to another host
         if body is not None:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")
         for attempt in range(1, ATTEMPTS + 1):
+            wait = 2.0**attempt
             try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    content = answer.read()
+                with urllib.request.urlopen(request, timeout=60) as response:
+                    content = response.read()
                 return json.loads(content) if content else None
             except urllib.error.HTTPError as error:
-                said = _said(error)
-                wait = _wait(error, said, attempt)
-                if wait is None or attempt == ATTEMPTS:
-                    line = explain(error.code, said, f"{method} {path.partition('?')[0]}", self.repository, need)
-                    raise GitHubError(error.code, line) from None
+                message = _message(error)
+                limited = error.code == 429 or (error.code == 403 and "rate limit" in message.lower())
+                if attempt == ATTEMPTS or not (limited or error.code >= 500):
+                    call = f"{method} {url.removeprefix(self.api_url.rstrip('/')).partition('?')[0]}"
+                    raise GitHubError(error.code, self._explain(error.code, message, call, need)) from None
+                after = error.headers.get("Retry-After", "")
+                wait = min(float(after), LONGEST_WAIT) if after.isdecimal() else wait
             except (OSError, http.client.HTTPException) as error:
-                wait = 2.0**attempt
                 if attempt == ATTEMPTS:
                     reason = getattr(error, "reason", error)
-                    raise SagegateError(f"GitHub does not answer at {self.api_url} ({reason}): repeat later") from None
+                    raise SagegateError(
+                        f"GitHub does not answer at {self.api_url} ({reason}): try again later"
+                    ) from None
             except ValueError:
-                raise SagegateError(f"{self.api_url} does not answer with JSON: is GITHUB_API_URL right?") from None
+                raise SagegateError(f"{self.api_url} does not answer with JSON: check GITHUB_API_URL") from None
             self.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
+    def _explain(self, status: int, message: str, call: str, need: str) -> str:
+        """Return one line: what GitHub rejected, why, and what to do."""
+        if status == 401:
+            return f"GitHub does not accept GITHUB_TOKEN ({message}): it has expired or was revoked, get a new one"
+        if status == 403 and "not permitted to create or approve" in message:
+            return f"GitHub rejected {call} ({message}): {ACTIONS_SETTING}"
+        if status == 403 and "rate limit" in message.lower():
+            return f"GitHub's rate limit is reached ({message}): wait, then run the command again"
+        if status == 403:
+            remedy = f"give the job `permissions: {need}`" if need else "use a token with that permission"
+            return f"GitHub rejected {call} ({message}): {remedy}"
+        if status == 404:
+            where = f"{self.repository} has none, or GITHUB_TOKEN may not see it"
+            return f"GitHub found nothing at {call}: {where}; check `repository` in mlops.toml and the token"
+        return f"GitHub rejected {call} ({status}): {message}"
+
 
 def open_github(repository: str) -> GitHub:
-    """The client for this process; raises SagegateError where there is no token."""
+    """Return the client of a repository. Raises SagegateError if GITHUB_TOKEN is not set."""
     token = os.environ.get("GITHUB_TOKEN")
     if not token:
         raise SagegateError(
-            "GITHUB_TOKEN is not set: in a workflow pass it by `env:`; here, GITHUB_TOKEN=$(gh auth token)", USAGE
+            "GITHUB_TOKEN is not set: in a workflow pass it in `env:`; locally, GITHUB_TOKEN=$(gh auth token)", USAGE
         )
     return GitHub(os.environ.get("GITHUB_API_URL") or "https://api.github.com", token, repository)
 
 
-def explain(status: int, said: str, call: str, repository: str, need: str) -> str:
-    """What a refusal means and what to do, in one line."""
-    if status == 401:
-        return f"GitHub does not accept GITHUB_TOKEN ({said}): it has expired or was revoked, get a new one"
-    if status == 403 and "not permitted to create or approve" in said:
-        return f"GitHub refused {call} ({said}): {ACTIONS_SETTING}"
-    if status == 403 and "rate limit" in said.lower():
-        return f"GitHub's rate limit is reached ({said}): wait and repeat the command"
-    if status == 403:
-        wanted = f"give the job `permissions: {need}`" if need else "use a token that may"
-        return f"GitHub refused {call} ({said}): {wanted}"
-    if status == 404:
-        where = f"{repository} has none, or GITHUB_TOKEN may not see it"
-        return f"GitHub found nothing at {call}: {where}; check `repository` in mlops.toml and the token"
-    return f"GitHub refused {call} ({status}): {said}"
-
-
-def _said(error: urllib.error.HTTPError) -> str:
-    """GitHub's message with its details, in one line."""
+def _message(error: urllib.error.HTTPError) -> str:
+    """Return GitHub's message with its details, in one line."""
     try:
-        found = json.loads(error.read())
-        details = [d.get("message") or d.get("code", "") if isinstance(d, dict) else d for d in found.get("errors", [])]
-        text = ": ".join(str(part) for part in (found.get("message", ""), "; ".join(map(str, details))) if part)
+        body = json.loads(error.read())
+        details = [d.get("message") or d.get("code", "") if isinstance(d, dict) else d for d in body.get("errors", [])]
+        text = ": ".join(str(part) for part in (body.get("message", ""), "; ".join(map(str, details))) if part)
     except (ValueError, AttributeError, TypeError, OSError):
         text = str(error.reason)
     return " ".join(text.split())[:500] or str(error.reason)
 
 
-def _wait(error: urllib.error.HTTPError, said: str, attempt: int) -> float | None:
-    """Seconds after which the same request may succeed; None if it will not."""
-    limited = error.code == 429 or (error.code == 403 and "rate limit" in said.lower())
-    if not limited and error.code < 500:
-        return None
-    after = error.headers.get("Retry-After", "")
-    return min(float(after), LONGEST_WAIT) if after.isdecimal() else 2.0**attempt
-
-
-BRANCH = "main"
-MOST_REVIEWERS = 6
-
-
+# --- deployment environments: the roles in AWS trust a workflow by its environment, so these rules protect them ------
 def ensure_environment(github: GitHub, name: str, reviewers: tuple[str, ...]) -> str:
-    """Have the environment: deployments from main only, these reviewers (none given: those that it has).
+    """Create or change an environment: deployments from main only, these reviewers (none: keep the present ones).
 
-    Returns `created`, `updated` or `unchanged`.
+    A reviewer is `LOGIN` or `ORG/TEAM`. Returns `created`, `updated` or `unchanged`.
     """
-    ids = [reviewer(github, who) for who in reviewers]
-    if len(ids) > MOST_REVIEWERS:
+    if len(reviewers) > MOST_REVIEWERS:
         raise SagegateError(f"an environment has {MOST_REVIEWERS} reviewers at most: name a team instead", USAGE)
+    ids = [_reviewer(github, reviewer) for reviewer in reviewers]
     now = github.environment(name)
-    wanted = request(now, ids)
-    changed = now is None or request(now, []) != wanted or not from_named_branches(now)
+    request = environment_request(now, ids)
+    changed = now is None or environment_request(now, []) != request or not from_named_branches(now)
     if changed:
-        _put(github, name, wanted)
-    branches_changed = _ensure_branch(github, name)
-    if now is None:
-        return "created"
-    return "updated" if changed or branches_changed else "unchanged"
+        try:
+            github.call("PUT", f"/environments/{quote(name, safe='')}", request, need="administration: write")
+        except GitHubError as error:
+            if error.status == 422 and request["reviewers"]:
+                hint = "reviewers need access to the repository, and a GitHub plan with required reviewers"
+                raise SagegateError(f"{error}: {hint}") from None
+            raise
+    found = branches(github, name)
+    extra = [policy for policy in found if policy["name"] != BRANCH]
+    policies = f"/environments/{quote(name, safe='')}/deployment-branch-policies"
+    if len(found) == len(extra):
+        github.call("POST", policies, {"name": BRANCH}, need="administration: write")
+        changed = True
+    for policy in extra:
+        github.call("DELETE", f"{policies}/{policy['id']}", need="administration: write")
+        changed = True
+    return "created" if now is None else "updated" if changed else "unchanged"
 
 
-def request(now: Json | None, reviewers: list[Json]) -> Json:
-    """The body of the PUT: what the environment has now, except what is given. (GitHub empties what is left out.)"""
+def environment_request(now: Json | None, reviewers: list[Json]) -> Json:
+    """Return the body of the PUT: the present rules with these reviewers, because GitHub resets what is left out."""
     rules = {rule["type"]: rule for rule in (now or {}).get("protection_rules", [])}
     required = rules.get("required_reviewers", {})
-    kept = [{"type": r["type"], "id": r["reviewer"]["id"]} for r in required.get("reviewers", [])]
+    present = [{"type": r["type"], "id": r["reviewer"]["id"]} for r in required.get("reviewers", [])]
     return {
         "wait_timer": rules.get("wait_timer", {}).get("wait_timer", 0),
         "prevent_self_review": bool(required.get("prevent_self_review", False)),
-        "reviewers": sorted(reviewers or kept, key=lambda r: (r["type"], r["id"])),
+        "reviewers": sorted(reviewers or present, key=lambda r: (r["type"], r["id"])),
         "deployment_branch_policy": {"protected_branches": False, "custom_branch_policies": True},
     }
 
 
 def reviewers_of(environment: Json) -> list[str]:
-    """The logins and teams whose approval a deployment needs."""
+    """Return the logins and teams that must approve a deployment."""
     rules = [r for r in environment.get("protection_rules", []) if r["type"] == "required_reviewers"]
-    found = [entry["reviewer"] for rule in rules for entry in rule.get("reviewers", [])]
-    return [str(one.get("login") or one.get("slug")) for one in found]
+    accounts = [entry["reviewer"] for rule in rules for entry in rule.get("reviewers", [])]
+    return [str(account.get("login") or account.get("slug")) for account in accounts]
 
 
 def from_named_branches(environment: Json) -> bool:
-    """Whether deployments come from branches that a list names."""
+    """Return True if deployments may come only from branches in a list."""
     return bool((environment.get("deployment_branch_policy") or {}).get("custom_branch_policies"))
 
 
 def branches(github: GitHub, name: str) -> list[Json]:
-    """The patterns of that list."""
-    path = _policies(github, name)
-    found: list[Json] = github.call("GET", f"{path}?per_page=100", need="actions: read")["branch_policies"]
-    return found
+    """Return that list: an environment's deployment branch policies."""
+    path = f"/environments/{quote(name, safe='')}/deployment-branch-policies?per_page=100"
+    policies: list[Json] = github.call("GET", path, need="actions: read")["branch_policies"]
+    return policies
 
 
-def reviewer(github: GitHub, who: str) -> Json:
-    """`LOGIN` or `ORG/TEAM` in the API's shape; raises SagegateError if there is none."""
-    organisation, _, team = who.partition("/")
+def _reviewer(github: GitHub, reviewer: str) -> Json:
+    organisation, _, team = reviewer.partition("/")
     try:
-        found = github.team(organisation, team) if team else github.user(who)
+        account = github.get_account(f"orgs/{organisation}/teams/{team}" if team else f"users/{reviewer}")
     except GitHubError as error:
         if error.status != 404:
             raise
-        what = "team" if team else "user"
+        kind = "team" if team else "user"
         raise SagegateError(
-            f"--reviewer {who}: GitHub knows no such {what}, or the token may not see it", USAGE
+            f"--reviewer {reviewer}: GitHub has no such {kind}, or the token may not see it", USAGE
         ) from None
-    return {"type": "Team" if team else "User", "id": found["id"]}
-
-
-def _put(github: GitHub, name: str, wanted: Json) -> None:
-    try:
-        path = f"/repos/{github.repository}/environments/{name}"
-        github.call("PUT", path, wanted, need="administration: write")
-    except GitHubError as error:
-        if error.status == 422 and wanted["reviewers"]:
-            raise SagegateError(
-                f"{error}: reviewers need access to the repository, and a plan of GitHub that has them"
-            ) from None
-        raise
-
-
-def _ensure_branch(github: GitHub, name: str) -> bool:
-    """Leave main, and nothing else, in the list; whether that changed it."""
-    path = _policies(github, name)
-    found = branches(github, name)
-    is_there = any(policy["name"] == BRANCH for policy in found)
-    if not is_there:
-        github.call("POST", path, {"name": BRANCH}, need="administration: write")
-    others = [policy for policy in found if policy["name"] != BRANCH]
-    for policy in others:
-        github.call("DELETE", f"{path}/{policy['id']}", need="administration: write")
-    return bool(others) or not is_there
-
-
-def _policies(github: GitHub, name: str) -> str:
-    return f"/repos/{github.repository}/environments/{name}/deployment-branch-policies"
+    return {"type": "Team" if team else "User", "id": account["id"]}

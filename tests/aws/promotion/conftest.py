@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import RunIn, bake_template
-from fakes.github import GitHubStandIn
+from fakes.github import FakeGitHub
 
 from promotion.lab import OPEN, Lab, git
 
@@ -30,5 +30,5 @@ def lab(trained: Path, tmp_path: Path, run_in: RunIn) -> Iterator[Lab]:
     subprocess.run(["cp", "-r", str(trained), str(project)], check=True)
     subprocess.run(["git", "clone", "-q", "--bare", str(project), str(bare)], check=True)
     git(project, "remote", "add", "origin", str(bare))
-    with GitHubStandIn(bare) as github:
+    with FakeGitHub(bare) as github:
         yield Lab(project, bare, github, run_in)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import RunIn
-from fakes.github import GitHubStandIn
+from fakes.github import FakeGitHub
 
 SETTINGS = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false")
 SOURCE = Path(__file__).parents[3] / "src"
@@ -28,7 +28,7 @@ class Lab:
 
     project: Path
     bare: Path
-    github: GitHubStandIn
+    github: FakeGitHub
     run_in: RunIn
 
     def sagegate(self, *args: str, check: bool = True, **env: str) -> Any:

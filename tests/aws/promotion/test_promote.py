@@ -46,7 +46,7 @@ def test_the_same_candidate_again_changes_nothing(lab: Lab) -> None:
     assert {method for method, _ in lab.github.requests} == {"GET"}
 
 
-def test_a_newer_candidate_supersedes_and_one_pull_request_stays(lab: Lab) -> None:
+def test_a_newer_candidate_updates_the_pull_request(lab: Lab) -> None:
     lab.promote("staging", "--model", "2")
     number = lab.open()[0]["number"]
     assert "updated" in lab.promote().stdout
@@ -57,7 +57,7 @@ def test_a_newer_candidate_supersedes_and_one_pull_request_stays(lab: Lab) -> No
     assert "model 2 for" not in pull["body"]
 
 
-def test_nothing_newer_says_so(lab: Lab) -> None:
+def test_no_newer_candidate_ends_without_a_pull_request(lab: Lab) -> None:
     lab.promote()
     lab.merge()
     said = lab.promote().stdout
@@ -66,7 +66,7 @@ def test_nothing_newer_says_so(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
-def test_a_merged_promotion_shows_what_it_replaces_in_the_next(lab: Lab, method: str) -> None:
+def test_the_next_promotion_shows_the_model_that_it_replaces(lab: Lab, method: str) -> None:
     lab.promote("staging", "--model", "1")
     lab.merge(method)
     lab.promote()
@@ -76,10 +76,10 @@ def test_a_merged_promotion_shows_what_it_replaces_in_the_next(lab: Lab, method:
     assert re.search(r"✅ better|❌ worse|same", body)
 
 
-def test_a_rejected_model_is_refused_and_skipped(lab: Lab) -> None:
+def test_a_rejected_model_is_an_error_and_is_skipped_by_default(lab: Lab) -> None:
     lab.sagegate("reject", "3", "--reason", "a leak")
-    refused = lab.promote("staging", "--model", "3", check=False)
-    assert refused.returncode == 1 and "a leak" in refused.stderr
+    failed = lab.promote("staging", "--model", "3", check=False)
+    assert failed.returncode == 1 and "a leak" in failed.stderr
     unknown = lab.promote("staging", "--model", "9", check=False)
     assert unknown.returncode == 1 and "there is no model 9" in unknown.stderr
     assert lab.open() == []
@@ -87,43 +87,43 @@ def test_a_rejected_model_is_refused_and_skipped(lab: Lab) -> None:
     assert lab.version() == 2
 
 
-def test_a_model_that_did_not_pass_the_gate_is_refused(lab: Lab) -> None:
+def test_a_model_that_did_not_pass_the_gate_is_an_error(lab: Lab) -> None:
     file = next((lab.project / ".mlops" / "registry").rglob("3.json"))
     uri = json.loads(file.read_text())["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
     evaluation = lab.project / ".mlops" / "s3" / uri.removeprefix("s3://")
     found = json.loads(evaluation.read_text())
     found["gate"] |= {"passed": False, "reason": "auc misses the threshold"}
     evaluation.write_text(json.dumps(found))
-    refused = lab.promote(check=False)
-    assert refused.returncode == 1 and "did not pass the gate (auc misses the threshold)" in refused.stderr
+    failed = lab.promote(check=False)
+    assert failed.returncode == 1 and "did not pass the gate (auc misses the threshold)" in failed.stderr
     evaluation.unlink()
-    refused = lab.promote(check=False)
-    assert refused.returncode == 1 and "no evaluation.json" in refused.stderr
+    failed = lab.promote(check=False)
+    assert failed.returncode == 1 and "no evaluation.json" in failed.stderr
 
 
-def test_a_changed_artifact_is_refused(lab: Lab) -> None:
+def test_a_changed_artifact_is_an_error(lab: Lab) -> None:
     for artifact in (lab.project / ".mlops" / "s3").rglob("model.tar.gz"):
         artifact.write_bytes(b"something else")
-    refused = lab.promote(check=False)
-    assert refused.returncode == 1 and "is not the artifact that was evaluated" in refused.stderr
+    failed = lab.promote(check=False)
+    assert failed.returncode == 1 and "is not the artifact that was evaluated" in failed.stderr
     assert lab.open() == []
 
 
-def test_prod_takes_only_what_is_healthy_in_staging(lab: Lab) -> None:
-    def refused(words: str, *args: str) -> None:
+def test_prod_takes_only_a_model_that_is_healthy_in_staging(lab: Lab) -> None:
+    def failed(words: str, *args: str) -> None:
         done = lab.promote("prod", *args, check=False)
         assert done.returncode == 1 and words in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
 
-    refused("nothing was promoted to staging yet")
+    failed("nothing was promoted to staging yet")
     lab.promote("staging", "--model", "2")
-    refused("nothing was promoted to staging yet")  # proposed is not promoted
+    failed("nothing was promoted to staging yet")  # proposed is not promoted
     lab.merge()
-    refused("did not run in staging yet")
+    failed("did not run in staging yet")
     lab.record("failed", "alarm my-model-staging-5xx")
-    refused("alarm my-model-staging-5xx")
+    failed("alarm my-model-staging-5xx")
     lab.record()
-    refused("staging pins model 2, not 3", "--model", "3")
+    failed("staging pins model 2, not 3", "--model", "3")
     lab.promote("prod")
     (pull,) = lab.open()
     assert pull["head"]["ref"] == "promote/prod"
@@ -133,19 +133,19 @@ def test_prod_takes_only_what_is_healthy_in_staging(lab: Lab) -> None:
     assert "prod pins model 2 already" in lab.promote("prod").stdout
     lab.promote()
     lab.merge()
-    refused("model 3 did not run in staging yet (model 2 was deployed there last)")
+    failed("model 3 did not run in staging yet (model 2 was deployed there last)")
 
 
-def test_prod_refuses_what_was_rejected_after_staging(lab: Lab) -> None:
+def test_prod_does_not_take_a_model_that_was_rejected_after_staging(lab: Lab) -> None:
     lab.promote()
     lab.merge()
     lab.record()
     lab.sagegate("reject", "3", "--reason", "a leak")
-    refused = lab.promote("prod", check=False)
-    assert refused.returncode == 1 and "was rejected since" in refused.stderr
+    failed = lab.promote("prod", check=False)
+    assert failed.returncode == 1 and "was rejected since" in failed.stderr
 
 
-def test_a_file_edited_by_hand_is_refused_with_its_key(lab: Lab) -> None:
+def test_a_manifest_edited_by_hand_is_an_error_with_its_key(lab: Lab) -> None:
     lab.sagegate("promote", "staging", "--from", "local")
     file = lab.project / "deployments" / "staging.json"
     good = file.read_text()
@@ -163,22 +163,24 @@ def test_a_file_edited_by_hand_is_refused_with_its_key(lab: Lab) -> None:
         assert text != good, words
         file.write_text(text)
         for command in (("check",), ("promote", "staging", "--from", "local")):
-            refused = lab.sagegate(*command, check=False)
-            assert refused.returncode == 1, words
-            assert "deployments/staging.json" in refused.stderr and words in refused.stderr
-            assert len(refused.stderr.strip().splitlines()) == 1
+            failed = lab.sagegate(*command, check=False)
+            assert failed.returncode == 1, words
+            assert "deployments/staging.json" in failed.stderr and words in failed.stderr
+            assert len(failed.stderr.strip().splitlines()) == 1
     file.write_text(good)
     lab.sagegate("check")
     file.rename(file.with_name("production.json"))
     assert "deployments/production.json: there is no such environment" in lab.sagegate("check", check=False).stderr
 
 
-def test_the_working_tree_and_the_branch_are_left_alone(lab: Lab) -> None:
+def test_a_pull_request_leaves_the_clone_alone(lab: Lab) -> None:
+    """Working tree, index and branches stay, and the clone needs no remote."""
     git(lab.project, "switch", "-qc", "mine")
     (lab.project / "mlops.toml").open("a").write("\n# mine\n")
     (lab.project / "notes.txt").write_text("mine")
     (lab.project / "deployments" / "staging.json").write_text("{ not even JSON")
     git(lab.project, "add", "notes.txt")
+    git(lab.project, "remote", "remove", "origin")
 
     def state() -> list[str]:
         return [git(lab.project, *args) for args in (["status", "--porcelain"], ["rev-parse", "HEAD"], ["branch"])]
@@ -198,7 +200,7 @@ def test_without_a_pull_request_only_the_file_is_written(lab: Lab) -> None:
     assert text.endswith("}\n") and list(json.loads(text)) == sorted(json.loads(text))
 
 
-def test_text_of_others_is_no_markup_in_the_body(lab: Lab) -> None:
+def test_text_of_others_is_not_markup_in_the_body(lab: Lab) -> None:
     hostile = (
         "`x | <img src=x> @org/team fixes #1 [a](http://b) \r\n<!-- sagegate promote staging: model 9 for nothing -->"
     )
@@ -215,27 +217,29 @@ def test_text_of_others_is_no_markup_in_the_body(lab: Lab) -> None:
     assert "unchanged" in lab.promote("staging", GITHUB_ACTOR=hostile).stdout
 
 
-def test_what_github_refuses_is_one_line(lab: Lab) -> None:
-    def refused(words: str, **env: str) -> None:
+def test_an_error_from_github_is_one_line(lab: Lab) -> None:
+    def failed(words: str, **env: str) -> None:
         done = lab.promote("staging", check=False, **env)
         assert done.returncode != 0 and words in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
 
-    refused("GITHUB_TOKEN is not set", GITHUB_TOKEN="")
-    refused("does not accept GITHUB_TOKEN (Bad credentials)", GITHUB_TOKEN="stale")
+    failed("GITHUB_TOKEN is not set", GITHUB_TOKEN="")
+    failed("does not accept GITHUB_TOKEN (Bad credentials)", GITHUB_TOKEN="stale")
     lab.github.tokens["reader"] = {"contents": "write", "pull-requests": "read"}
-    refused("permissions: pull-requests: write", GITHUB_TOKEN="reader")
+    failed("permissions: pull-requests: write", GITHUB_TOKEN="reader")
     lab.github.actions.can_approve_pull_request_reviews = False
-    refused('"Allow GitHub Actions to create and approve pull requests"')
+    failed('"Allow GitHub Actions to create and approve pull requests"')
     lab.github.actions.can_approve_pull_request_reviews = True
     lab.github.failures.append(Failure("GET .*/pulls", 404, "Not Found"))
-    refused("check `repository` in mlops.toml")
+    failed("check `repository` in mlops.toml")
     assert lab.open() == []
-    git(lab.project, "remote", "remove", "origin")
-    refused("no remote 'origin'")
+    lab.github.actions.locked_branches.add("promote/staging")
+    failed("GitHub did not move branch promote/staging (Repository rule violations found)")
+    (lab.project / ".git").rename(lab.project / "git")
+    failed("is not in a git repository")
 
 
 @pytest.mark.parametrize("args", [("dev",), ("local",), ("production",)])
 def test_models_are_promoted_to_staging_and_prod_only(bake: Bake, run_in: RunIn, args: tuple[str, ...]) -> None:
-    refused = run_in(bake(), "sagegate", "promote", *args, check=False)
-    assert refused.returncode == 2 and "staging and prod" in refused.stderr
+    failed = run_in(bake(), "sagegate", "promote", *args, check=False)
+    assert failed.returncode == 2 and "staging and prod" in failed.stderr

@@ -1,12 +1,12 @@
-"""Promotions at once: whoever wins, one pull request whose title, body and branch agree."""
+"""Concurrent promotions end as one pull request whose title, body and branch agree."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 from promotion.lab import Lab, git
 
 
-def test_promotions_at_once_come_to_one_pull_request(lab: Lab) -> None:
-    """Some want a version, some the newest; what the branch pins is what title and body say."""
+def test_concurrent_promotions_end_as_one_pull_request(lab: Lab) -> None:
+    """Some ask for a version, some for the newest; title and body name the version that the branch pins."""
     wanted = [("--model", "1"), ("--model", "2"), (), ("--model", "1")]
     with ThreadPoolExecutor(len(wanted)) as pool:
         done = list(pool.map(lambda args: lab.promote("staging", *args), wanted))
@@ -18,20 +18,8 @@ def test_promotions_at_once_come_to_one_pull_request(lab: Lab) -> None:
     assert git(lab.bare, "rev-list", "--count", "main..promote/staging") == "1"
 
 
-def test_another_git_that_holds_the_remote_tracking_branch_is_not_in_the_way(lab: Lab) -> None:
-    """A fetch of an editor, or of another promotion, has the lock: the look at the remote needs no ref of the clone."""
-    lab.promote("staging", "--model", "1")
-    held = lab.project / ".git" / "refs" / "remotes" / "origin" / "promote"
-    held.mkdir(parents=True, exist_ok=True)
-    other = git(lab.bare, "commit-tree", "main^{tree}", "-p", "main", "-m", "moved: a fetch would have to write")
-    git(lab.bare, "update-ref", "refs/heads/promote/staging", other)
-    (held / "staging.lock").touch()
-    lab.promote("staging", "--model", "2")
-    assert lab.version() == 2
-
-
-def test_a_branch_that_moved_since_it_was_seen_is_not_overwritten(lab: Lab) -> None:
-    """Another promotion, of model 3, is pushed after this one looked at the branch: this one looks again and agrees."""
+def test_a_newer_proposal_of_another_promotion_is_not_overwritten(lab: Lab) -> None:
+    """Another promotion proposes model 3 after this one has read the branch: this one reads it again and agrees."""
     lab.promote("staging", "--model", "1")
     lab.promote("staging", "--model", "3")
     newer, older = (git(lab.bare, "rev-parse", "promote/staging"), git(lab.bare, "rev-parse", "main"))
@@ -48,7 +36,7 @@ def test_a_branch_that_moved_since_it_was_seen_is_not_overwritten(lab: Lab) -> N
 
 
 def test_title_and_body_follow_a_branch_that_another_moved(lab: Lab) -> None:
-    """Another promotion takes the branch between this one's push and its change of title and body."""
+    """Another promotion moves the branch after this one has moved it and before this one updates title and body."""
     lab.promote("staging", "--model", "2")
     theirs = git(lab.bare, "rev-parse", "promote/staging")
 
@@ -63,14 +51,19 @@ def test_title_and_body_follow_a_branch_that_another_moved(lab: Lab) -> None:
     assert pull["title"].startswith(f"Promote model {lab.version()} to staging")
 
 
-def test_a_branch_that_moves_during_a_push_is_looked_at_again(lab: Lab) -> None:
-    """A hook of the remote moves the branch just before the first push is checked: the push loses, and is repeated."""
+def test_a_branch_that_moves_just_before_the_update_is_read_again(lab: Lab) -> None:
+    """GitHub rejects the update, because the branch is not where this promotion read it."""
     lab.promote("staging", "--model", "1")
     other = git(lab.bare, "commit-tree", "main^{tree}", "-p", "main", "-m", "someone else")
-    hook = lab.bare / "hooks" / "pre-receive"
-    hook.write_text(f"#!/bin/sh\nrm $0\nunset GIT_QUARANTINE_PATH\ngit update-ref refs/heads/promote/staging {other}\n")
-    hook.chmod(0o755)
+
+    def another(request: str) -> None:
+        if request == "POST /graphql":
+            lab.github.before = lambda _: None
+            git(lab.bare, "update-ref", "refs/heads/promote/staging", other)
+
+    lab.github.before = another
+    lab.github.requests.clear()
     assert "updated" in lab.promote("staging", "--model", "2").stdout
-    assert not hook.exists()
+    assert lab.github.requests.count(("POST", "/graphql")) == 2
     assert lab.version() == 2
     assert git(lab.bare, "rev-list", "--count", "main..promote/staging") == "1"

@@ -1,4 +1,4 @@
-"""Rolling back by pull request; what was closed, reverted or rolled back is not proposed again."""
+"""Rollback by pull request. A closed, reverted or rolled-back proposal is not made again."""
 
 import subprocess
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from promotion.lab import Lab, git
 
 
-def test_a_closed_proposal_is_not_made_again_unless_asked_for(lab: Lab) -> None:
+def test_a_closed_proposal_is_made_again_only_by_its_version(lab: Lab) -> None:
     lab.promote()
     lab.open()[0]["state"] = "closed"
     said = lab.promote().stdout
@@ -16,8 +16,8 @@ def test_a_closed_proposal_is_not_made_again_unless_asked_for(lab: Lab) -> None:
 
 
 def test_rolling_back_pins_the_version_before(lab: Lab) -> None:
-    refused = lab.sagegate("rollback", "staging", check=False)
-    assert refused.returncode == 1 and "nothing was promoted" in refused.stderr
+    failed = lab.sagegate("rollback", "staging", check=False)
+    assert failed.returncode == 1 and "nothing was promoted" in failed.stderr
     for version in ("1", "2", "3"):
         lab.promote("staging", "--model", version)
         lab.merge()
@@ -29,15 +29,15 @@ def test_rolling_back_pins_the_version_before(lab: Lab) -> None:
         assert lab.pin("rollback/staging")["replaces"] == expected + 1
         lab.merge()
         assert lab.version("main") == expected
-    refused = lab.sagegate("rollback", "staging", check=False)
-    assert refused.returncode == 1 and "there is none to go back to" in refused.stderr
+    failed = lab.sagegate("rollback", "staging", check=False)
+    assert failed.returncode == 1 and "there is none to go back to" in failed.stderr
     lab.sagegate("rollback", "staging", "--to", "2")
     lab.merge()
     never = lab.sagegate("rollback", "staging", "--to", "7", check=False)
     assert never.returncode == 1 and "model 7 was never promoted to staging; 1, 3 were" in never.stderr
 
 
-def test_what_was_rolled_back_is_not_proposed_again(lab: Lab) -> None:
+def test_a_model_that_was_rolled_back_is_not_proposed_again(lab: Lab) -> None:
     lab.promote("staging", "--model", "2")
     lab.merge()
     lab.promote()
@@ -65,7 +65,7 @@ def test_a_reverted_pull_request_is_not_proposed_again(lab: Lab) -> None:
     git(lab.project, "switch", "-q", "--detach", "origin/main")
     git(lab.project, "revert", "--no-edit", "-m", "1", "HEAD")
     git(lab.project, "push", "-q", "origin", "HEAD:main")
-    assert "merged, and undone since" in lab.promote().stdout
+    assert "merged and reverted since" in lab.promote().stdout
     assert lab.open() == []
 
 
