@@ -229,7 +229,7 @@ def test_what_github_refuses_is_one_line(lab: SetupLab, github: FakeGitHub) -> N
     assert "GitHub has no such team" in said.splitlines()[-1]
     github.failures.append(Failure("PUT .*/environments/dev", 422, "Failed to create the environment protection rule"))
     said = lab.sagegate(*args, "--reviewer", "reviewer", code=1)
-    assert "a plan of GitHub that has them" in said.splitlines()[-1]
+    assert "a GitHub plan with required reviewers" in said.splitlines()[-1]
 
     github.tokens["weak"] = {"contents": "read"}
     lab.extra["GITHUB_TOKEN"] = "weak"
