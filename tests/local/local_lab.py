@@ -1,4 +1,4 @@
-"""A harness for the local engine: definitions of little scripts, run through the boto3-shaped client."""
+"""A harness for the local engine: it writes definitions with small scripts and runs them through the client."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ REGION, ACCOUNT, BUCKET = "us-east-1", "000000000000", "bucket"
 
 @dataclass
 class Outcome:
-    """An execution that has ended: its description and its steps by name."""
+    """An execution that has ended, with its steps by name."""
 
     arn: str
     status: str
@@ -24,7 +24,7 @@ class Outcome:
 
 @dataclass
 class Lab:
-    """A project folder, its client, and short ways to write definitions."""
+    """A project folder with its client, and helpers that write definitions."""
 
     root: Path
     client: LocalSageMaker
@@ -32,7 +32,7 @@ class Lab:
     made: list[str] = field(default_factory=list)
 
     def put(self, key: str, content: str | bytes) -> str:
-        """An object in the bucket; its URI."""
+        """Store an object and return its URI."""
         body = content.encode() if isinstance(content, str) else content
         self.store.put_object(Bucket=BUCKET, Key=key, Body=body)
         return f"s3://{BUCKET}/{key}"
@@ -48,9 +48,10 @@ class Lab:
         outputs: tuple[str, ...] = ("out",),
         **more: Any,
     ) -> Json:
-        """A Processing step that runs `script`; inputs are name -> URI, outputs are folders under `out/STEP/NAME`."""
+        """Return a Processing step that runs `script`; `inputs` maps names to URIs, `outputs` are names."""
         code = self.put(f"code/{name}/main.py", script)
         step = more.pop("step", {})
+        command = more.pop("arguments", [])
         arguments: Json = {
             "ProcessingResources": {
                 "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
@@ -58,7 +59,7 @@ class Lab:
             "AppSpecification": {
                 "ImageUri": "image",
                 "ContainerEntrypoint": ["python3", "/opt/ml/processing/input/code/main.py"],
-                "ContainerArguments": more.pop("arguments", []),
+                **({"ContainerArguments": command} if command else {}),
             },
             "RoleArn": "arn:aws:iam::000000000000:role/x",
             "ProcessingInputs": [
@@ -93,7 +94,7 @@ class Lab:
         return {"Name": name, "Type": "Processing", "Arguments": arguments, **step}
 
     def run(self, *steps: Json, parameters: list[Json] | None = None, **start: Any) -> Outcome:
-        """Make the pipeline of these steps, run it, and wait."""
+        """Create or update the pipeline, run it, and wait for its end."""
         definition = {"Version": "2020-12-01", "Metadata": {}, "Parameters": parameters or [], "Steps": list(steps)}
         text = json.dumps(definition)
         request = {"PipelineName": "p", "PipelineDefinition": text, "RoleArn": "arn:aws:iam::000000000000:role/x"}
@@ -105,7 +106,7 @@ class Lab:
         return self.ended(self.client.start_pipeline_execution(PipelineName="p", **start)["PipelineExecutionArn"])
 
     def ended(self, arn: str) -> Outcome:
-        """Wait for an execution."""
+        """Wait for the end of an execution."""
         assert self.client.wait(arn, 60), "the execution did not end"
         described = self.client.describe_pipeline_execution(PipelineExecutionArn=arn)
         steps = self.client.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
@@ -113,7 +114,7 @@ class Lab:
         return Outcome(arn, described["PipelineExecutionStatus"], reason, {step["StepName"]: step for step in steps})
 
     def output(self, outcome: Outcome, step: str, name: str = "out") -> str:
-        """Where a step's output is, by its job's description."""
+        """Return the URI of a step's output from its job's description."""
         job = outcome.steps[step]["Metadata"]["ProcessingJob"]["Arn"].rpartition("/")[2]
         outputs = self.client.describe_processing_job(ProcessingJobName=job)["ProcessingOutputConfig"]["Outputs"]
         return str(next(o["S3Output"]["S3Uri"] for o in outputs if o["OutputName"] == name))
@@ -125,7 +126,7 @@ def _input(name: str, S3Uri: Any, LocalPath: str = "", Distribution: str = "Full
 
 
 def write(text: str, file: str = "x.txt", output: str = "out") -> str:
-    """A script that writes `text` (a Python expression) into an output."""
+    """Return a script that writes `text`, a Python expression, to a file of an output."""
     return (
         "import sys, os, json, pathlib\n"
         "base = pathlib.Path(__file__).parents[2]\n"
@@ -136,6 +137,6 @@ def write(text: str, file: str = "x.txt", output: str = "out") -> str:
 
 
 def make_lab(root: Path) -> Lab:
-    """A client with nothing in it, for the project in `root`."""
+    """Return an empty client for the project in `root`."""
     store = Store(root / ".mlops" / "s3")
     return Lab(root, LocalSageMaker(root, store, REGION, ACCOUNT, lambda path: ()), store)

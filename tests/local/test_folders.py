@@ -1,4 +1,4 @@
-"""The folders of jobs: what is in their outputs, and what is left of them."""
+"""The folders of jobs: links in outputs, and leftovers of killed executions."""
 
 import shutil
 
@@ -21,7 +21,7 @@ os.symlink(base, out / "folder")
 """
 
 
-def test_links_in_outputs_become_what_they_point_to(lab: Lab) -> None:
+def test_links_in_outputs_become_the_content_of_their_files(lab: Lab) -> None:
     done = lab.run(lab.processing("Step", LINKS))
     assert done.status == "Succeeded", done.reason
     objects = lab.store.objects(lab.output(done, "Step"))
@@ -29,22 +29,22 @@ def test_links_in_outputs_become_what_they_point_to(lab: Lab) -> None:
     assert found == {"a.txt": "inside", "absolute.txt": "elsewhere", "b.txt": "inside", "c.txt": "inside"}
 
 
-def test_folders_of_killed_executions_are_removed_and_those_of_others_stay(lab: Lab) -> None:
-    """The lock is what tells: a process that was killed holds none any more."""
+def test_job_folders_of_killed_executions_are_removed(lab: Lab) -> None:
+    """An execution without a lock has no process."""
     running = Execution.create(lab.root / ".mlops" / "executions", "arn:p", {}, {})
     folder = lab.root / ".mlops" / "jobs" / f"pipelines-{running.id}-Some-Step-0123456789"
-    other = folder.with_name("of-somebody-else")
+    other = folder.with_name("unrelated")
     for made in (folder, other):
         made.mkdir(parents=True)
         (made / "data").touch()
     assert lab.run(lab.processing("Step", write("''"))).status == "Succeeded"
     assert (folder / "data").exists()
-    running._lock_stream.close()
+    running.finish("Failed")  # releases the lock, as the death of its process does
     assert lab.run(lab.processing("Step", write("''"))).status == "Succeeded"
     assert not folder.exists() and (other / "data").exists()
 
 
-def test_an_attempt_s_folder_that_cannot_be_removed_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_folder_that_cannot_be_cleared_fails_the_step(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     done = lab.run(lab.processing("Step", "raise SystemExit('first')"))
     lab.client.retry_pipeline_execution(PipelineExecutionArn=done.arn)

@@ -1,4 +1,4 @@
-"""The gate, broken on purpose: a worse model, a broken evaluation, a threshold too high. Nothing gets past it."""
+"""The gate rejects worse models, and fails where an evaluation, a metric or a champion is broken."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ WORSE = ("--set", "num_round=1", "--set", "max_depth=1", "--set", "eta=0.01")
 
 
 def models(run_in: RunIn, project: Path) -> list[str]:
-    """The registered versions, as `sagegate models` lists them."""
+    """Return the registered versions that `sagegate models` lists."""
     lines = run_in(project, "sagegate", "models").stdout.splitlines()
     return [line.split()[0] for line in lines if line[:1].isdigit()]
 
 
 @pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
-def test_the_champion_comparison_compares(bake: Bake, run_in: RunIn, problem_type: str) -> None:
+def test_a_candidate_worse_than_the_champion_is_rejected(bake: Bake, run_in: RunIn, problem_type: str) -> None:
     project = bake(problem_type=problem_type)
     open_gate = ("--set", "GateThreshold=" + ("1e9" if problem_type == "regression" else "0.0"))
 
@@ -38,21 +38,21 @@ def test_the_champion_comparison_compares(bake: Bake, run_in: RunIn, problem_typ
         assert f"{evaluation[key]:.4g}"[:5] in line
     assert models(run_in, project) == ["2", "1"]
 
-    # The same model as the champion ties, and a tie is not worse.
+    # A model equal to the champion passes.
     assert "model 3 registered" in run_in(project, "sagegate", "run", *open_gate).stdout
 
-    # Rejecting the champion gives its place back to the one before.
+    # If the champion is rejected, the champion before it returns.
     run_in(project, "sagegate", "reject", "2", "--reason", "found a leak")
     assert "Approved · champion" in run_in(project, "sagegate", "models").stdout.splitlines()[-1]
-    refused = run_in(project, "sagegate", "serve", "2", check=False)
-    assert refused.returncode == 1 and "found a leak" in refused.stderr
+    serve = run_in(project, "sagegate", "serve", "2", check=False)
+    assert serve.returncode == 1 and "found a leak" in serve.stderr
 
 
 def newest(project: Path, name: str, where: str = ".mlops/s3") -> Path:
     return max((project / where).rglob(name), key=lambda file: file.stat().st_mtime_ns)
 
 
-def test_a_threshold_that_is_not_met_rejects(bake: Bake, run_in: RunIn) -> None:
+def test_a_candidate_below_the_threshold_is_rejected(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     settings = project / "mlops.toml"
     settings.write_text(settings.read_text().replace("threshold = 0.95", "threshold = 0.9999"))
@@ -64,7 +64,7 @@ def test_a_threshold_that_is_not_met_rejects(bake: Bake, run_in: RunIn) -> None:
     assert message.startswith("my-model: a candidate was rejected") and "misses the threshold 0.9999" in message
 
 
-def test_a_notifier_that_fails_hides_no_rejection_and_no_registration(bake: Bake, run_in: RunIn) -> None:
+def test_a_failed_notification_keeps_the_outcome_of_the_gate(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     (project / "infra" / "notify" / "handler.py").write_text(
         "def handler(event, context):\n    raise OSError('no net')\n"
@@ -78,7 +78,7 @@ def test_a_notifier_that_fails_hides_no_rejection_and_no_registration(bake: Bake
     assert models(run_in, project) == ["1"]
 
 
-def test_a_champion_without_its_artifact_is_no_free_pass(bake: Bake, run_in: RunIn) -> None:
+def test_a_changed_champion_artifact_fails_the_run(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     run_in(project, "sagegate", "run")
     run_in(project, "sagegate", "approve", "1", "--reason", "fine")

@@ -1,23 +1,24 @@
-"""One job: the /opt/ml contract, hosts, failure, limits, hard-coded paths, and the shapes of descriptions."""
+"""Jobs: files and variables below /opt/ml, hosts, failures, limits, and the shapes of the client's responses."""
 
+import io
 import json
 import os
+import tarfile
 import time
-from pathlib import Path
 from typing import Any
 
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
+from botocore.validate import ParamValidator
 from local_lab import BUCKET, Lab, write
 
 from sagegate.files import archive
-from sagegate.pipeline.validate import _shape
 
 Json = dict[str, Any]
 
 
 def training(lab: Lab, script: str, name: str = "Train", **more: Any) -> Json:
-    """A Training step in script mode with one channel."""
+    """Return a Training step in script mode with one channel."""
     code = lab.put(f"code/{name}/sourcedir.tar.gz", archive({"train.py": script.encode()}))
     data = more.pop("data", f"s3://{BUCKET}/data")
     arguments: Json = {
@@ -45,7 +46,7 @@ def training(lab: Lab, script: str, name: str = "Train", **more: Any) -> Json:
 
 
 def trained(lab: Lab, step: Json) -> Json:
-    """The description of the job that a training step ran."""
+    """Run a training step and return the description of its job."""
     done = lab.run(step)
     assert done.status == "Succeeded", done.reason
     name = done.steps[step["Name"]]["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
@@ -53,10 +54,7 @@ def trained(lab: Lab, step: Json) -> Json:
 
 
 def model(lab: Lab, description: Json) -> dict[str, str]:
-    """The files of a trained model."""
-    import io
-    import tarfile
-
+    """Return the files of a trained model."""
     content = lab.store.read(description["ModelArtifacts"]["S3ModelArtifacts"])
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         members = [m for m in tar.getmembers() if m.isfile()]
@@ -82,7 +80,7 @@ print("hello from", os.environ["SM_CURRENT_HOST"])
 """
 
 
-def test_training_follows_the_opt_ml_contract(lab: Lab) -> None:
+def test_training_job_files_and_variables(lab: Lab) -> None:
     lab.put("data/a.csv", "1")
     description = trained(lab, training(lab, REPORT, hyperparameters={"max_depth": "3", "name": '"quoted by v2"'}))
     found = json.loads(model(lab, description)["algo-1.json"])
@@ -100,7 +98,7 @@ def test_training_follows_the_opt_ml_contract(lab: Lab) -> None:
     assert found["sagegate"] is False
 
 
-def test_hyperparameters_become_flags_as_the_toolkit_makes_them(lab: Lab) -> None:
+def test_hyperparameters_become_arguments_as_in_the_toolkit(lab: Lab) -> None:
     lab.put("data/a.csv", "1")
     given = {"C": "0.50", "verbose": "true", "sizes": "[1, 2]", "note": "", "nothing": "null", "map": '{"a": 1}'}
     found = json.loads(model(lab, trained(lab, training(lab, REPORT, hyperparameters=given)))["algo-1.json"])
@@ -116,7 +114,7 @@ def test_hyperparameters_become_flags_as_the_toolkit_makes_them(lab: Lab) -> Non
     assert found["hps"]["verbose"] is True and found["hps"]["sizes"] == [1, 2]
 
 
-def test_a_training_job_runs_its_own_entrypoint(lab: Lab) -> None:
+def test_a_training_job_with_a_container_entrypoint(lab: Lab) -> None:
     lab.put("data/a.csv", "1")
     step = training(lab, "raise SystemExit('not this one')", hyperparameters={"depth": "3"})
     command = 'cp /opt/ml/input/data/train/a.csv "/opt/ml/model/$0"; echo "$SM_MODEL_DIR" > /opt/ml/model/variable'
@@ -129,7 +127,7 @@ def test_a_training_job_runs_its_own_entrypoint(lab: Lab) -> None:
     assert "ContainerArguments without a ContainerEntrypoint" in lab.run(step).reason
 
 
-def test_hosts_are_processes_with_shards_and_logs_of_their_own(lab: Lab) -> None:
+def test_each_host_has_its_own_shard_and_log(lab: Lab) -> None:
     for name in "abc":
         lab.put(f"data/{name}.csv", name)
     step = training(lab, REPORT, count=2, distribution="ShardedByS3Key")
@@ -143,7 +141,7 @@ def test_hosts_are_processes_with_shards_and_logs_of_their_own(lab: Lab) -> None
     assert lab.client.log_lines(done.arn, "Train", 9) == ["hello from algo-1", "hello from algo-2"]
 
 
-def test_one_failing_host_fails_the_job_and_ends_the_others(lab: Lab) -> None:
+def test_one_failing_host_ends_the_job(lab: Lab) -> None:
     lab.put("data/a.csv", "1")
     script = "import os, signal, sys\nif os.environ['SM_CURRENT_HOST'] == 'algo-2': sys.exit('mine')\nsignal.pause()\n"
     done = lab.run(training(lab, script, count=2))
@@ -158,15 +156,15 @@ def test_the_failure_file_is_the_reason(lab: Lab) -> None:
     assert len(done.steps["Train"]["FailureReason"]) <= 1024
 
 
-def test_exit_codes_count(lab: Lab) -> None:
+def test_exit_codes_fail_the_job(lab: Lab) -> None:
     done = lab.run(lab.processing("Step", "import os\nprint('bye')\nos._exit(7)"))
     assert done.reason == "Step Step failed: bye (exit code 7)"
-    for given, seen in ((256 + 7, 7), (-1, 255)):
+    for given, expected in ((256 + 7, 7), (-1, 255)):
         done = lab.run(lab.processing("Step", f"import sys\nprint('bye')\nsys.exit({given})"))
-        assert done.reason == f"Step Step failed: bye (exit code {seen})", "a process's exit code is one byte"
+        assert done.reason == f"Step Step failed: bye (exit code {expected})", "a process's exit code is one byte"
 
 
-def test_a_job_lasts_as_long_as_its_threads(lab: Lab) -> None:
+def test_a_job_waits_for_its_threads(lab: Lab) -> None:
     script = (
         "import threading, time\ndef later():\n    time.sleep(0.3)\n    print('thread done', flush=True)\n"
         "threading.Thread(target=later).start()\n"
@@ -177,53 +175,53 @@ def test_a_job_lasts_as_long_as_its_threads(lab: Lab) -> None:
     assert lab.client.log_lines(done.arn, "Step", 9) == ["script done", "thread done", "exit hook"]
 
 
-def test_no_process_of_an_ended_job_stays_behind(lab: Lab) -> None:
-    """A job's end is reported before its process is gone; that is waited for all the same."""
-    for _ in range(3):
-        assert lab.run(lab.processing("Step", "x = bytearray(50_000_000)")).status == "Succeeded"
-    zygote = lab.client.launcher._zygote
-    assert zygote is not None
-
-    def children() -> list[str]:
-        found = [Path(f"/proc/{pid}/stat") for pid in os.listdir("/proc") if pid.isdigit()]
-        states = [file.read_text().rpartition(")")[2].split()[:2] for file in found if file.exists()]
-        return [state for state, parent in states if parent == str(zygote.pid)]
-
+def test_the_process_of_an_ended_job_disappears(lab: Lab) -> None:
+    """A job may be reported as ended before the system has released its memory, but it must not stay a zombie."""
+    done = lab.run(lab.processing("Step", "import os\nx = bytearray(50_000_000)\nprint(os.getpid())"))
+    pid = int(lab.client.log_lines(done.arn, "Step", 1)[0])
     deadline = time.monotonic() + 10
-    while children() and time.monotonic() < deadline:
+    while process_exists(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert children() == []
+    assert not process_exists(pid)
 
 
-def test_a_job_that_runs_too_long_is_ended(lab: Lab) -> None:
+def process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_max_runtime_ends_a_job(lab: Lab) -> None:
     step = lab.processing("Slow", "import signal; signal.pause()", StoppingCondition={"MaxRuntimeInSeconds": 1})
     assert "longer than its MaxRuntimeInSeconds (1 s)" in lab.run(step).reason
 
 
-def test_entrypoints_that_are_no_python_script_run(lab: Lab) -> None:
+def test_a_shell_command_as_entrypoint(lab: Lab) -> None:
     step = lab.processing("Shell", "", arguments=["hello"])
     command = 'echo "$0 $GREETING" > /opt/ml/processing/output/out/x.txt'
     step["Arguments"]["AppSpecification"]["ContainerEntrypoint"] = ["sh", "-c", command]
     done = lab.run({**step, "Arguments": {**step["Arguments"], "Environment": {"GREETING": "at /opt/ml"}}})
     assert done.status == "Succeeded", done.reason
-    said = lab.get(lab.output(done, "Shell") + "/x.txt").strip()
-    assert said.startswith("hello at /") and said.endswith("/opt/ml") and said != "hello at /opt/ml"
+    text = lab.get(lab.output(done, "Shell") + "/x.txt").strip()
+    assert text.startswith("hello at /") and text.endswith("/opt/ml") and text != "hello at /opt/ml"
 
 
-def test_an_input_that_does_not_exist_is_named(lab: Lab) -> None:
+def test_a_missing_input_fails_the_job(lab: Lab) -> None:
     done = lab.run(lab.processing("Step", write("''"), {"data": f"s3://{BUCKET}/nothing"}))
     assert done.reason == f"Step Step failed: input data: no object at s3://{BUCKET}/nothing"
 
 
-MODEL = ServiceModel(Loader().load_service_model("sagemaker", "service-2"), "sagemaker")
+SERVICE = ServiceModel(Loader().load_service_model("sagemaker", "service-2"), "sagemaker")
 
 
-def conforms(operation: str, response: Json) -> list[str]:
-    """How a response differs from the operation's output shape in botocore's service model."""
-    return list(_shape(response, MODEL.operation_model(operation).output_shape, "", {}))
+def shape_errors(operation: str, response: Json) -> str:
+    """Compare a response with the operation's output shape in botocore's service model."""
+    return str(ParamValidator().validate(response, SERVICE.operation_model(operation).output_shape).generate_report())
 
 
-def test_descriptions_have_botocore_s_output_shapes(lab: Lab) -> None:
+def test_responses_have_the_shapes_of_the_api(lab: Lab) -> None:
     lab.put("data/a.csv", "1")
     group = {
         "Name": "Register",
@@ -268,11 +266,11 @@ def test_descriptions_have_botocore_s_output_shapes(lab: Lab) -> None:
         "ListModelPackages": client.list_model_packages(ModelPackageGroupName="g"),
     }
     assert done.status == "Failed"
-    assert {name: conforms(name, response) for name, response in responses.items() if conforms(name, response)} == {}
-    assert conforms("DescribePipeline", {"PipelineNam": "p"}), "the check itself can fail"
+    assert [errors for name, response in responses.items() if (errors := shape_errors(name, response))] == []
+    assert shape_errors("DescribePipeline", {"PipelineNam": "p"}), "the check itself can fail"
 
 
-def test_two_executions_at_once_are_both_right(lab: Lab) -> None:
+def test_parallel_executions_do_not_interfere(lab: Lab) -> None:
     step = lab.processing("Step", write("sys.argv[1]"), arguments=[{"Get": "Parameters.Word"}])
     parameters = [{"Name": "Word", "Type": "String", "DefaultValue": "none"}]
     lab.run(step, parameters=parameters)
@@ -282,13 +280,13 @@ def test_two_executions_at_once_are_both_right(lab: Lab) -> None:
         ]
         for word in ("one", "two", "three")
     ]
-    said = [lab.get(lab.output(lab.ended(arn), "Step") + "/x.txt") for arn in arns]
-    assert said == ["one", "two", "three"]
+    words = [lab.get(lab.output(lab.ended(arn), "Step") + "/x.txt") for arn in arns]
+    assert words == ["one", "two", "three"]
     assert os.listdir(lab.root / ".mlops" / "jobs") == []
 
 
-def test_what_a_job_does_to_its_inputs_does_not_reach_the_store(lab: Lab) -> None:
-    """Not even when the job is killed after it wrote, so that nothing could check."""
+def test_a_job_cannot_change_stored_objects(lab: Lab) -> None:
+    """The job is killed right after its write, so no check at its end can undo the change."""
     uri = lab.put("large/a.bin", b"x" * 2_000_000)
     change = (
         "import os, pathlib, signal\nf = pathlib.Path(__file__).parents[1] / 'data' / 'a.bin'\n"

@@ -1,4 +1,4 @@
-"""Order, branches, failure, retries, stopping, the cache, and taking results from before."""
+"""Order of steps, branches, failures, retries, stopping, the cache and selective execution."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def equals(left: object, right: object) -> dict[str, object]:
     return {"Type": "Equals", "LeftValue": left, "RightValue": right}
 
 
-def test_a_step_sees_what_it_depends_on(lab: Lab) -> None:
+def test_a_step_reads_the_output_of_an_earlier_step(lab: Lab) -> None:
     first = lab.processing("First", write("'hello'"))
     read = "(base / 'input' / 'before' / 'x.txt').read_text() + ' again'"
     second = lab.processing("Second", write(read), {"before": out("First")})
@@ -36,13 +36,13 @@ def test_a_step_sees_what_it_depends_on(lab: Lab) -> None:
     assert done.steps["First"]["EndTime"] <= done.steps["Second"]["StartTime"]
 
 
-def test_depends_on_orders_without_data(lab: Lab) -> None:
+def test_depends_on_orders_steps_without_data(lab: Lab) -> None:
     done = lab.run(lab.processing("B", write("''"), step={"DependsOn": ["A"]}), lab.processing("A", write("''")))
     assert done.steps["A"]["EndTime"] <= done.steps["B"]["StartTime"]
 
 
-def test_independent_steps_run_at_the_same_time(lab: Lab, tmp_path: Path) -> None:
-    """Each of two jobs waits for the other: one after the other would never end."""
+def test_independent_steps_run_in_parallel(lab: Lab, tmp_path: Path) -> None:
+    """Each of the two jobs waits for the other, so they would never end one after the other."""
     for name in ("a", "b"):
         os.mkfifo(f"{tmp_path}/{name}")
     a = f"import sys\nopen('{tmp_path}/a', 'w').close()\nopen('{tmp_path}/b').close()\n"
@@ -51,7 +51,7 @@ def test_independent_steps_run_at_the_same_time(lab: Lab, tmp_path: Path) -> Non
     assert done.status == "Succeeded"
 
 
-def test_a_failed_step_stops_what_depends_on_it_while_the_rest_finishes(lab: Lab) -> None:
+def test_a_failed_step_blocks_only_its_dependents(lab: Lab) -> None:
     bad = lab.processing("Bad", "import sys; sys.exit('no luck')")
     after = lab.processing("After", write("''"), {"before": out("Bad")})
     other = lab.processing("Other", write("''"))
@@ -82,7 +82,7 @@ def test_a_failed_step_stops_what_depends_on_it_while_the_rest_finishes(lab: Lab
         ([{"Type": "LessThanOrEqualTo", "LeftValue": 3, "RightValue": 2}], "No"),
     ],
 )
-def test_conditions_take_one_branch(lab: Lab, conditions: list[dict[str, object]], taken: str) -> None:
+def test_conditions_choose_one_branch(lab: Lab, conditions: list[dict[str, object]], taken: str) -> None:
     yes, no = lab.processing("Yes", write("''")), lab.processing("No", write("''"))
     done = lab.run(condition("If", conditions, [yes], [no]))
     assert done.status == "Succeeded"
@@ -90,13 +90,13 @@ def test_conditions_take_one_branch(lab: Lab, conditions: list[dict[str, object]
     assert done.steps["If"]["Metadata"]["Condition"]["Outcome"] == str(taken == "Yes")
 
 
-def test_a_step_that_waits_for_a_failure_is_refused_by_name(lab: Lab) -> None:
+def test_depends_on_a_failure_is_an_error(lab: Lab) -> None:
     notify = lab.processing("Notify", "", step={"DependsOn": [{"Step": "Train", "Trigger": "Failed"}]})
     with pytest.raises(SagegateError, match="step Notify: DependsOn: Train Failed: only Completed runs"):
         lab.run(lab.processing("Train", ""), notify)
 
 
-def test_conditions_nest(lab: Lab) -> None:
+def test_nested_conditions(lab: Lab) -> None:
     inner = condition("Inner", [equals(1, 2)], [lab.processing("A", write("''"))], [lab.processing("B", write("''"))])
     done = lab.run(condition("Outer", [equals(1, 1)], [inner], [lab.processing("C", write("''"))]))
     assert set(done.steps) == {"Outer", "Inner", "B"}
@@ -127,7 +127,7 @@ RETRY = {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "IntervalSeconds": 0
 
 
 def dies(times: int, folder: object) -> str:
-    """A script that is killed so many times before it works."""
+    """Return the start of a script that is killed `times` times before it works."""
     return (
         f"import os, signal, pathlib\ncount = pathlib.Path('{folder}/count')\n"
         "n = int(count.read_text()) if count.exists() else 0\ncount.write_text(str(n + 1))\n"
@@ -136,7 +136,7 @@ def dies(times: int, folder: object) -> str:
 
 
 @pytest.mark.parametrize(("deaths", "attempts", "status"), [(2, 3, "Succeeded"), (9, 4, "Failed")])
-def test_retry_policies_are_honoured(lab: Lab, tmp_path: Path, deaths: int, attempts: int, status: str) -> None:
+def test_retry_policies(lab: Lab, tmp_path: Path, deaths: int, attempts: int, status: str) -> None:
     step = lab.processing("Flaky", dies(deaths, tmp_path) + write("''"), step={"RetryPolicies": [RETRY]})
     done = lab.run(step)
     assert (done.status, done.steps["Flaky"]["AttemptCount"]) == (status, attempts)
@@ -148,7 +148,7 @@ def test_a_retry_policy_expires(lab: Lab, tmp_path: Path) -> None:
     assert (done.status, done.steps["Flaky"]["AttemptCount"]) == ("Failed", 1)
 
 
-def test_a_script_s_own_error_is_not_retried(lab: Lab) -> None:
+def test_an_error_of_the_script_is_not_retried(lab: Lab) -> None:
     done = lab.run(lab.processing("Bad", "raise SystemExit('wrong')", step={"RetryPolicies": [RETRY]}))
     assert (done.status, done.steps["Bad"]["AttemptCount"]) == ("Failed", 1)
 
@@ -173,7 +173,7 @@ def test_the_cache_compares_arguments_and_content(lab: Lab) -> None:
     assert run()
 
 
-def test_the_cache_expires_and_notices_lost_outputs(lab: Lab) -> None:
+def test_cached_results_expire_and_need_their_outputs(lab: Lab) -> None:
     expired = {"CacheConfig": {"Enabled": True, "ExpireAfter": "T0m"}}
     step = lab.processing("Step", write("'x'"), step=CACHED)
     first = lab.run(step)
@@ -194,7 +194,7 @@ def test_failed_runs_are_not_cached(lab: Lab, tmp_path: Path) -> None:
     assert lab.run(step).status == "Succeeded"
 
 
-def test_selected_steps_run_on_the_results_of_before(lab: Lab) -> None:
+def test_selected_steps_use_the_results_of_an_earlier_execution(lab: Lab) -> None:
     first = lab.processing("First", write("os.urandom(8).hex()"))
     second = lab.processing("Second", write("(base / 'input' / 'x' / 'x.txt').read_text()"), {"x": out("First")})
     third = lab.processing("Third", write("''"), {"x": out("Second")})
@@ -209,7 +209,7 @@ def test_selected_steps_run_on_the_results_of_before(lab: Lab) -> None:
         lab.run(first, SelectiveExecutionConfig={"SelectedSteps": [{"StepName": "Nope"}]})
 
 
-def test_selecting_behind_a_failed_step_is_refused(lab: Lab) -> None:
+def test_selecting_a_step_after_a_failed_one_is_an_error(lab: Lab) -> None:
     first = lab.processing("First", "raise SystemExit(1)")
     second = lab.processing("Second", write("''"), {"x": out("First")})
     lab.run(first, second)
@@ -217,7 +217,7 @@ def test_selecting_behind_a_failed_step_is_refused(lab: Lab) -> None:
         lab.run(first, second, SelectiveExecutionConfig={"SelectedSteps": [{"StepName": "Second"}]})
 
 
-def test_a_retried_execution_reruns_only_what_failed(lab: Lab, tmp_path: Path) -> None:
+def test_retry_runs_only_steps_that_did_not_succeed(lab: Lab, tmp_path: Path) -> None:
     good = lab.processing("Good", write("os.urandom(8).hex()"))
     script = f"import pathlib\nif not pathlib.Path('{tmp_path}/ok').exists(): raise SystemExit('not yet')\n"
     bad = lab.processing("Bad", script + write("''"), {"x": out("Good")})
@@ -232,7 +232,7 @@ def test_a_retried_execution_reruns_only_what_failed(lab: Lab, tmp_path: Path) -
         lab.client.retry_pipeline_execution(PipelineExecutionArn=failed.arn)
 
 
-def test_stopping_ends_the_jobs(lab: Lab, tmp_path: Path) -> None:
+def test_stop_ends_the_jobs(lab: Lab, tmp_path: Path) -> None:
     os.mkfifo(f"{tmp_path}/started")
     script = f"import signal\nopen('{tmp_path}/started', 'w').close()\nsignal.pause()\n"
     text = {"Version": "2020-12-01", "Parameters": [], "Steps": [lab.processing("Endless", script)]}
@@ -245,7 +245,7 @@ def test_stopping_ends_the_jobs(lab: Lab, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Callback", "EMR", "QualityCheck", "ClarifyCheck", "AutoML"])
-def test_other_step_types_are_refused_by_name_before_anything_runs(lab: Lab, kind: str) -> None:
+def test_unsupported_step_types_are_an_error_before_anything_runs(lab: Lab, kind: str) -> None:
     with pytest.raises(SagegateError, match=f"step Odd: steps of type {kind} do not run"):
         lab.run({"Name": "Odd", "Type": kind, "Arguments": {}})
     assert not (lab.root / ".mlops" / "executions").exists()

@@ -1,4 +1,4 @@
-"""What a newcomer does with a baked project, through the command line: run, look, approve, serve, invoke."""
+"""The first steps with a generated project, through the command line: run, status, approve, serve, invoke."""
 
 import json
 import os
@@ -20,7 +20,7 @@ SERVING = re.compile(r"serving \S+ model (\d+) on (http://127\.0\.0\.1:\d+)")
 
 @contextmanager
 def served(python: Path, project: Path, *arguments: str) -> Iterator[str]:
-    """`sagegate serve` on a free port; gives its address and ends it by its process."""
+    """Run `sagegate serve` on a free port and yield its URL."""
     command = [str(python), "-m", "sagegate", "serve", "--port", "0", *arguments]
     env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
     with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True) as server:
@@ -28,7 +28,7 @@ def served(python: Path, project: Path, *arguments: str) -> Iterator[str]:
         try:
             tested, first = server.stdout.readline(), server.stdout.readline()
             match = SERVING.search(first)
-            assert "smoke test passed" in tested and match, f"sagegate serve said: {tested!r} {first!r}"
+            assert "smoke test passed" in tested and match, f"sagegate serve printed {tested!r} {first!r}"
             yield match[2]
         finally:
             server.terminate()
@@ -54,12 +54,12 @@ def test_from_run_to_prediction(bake: Bake, run_in: RunIn, project_env: Path, pr
     assert message.startswith("my-model: a candidate passed the gate") and "model-package/my-model/1" in message
     assert "PendingManualApproval" in run_in(project, "sagegate", "models").stdout
 
-    refused = run_in(project, "sagegate", "serve", check=False)
-    assert refused.returncode == 1 and "no model is approved yet" in refused.stderr
+    serve = run_in(project, "sagegate", "serve", check=False)
+    assert serve.returncode == 1 and "no model is approved yet" in serve.stderr
 
-    run_in(project, "sagegate", "approve", "1", "--reason", "first light")
+    run_in(project, "sagegate", "approve", "1", "--reason", "first model")
     assert "champion" in run_in(project, "sagegate", "models").stdout
-    assert "first light" in run_in(project, "sagegate", "models", "1").stdout
+    assert "first model" in run_in(project, "sagegate", "models", "1").stdout
 
     with served(project_env, project) as url:
         with urllib.request.urlopen(f"{url}/ping", timeout=30) as ping:
@@ -69,13 +69,13 @@ def test_from_run_to_prediction(bake: Bake, run_in: RunIn, project_env: Path, pr
         assert len(predictions) > 0
         assert {"value"} == set(predictions[0]) or {"label", "probabilities"} == set(predictions[0])
 
-        status, said = post(url, b"not,a,row\n", "text/csv")
-        assert status == 400 and "error" in json.loads(said)
-        status, said = post(url, b"<xml/>", "application/xml")
-        assert status == 400 and "text/csv" in said
+        status, text = post(url, b"not,a,row\n", "text/csv")
+        assert status == 400 and "error" in json.loads(text)
+        status, text = post(url, b"<xml/>", "application/xml")
+        assert status == 400 and "text/csv" in text
 
 
-def test_two_runs_of_the_same_code_and_data_are_the_same_bytes(bake: Bake, run_in: RunIn) -> None:
+def test_two_runs_of_the_same_code_and_data_give_the_same_bytes(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     for _ in range(2):
         run_in(project, "sagegate", "run", "--no-cache")
@@ -163,9 +163,9 @@ def test_two_runs_at_once_are_both_right(bake: Bake, run_in: RunIn, project_env:
     env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
     commands = [[str(project_env), "-m", "sagegate", "run", "--set", f"max_depth={depth}"] for depth in (2, 3)]
     runs = [subprocess.Popen(c, cwd=project, env=env, stdout=subprocess.PIPE, text=True) for c in commands]
-    said = [run.communicate(timeout=300)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], said
-    assert sorted(text.split(" registered")[0][-1] for text in said) == ["1", "2"]
+    outputs = [run.communicate(timeout=300)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert sorted(text.split(" registered")[0][-1] for text in outputs) == ["1", "2"]
     assert {"1", "2"} == {line.split()[0] for line in run_in(project, "sagegate", "models").stdout.splitlines()[1:]}
 
 
@@ -176,7 +176,7 @@ def test_ctrl_c_stops_the_jobs_and_leaves_a_stopped_execution(
     started, ended = tmp_path / "started", tmp_path / "ended"
     os.mkfifo(started)
     os.mkfifo(ended)
-    # The job holds `ended` open for as long as it lives: reading it to its end means that the job is gone.
+    # The job keeps `ended` open while it runs, so reading to its end waits for the end of the job.
     text = f"import signal\nheld = open({str(ended)!r}, 'w')\nopen({str(started)!r}, 'w').close()\nsignal.pause()\n"
     (project / "model" / "preprocess.py").write_text(text)
     command = [str(project_env), "-m", "sagegate", "run"]
@@ -193,11 +193,11 @@ def test_ctrl_c_stops_the_jobs_and_leaves_a_stopped_execution(
 
 
 def step_lines(stdout: str) -> dict[str, str]:
-    """The line of each step that `sagegate run` printed."""
+    """Return the line that `sagegate run` printed for each step."""
     return {words[1]: line for line in stdout.splitlines() if len(words := line.split()) > 2 and line.startswith("  ")}
 
 
-def test_part_of_the_pipeline_runs_on_the_results_of_before(bake: Bake, run_in: RunIn) -> None:
+def test_part_of_the_pipeline_runs_on_earlier_results(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     none = run_in(project, "sagegate", "run", "--only", "Train", check=False)
     assert none.returncode == 1

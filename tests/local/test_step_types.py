@@ -1,4 +1,4 @@
-"""Lambda, Model, Transform and Tuning steps, and a whole definition that was compiled elsewhere."""
+"""Lambda, Model, Transform and Tuning steps, and a definition in the style of other projects."""
 
 import json
 from typing import Any
@@ -34,7 +34,7 @@ FUNCTION = [
 ]
 
 
-def test_a_lambda_step_calls_its_handler_and_passes_its_outputs_on(lab: Lab) -> None:
+def test_a_lambda_step_passes_its_outputs_on(lab: Lab) -> None:
     function(lab, "def handler(event, context):\n    return {'sum': event['a'] + event['b'], 'word': 'x'}\n")
     call = lambda_step({"sum": "Integer", "word": "String"}, a=1, b=2)
     read = {"Std:Join": {"On": "-", "Values": [{GET: f"Steps.Call.OutputParameters['{n}']"} for n in ("sum", "word")]}}
@@ -54,7 +54,7 @@ def test_a_lambda_step_calls_its_handler_and_passes_its_outputs_on(lab: Lab) -> 
         (None, "infra/p-notify/handler.py"),
     ],
 )
-def test_a_lambda_step_that_fails_says_why(lab: Lab, text: str | None, words: str) -> None:
+def test_a_failed_lambda_step_gives_the_reason(lab: Lab, text: str | None, words: str) -> None:
     if text:
         function(lab, text)
     done = lab.run(lambda_step({"sum": "Integer"}), parameters=FUNCTION)
@@ -70,7 +70,7 @@ def output_fn(rows, accept): return "\\n".join(map(str, rows)), accept
 """
 
 
-def test_a_transform_step_sends_every_object_through_the_model(lab: Lab) -> None:
+def test_a_transform_step_predicts_every_object(lab: Lab) -> None:
     lab.put("model.tar.gz", archive({"factor": b"2", "code/inference.py": INFERENCE.encode()}))
     lab.put("rows/a.csv", "1\n2\n")
     lab.put("rows/deep/b.csv", "3\n")
@@ -152,7 +152,7 @@ TOP = {
 
 
 def use_best(lab: Lab) -> Json:
-    """A step that reads the best model and the hyperparameters that gave it."""
+    """Return a step that reads the best model and its hyperparameters."""
     script = "tarfile.open(base / 'input' / 'model' / 'model.tar.gz').extractfile('x').read().decode()"
     best = {GET: "Steps.Tune.BestTrainingJob.TunedHyperParameters.x"}
     return lab.processing(
@@ -160,7 +160,7 @@ def use_best(lab: Lab) -> Json:
     )
 
 
-def test_a_grid_tries_every_combination_and_the_best_is_passed_on(lab: Lab) -> None:
+def test_grid_search_tries_every_combination(lab: Lab) -> None:
     done = lab.run(tuning(lab, "Grid", {"CategoricalParameterRanges": CATEGORIES}, jobs=20), use_best(lab))
     assert done.status == "Succeeded", done.reason
     assert lab.get(lab.output(done, "Use") + "/x.txt") == "3.0 3"
@@ -168,7 +168,7 @@ def test_a_grid_tries_every_combination_and_the_best_is_passed_on(lab: Lab) -> N
 
 
 @pytest.mark.parametrize("strategy", ["Random", "Bayesian"])
-def test_a_search_is_reproducible_and_ranks_by_the_objective(lab: Lab, strategy: str) -> None:
+def test_a_search_ranks_by_the_objective_and_is_reproducible(lab: Lab, strategy: str) -> None:
     if strategy == "Bayesian":
         pytest.importorskip("optuna")
     found = []
@@ -183,7 +183,7 @@ def test_a_search_is_reproducible_and_ranks_by_the_objective(lab: Lab, strategy:
     assert strategy == "Bayesian" or found[0] == found[1]
 
 
-def test_searches_with_names_alike_keep_their_models_apart(lab: Lab) -> None:
+def test_tuning_jobs_with_similar_names_keep_separate_models(lab: Lab) -> None:
     name = "SearchForTheBestHyperparametersOfModel"
     steps = []
     for kind in ("A", "B"):
@@ -195,8 +195,8 @@ def test_searches_with_names_alike_keep_their_models_apart(lab: Lab) -> None:
     assert all(len(job) <= 63 for job in jobs)
 
 
-def test_the_objective_of_several_hosts_is_found(lab: Lab) -> None:
-    """In the first host's log if it is there, as they all write the same; else in another's."""
+def test_the_objective_is_read_from_any_host(lab: Lab) -> None:
+    """The first log with a value wins; usually all hosts write the same."""
     step = tuning(lab, "Grid", {"CategoricalParameterRanges": CATEGORIES}, jobs=2)
     definition = step["Arguments"]["TrainingJobDefinition"]
     definition["ResourceConfig"]["InstanceCount"] = 2
@@ -217,7 +217,7 @@ def test_failed_trials_are_left_out(lab: Lab) -> None:
     assert "no training job of the tuning job succeeded: this kind does not train" in done.reason
 
 
-def test_hyperband_is_refused_clearly(lab: Lab) -> None:
+def test_hyperband_is_an_error(lab: Lab) -> None:
     done = lab.run(tuning(lab, "Hyperband", CONTINUOUS))
     assert done.reason == ("Step Tune failed: strategy Hyperband does not run locally: choose Random, Grid or Bayesian")
 
@@ -230,8 +230,8 @@ Path("/opt/ml/processing/output/out/report.json").write_text(json.dumps({"metric
 """
 
 
-def test_a_definition_compiled_elsewhere_runs(lab: Lab) -> None:
-    """SDK v2's habits: quoted hyperparameters, hard-coded paths, nested joins and conditions, JsonGet by URI."""
+def test_a_definition_compiled_by_others_runs(lab: Lab) -> None:
+    """As SDK v2 writes it: quoted hyperparameters, fixed paths, nested joins and conditions, JsonGet by URI."""
     function(lab, "def handler(event, context):\n    return {'sent': event['text']}\n")
     tune = tuning(lab, "Random", CONTINUOUS, jobs=2)
     fixed = tune["Arguments"]["TrainingJobDefinition"]["StaticHyperParameters"]
