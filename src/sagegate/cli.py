@@ -89,20 +89,16 @@ def check() -> None:
 @click.option("--against", metavar="REVISION", help="Compare with a git revision instead: no credentials, no AWS.")
 @click.option("--markdown", is_flag=True, help="Print GitHub's Markdown, for a job summary.")
 def plan(environment: str, against: str | None, markdown: bool) -> None:
-    """What `sagegate run` would change, run and store: steps, parameters, cached results, code, data."""
+    """Show which steps, parameters and code would change in ENV, or changed since a git revision."""
+    from sagegate import plan as plans
     from sagegate.config import find_root
-    from sagegate.plan import to_markdown, to_terminal
 
     if against:
-        from sagegate.plan import against as verb
-
-        outline = verb(find_root(), environment, against)
+        found = plans.plan_against(find_root(), environment, against)
     else:
-        from sagegate.plan import plan as planned
-
         with project(environment) as (root, session):
-            outline = planned(root, session)
-    print(to_markdown(outline)) if markdown else to_terminal(outline)
+            found = plans.plan(root, session)
+    print(found.markdown()) if markdown else found.print()
 
 
 AUTHORING_COMMANDS = (compile_, check, plan)

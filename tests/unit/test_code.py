@@ -1,61 +1,44 @@
-"""What is noted of the scripts' imports: right after every edit, and never needed."""
+"""Code packages: each step's package has its script's own modules, and changes only with them."""
 
-import json
-import os
 from pathlib import Path
 
 import pytest
 
-from sagegate.pipeline import code
+from sagegate.errors import SagegateError
+from sagegate.pipeline.code import imported_libraries, package
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Path:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "train.py").write_text("import numpy\nimport features\n")
+    (tmp_path / "model" / "preprocess.py").write_text("import json\n")
     (tmp_path / "model" / "features.py").write_text("def f():\n    import pandas\n")
+    (tmp_path / "model" / "requirements.txt").write_text("")
     return tmp_path
 
 
-def in_a_new_process() -> None:
-    """Forget what this process knows."""
-    code._noted.cache_clear()
-    code._imports_of.cache_clear()
-    code._used.clear()
+def test_a_package_holds_the_modules_that_the_script_imports(root: Path) -> None:
+    assert list(package(root, "train.py").files) == ["features.py", "requirements.txt", "train.py"]
+    assert list(package(root, "preprocess.py").files) == ["preprocess.py", "requirements.txt"]
 
 
-def imports(project: Path) -> tuple[str, ...]:
-    in_a_new_process()
-    return code.imported_libraries(project / "model" / "train.py")
+def test_an_edit_changes_only_the_packages_that_hold_the_file(root: Path) -> None:
+    train, preprocess = package(root, "train.py").digest, package(root, "preprocess.py").digest
+    (root / "model" / "features.py").write_text("import joblib\n")
+    assert package(root, "train.py").digest != train
+    assert package(root, "preprocess.py").digest == preprocess
 
 
-def test_an_edit_is_seen_though_imports_are_noted(project: Path) -> None:
-    assert imports(project) == ("numpy", "pandas")
-    code.remember(project)
-    assert imports(project) == ("numpy", "pandas")
-    file = project / "model" / "features.py"
-    stamp = file.stat()
-    file.write_text("def f():\n    import joblib\n")
-    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # not even the time tells
-    assert imports(project) == ("joblib", "numpy")
+def test_libraries_are_those_of_the_script_and_its_modules(root: Path) -> None:
+    script = root / "model" / "train.py"
+    assert imported_libraries(script) == ("numpy", "pandas")
+    (root / "model" / "features.py").write_text("import joblib\n")
+    assert imported_libraries(script) == ("joblib", "numpy")
+    assert imported_libraries(root / "model" / "missing.py") == ()
 
 
-def test_what_is_noted_is_used_and_only_that_is_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    imports(project)
-    code.remember(project)
-    before = json.loads((project / code.NOTES).read_text())
-    assert sorted(before.values()) == [["numpy", "features"], ["pandas"]]
-    with monkeypatch.context() as patch:
-        patch.setattr(code, "_parsed", lambda *_: pytest.fail("parsed again"))
-        assert imports(project) == ("numpy", "pandas")
-    (project / "model" / "features.py").write_text("import scipy\n")
-    imports(project)
-    code.remember(project)
-    assert sorted(json.loads((project / code.NOTES).read_text()).values()) == [["numpy", "features"], ["scipy"]]
-
-
-@pytest.mark.parametrize("broken", [b"", b"not json", b"\xff"])
-def test_a_broken_note_is_no_harm(project: Path, broken: bytes) -> None:
-    (project / ".mlops").mkdir()
-    (project / code.NOTES).write_bytes(broken)
-    assert imports(project) == ("numpy", "pandas")
+def test_a_script_that_is_not_python_is_named_with_its_line(root: Path) -> None:
+    (root / "model" / "features.py").write_text("x = 1\ndef f(:\n")
+    with pytest.raises(SagegateError, match=r"model/features\.py, line 2"):
+        package(root, "train.py")

@@ -1,4 +1,4 @@
-"""The compiled definition: the same bytes each time, fresh, sound; and `sagegate check` sees each way to break it."""
+"""The compiled definition: compiling is reproducible, and `sagegate check` reports each way to break it."""
 
 import json
 import os
@@ -20,14 +20,14 @@ def test_compiling_gives_the_committed_bytes(bake: Bake, sdk_env: Path) -> None:
     done = run_module(sdk_env, project, "sagegate", "compile")
     assert "changed: commit it" in done.stdout
     assert file.read_bytes() == committed
-    # Again, with other times and hash seeds, and with no way to a network: a proxy that does not answer.
+    # Again, with another hash seed and without a network: the proxy does not answer.
     nowhere = "http://127.0.0.1:9"
     env = {"PYTHONHASHSEED": "7", "HTTPS_PROXY": nowhere, "HTTP_PROXY": nowhere, "AWS_ENDPOINT_URL": nowhere}
     assert "up to date" in run_module(sdk_env, project, "sagegate", "compile", env=env).stdout
     assert file.read_bytes() == committed
 
 
-def test_a_pipeline_that_does_not_compile_says_where(bake: Bake, sdk_env: Path) -> None:
+def test_a_compile_error_names_the_line_of_pipeline_py(bake: Bake, sdk_env: Path) -> None:
     project = bake()
     script = project / "pipeline" / "pipeline.py"
     before = (project / "pipeline" / "definition.json").read_bytes()
@@ -38,7 +38,7 @@ def test_a_pipeline_that_does_not_compile_says_where(bake: Bake, sdk_env: Path) 
     assert (project / "pipeline" / "definition.json").read_bytes() == before
 
 
-def test_run_compiles_when_the_hyperparameters_change(bake: Bake, sdk_env: Path) -> None:
+def test_a_new_hyperparameter_makes_the_definition_stale(bake: Bake, sdk_env: Path) -> None:
     project = bake()
     settings = project / "mlops.toml"
     settings.write_text(
@@ -52,20 +52,20 @@ def test_run_compiles_when_the_hyperparameters_change(bake: Bake, sdk_env: Path)
     assert "gamma" in names and "seed" not in names
 
 
-def test_a_whole_number_for_a_fraction_is_asked_about(bake: Bake, sdk_env: Path) -> None:
-    """2 for 2.0 is another type of parameter, which is mostly not meant; compiling makes it so."""
+def test_a_whole_number_for_a_float_is_an_error_until_compiled(bake: Bake, sdk_env: Path) -> None:
+    """Usually 2.0 was meant; compiling changes the type."""
     project = bake()
     settings = project / "mlops.toml"
     settings.write_text(settings.read_text().replace("min_child_weight = 1.0", "min_child_weight = 2"))
-    for verb in ("check", "plan", "run"):
-        done = run_module(sdk_env, project, "sagegate", verb, check=False)
+    for command in ("check", "plan", "run"):
+        done = run_module(sdk_env, project, "sagegate", command, check=False)
         assert done.returncode == 2 and "hyperparameters.min_child_weight: the pipeline has a Float" in done.stderr
         assert "write 2.0, or run `sagegate compile`" in done.stderr and len(done.stderr.splitlines()) == 1
     run_module(sdk_env, project, "sagegate", "compile")
     run_module(sdk_env, project, "sagegate", "check")
 
 
-def test_a_fraction_for_a_whole_number_is_stale(bake: Bake, run_in: RunIn) -> None:
+def test_a_fraction_for_an_integer_makes_the_definition_stale(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     settings = project / "mlops.toml"
     settings.write_text(settings.read_text().replace("max_depth = 4", "max_depth = 4.5"))
@@ -80,7 +80,7 @@ def test_the_definition_is_the_same_for_every_problem_and_environment(baked: Bak
     text = (baked(problem_type) / "pipeline" / "definition.json").read_text()
     assert text == (baked() / "pipeline" / "definition.json").read_text()
     for word in ("us-east-1", "000000000000", "my-model", "arn:aws", "s3://"):
-        assert word not in text, f"{word} is of one environment: it belongs into a parameter"
+        assert word not in text, f"{word} belongs to one environment: make it a parameter"
 
 
 def definition(project: Path) -> Json:
@@ -95,7 +95,7 @@ def step(found: Json, name: str) -> Any:
 
 
 def put(name: str, path: list[str | int], value: object) -> Callable[[Json], None]:
-    """A change that sets one field of a step."""
+    """Return a change that sets one field of a step."""
 
     def change(found: Json) -> None:
         inner = step(found, name)
@@ -152,19 +152,23 @@ FAULTS = {
     "cycle": (put("Preprocess", ["DependsOn"], ["Evaluate"]), ["wait for each other", "Preprocess", "Evaluate"]),
     "unknown-field": (
         put("Train", [ARGUMENTS, "ResourceConfig", "InstanceTypo"], "x"),
-        ["step Train", "ResourceConfig.InstanceTypo", "no such field"],
+        ["step Train", "Unknown parameter in ResourceConfig", "InstanceTypo", "InstanceType"],
     ),
     "missing-field": (
         drop("Train", [ARGUMENTS, "OutputDataConfig"]),
-        ["step Train", "OutputDataConfig", "is missing"],
+        ["step Train", "Missing required parameter", "OutputDataConfig"],
     ),
     "wrong-type": (
         put("Train", [ARGUMENTS, "ResourceConfig", "VolumeSizeInGB"], "thirty"),
-        ["step Train", "ResourceConfig.VolumeSizeInGB", "wants number", "'thirty'"],
+        ["step Train", "Invalid type for parameter ResourceConfig.VolumeSizeInGB", "thirty"],
     ),
     "wrong-parameter-type": (
         put("Train", [ARGUMENTS, "HyperParameters", "max_depth"], {GET: "Parameters.max_depth"}),
-        ["step Train", "HyperParameters.max_depth", "wants text", "gives number"],
+        ["step Train", "HyperParameters.max_depth", "expected text", "reference is a number"],
+    ),
+    "below-minimum": (
+        put("Train", [ARGUMENTS, "StoppingCondition", "MaxRuntimeInSeconds"], 0),
+        ["step Train", "StoppingCondition.MaxRuntimeInSeconds", "0", "valid min value: 1"],
     ),
     "enum": (
         put("Preprocess", [ARGUMENTS, "ProcessingInputs", 0, "S3Input", "S3InputMode"], "Fille"),
@@ -207,14 +211,14 @@ def test_check_names_step_field_and_fault(
     assert "Traceback" not in done.stderr
 
 
-def test_a_step_that_is_no_step(bake: Bake, run_in: RunIn) -> None:
+def test_a_step_must_be_an_object(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     (project / "pipeline" / "definition.json").write_text(json.dumps(definition(project) | {"Steps": [1]}))
     done = run_in(project, "sagegate", "check", check=False)
     assert done.returncode == 1 and done.stderr == "sagegate: definition: a step is not an object: 1\n"
 
 
-def test_run_refuses_a_broken_definition_before_any_job(bake: Bake, run_in: RunIn) -> None:
+def test_run_rejects_a_broken_definition_before_any_job(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     found = definition(project)
     FAULTS["missing-step"][0](found)

@@ -1,4 +1,4 @@
-"""What an environment lays over the definition: network, key, spot training; and nothing else."""
+"""An environment's VPC, KMS key and spot training in the definition."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ MORE = {
 
 
 def environment(tmp_path: Path, *more: str, spot: bool = False) -> Environment:
-    """The dev environment of the template, with an account and with further tables."""
+    """Load the template's dev environment, with an account and with the given tables."""
     text = (PROJECT / "environments" / "dev.toml").read_text(encoding="utf-8")
     text = text.replace("{{ cookiecutter.dev_account_id }}", "111122223333")
     text = text.replace("{{ cookiecutter.aws_region }}", "eu-west-1")
@@ -38,34 +38,34 @@ def arguments(definition: dict[str, Any], step: str) -> Any:
     return next(s for s in definition["Steps"] if s["Name"] == step)["Arguments"]
 
 
-def test_nothing_is_laid_over_without_settings(tmp_path: Path) -> None:
+def test_an_environment_without_settings_changes_nothing(tmp_path: Path) -> None:
     assert apply_environment(DEFINITION, environment(tmp_path)) == DEFINITION
 
 
-def test_the_network_is_each_jobs(tmp_path: Path) -> None:
-    laid = apply_environment(DEFINITION, environment(tmp_path, "network"))
-    assert arguments(laid, "Train")["VpcConfig"] == VPC
-    assert arguments(laid, "Preprocess")["NetworkConfig"]["VpcConfig"] == VPC
-    assert arguments(laid, "Evaluate")["NetworkConfig"]["VpcConfig"] == VPC
-    assert list(argument_errors(laid)) == []
+def test_every_job_gets_the_vpc(tmp_path: Path) -> None:
+    changed = apply_environment(DEFINITION, environment(tmp_path, "network"))
+    assert arguments(changed, "Train")["VpcConfig"] == VPC
+    assert arguments(changed, "Preprocess")["NetworkConfig"]["VpcConfig"] == VPC
+    assert arguments(changed, "Evaluate")["NetworkConfig"]["VpcConfig"] == VPC
+    assert list(argument_errors(changed)) == []
 
 
-def test_the_key_covers_volumes_and_outputs(tmp_path: Path) -> None:
-    laid = apply_environment(DEFINITION, environment(tmp_path, "encryption"))
-    train, preprocess = arguments(laid, "Train"), arguments(laid, "Preprocess")
+def test_volumes_and_outputs_get_the_key(tmp_path: Path) -> None:
+    changed = apply_environment(DEFINITION, environment(tmp_path, "encryption"))
+    train, preprocess = arguments(changed, "Train"), arguments(changed, "Preprocess")
     assert train["ResourceConfig"]["VolumeKmsKeyId"] == train["OutputDataConfig"]["KmsKeyId"] == KEY
     assert preprocess["ProcessingResources"]["ClusterConfig"]["VolumeKmsKeyId"] == KEY
     assert preprocess["ProcessingOutputConfig"]["KmsKeyId"] == KEY
-    assert list(argument_errors(laid)) == []
+    assert list(argument_errors(changed)) == []
 
 
-def test_spot_training_says_how_long_to_wait(tmp_path: Path) -> None:
-    laid = arguments(apply_environment(DEFINITION, environment(tmp_path, spot=True)), "Train")
-    assert laid["EnableManagedSpotTraining"] is True
-    assert laid["StoppingCondition"]["MaxWaitTimeInSeconds"] == 7200
+def test_spot_training_sets_the_longest_wait(tmp_path: Path) -> None:
+    changed = arguments(apply_environment(DEFINITION, environment(tmp_path, spot=True)), "Train")
+    assert changed["EnableManagedSpotTraining"] is True
+    assert changed["StoppingCondition"]["MaxWaitTimeInSeconds"] == 7200
 
 
-def test_spot_training_without_a_wait_is_refused(tmp_path: Path) -> None:
+def test_spot_training_without_a_longest_wait_is_an_error(tmp_path: Path) -> None:
     environment(tmp_path, spot=True)
     file = tmp_path / "environments" / "dev.toml"
     file.write_text(file.read_text(encoding="utf-8").replace("max_wait_in_seconds = 7200\n", ""), encoding="utf-8")
@@ -73,23 +73,23 @@ def test_spot_training_without_a_wait_is_refused(tmp_path: Path) -> None:
         load_environment(tmp_path, "dev")
 
 
-def test_what_pipeline_py_sets_is_kept(tmp_path: Path) -> None:
+def test_a_setting_of_pipeline_py_is_kept(tmp_path: Path) -> None:
     own = copy.deepcopy(DEFINITION)
     arguments(own, "Train")["VpcConfig"] = {"SecurityGroupIds": ["sg-own"], "Subnets": ["subnet-own"]}
-    laid = apply_environment(own, environment(tmp_path, "network"))
-    assert arguments(laid, "Train")["VpcConfig"]["Subnets"] == ["subnet-own"]
+    changed = apply_environment(own, environment(tmp_path, "network"))
+    assert arguments(changed, "Train")["VpcConfig"]["Subnets"] == ["subnet-own"]
 
 
-def test_steps_inside_conditions_are_reached(tmp_path: Path) -> None:
+def test_steps_inside_conditions_are_changed_too(tmp_path: Path) -> None:
     nested = {"Name": "Again", "Type": "Training", "Arguments": arguments(DEFINITION, "Train")}
     gate = {"Name": "G", "Type": "Condition", "Arguments": {"Conditions": [], "IfSteps": [nested], "ElseSteps": []}}
-    laid = apply_environment({"Steps": [gate]}, environment(tmp_path, "network"))
-    assert laid["Steps"][0]["Arguments"]["IfSteps"][0]["Arguments"]["VpcConfig"] == VPC
+    changed = apply_environment({"Steps": [gate]}, environment(tmp_path, "network"))
+    assert changed["Steps"][0]["Arguments"]["IfSteps"][0]["Arguments"]["VpcConfig"] == VPC
     cached = set_caching({"Steps": [gate]}, False)
     assert cached["Steps"][0]["Arguments"]["IfSteps"][0]["CacheConfig"] == {"Enabled": False}
 
 
-def test_the_definition_itself_is_not_changed(tmp_path: Path) -> None:
+def test_the_given_definition_is_not_modified(tmp_path: Path) -> None:
     before = copy.deepcopy(DEFINITION)
     apply_environment(DEFINITION, environment(tmp_path, "network", "encryption", spot=True))
     assert before == DEFINITION

@@ -1,7 +1,6 @@
-"""`sagegate compile`: pipeline/pipeline.py -> pipeline/definition.json, the same bytes each time.
+"""`sagegate compile`: pipeline/pipeline.py to pipeline/definition.json, the same bytes each time.
 
-The one verb that needs the SageMaker SDK. It works offline and without credentials: the session below never leaves
-this machine, and telemetry is off.
+Only this command needs the SageMaker SDK. It works offline and without credentials.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from typing import Any
 
 from sagegate.config import Settings, load_environment, load_settings
 from sagegate.errors import FAILED, SagegateError
-from sagegate.files import write_atomically
-from sagegate.pipeline import definition as definitions
+from sagegate.files import Json, write_atomically
+from sagegate.pipeline.definition import path_of, source_digest, steps_of
 
 OFFLINE = {
     "AWS_ACCESS_KEY_ID": "none",
@@ -33,54 +32,42 @@ OFFLINE = {
 
 
 def compile_project(root: Path) -> bool:
-    """Write `pipeline/definition.json` of the project in `root`; True if its bytes changed.
+    """Write `pipeline/definition.json` of the project in `root`; return True if its bytes changed.
 
-    Runs in a process of its own, because the SDK reads its environment at import; fetches the SDK if it is missing.
+    The SDK reads its environment at import, so this runs in a process of its own. It fetches the SDK if it is missing.
+    Raises SagegateError with pipeline.py's own error and line.
     """
-    command = [sys.executable, "-m", "sagegate.pipeline.compile", str(root)]
-    if find_spec("sagemaker") is None:
+    command = ["python", "-m", "sagegate.pipeline.compile", str(root)]
+    if find_spec("sagemaker"):
+        command[0] = sys.executable
+    else:
         uv = os.environ.get("UV") or shutil.which("uv")
         if not uv:
             raise SagegateError("compiling needs the SageMaker SDK: run `uv run --group compile sagegate compile`")
         print("compile: fetching the SageMaker SDK (once, about 700 MB)", file=sys.stderr)
-        command = [
-            uv,
-            "run",
-            "--project",
-            str(root),
-            "--group",
-            "compile",
-            "python",
-            "-m",
-            "sagegate.pipeline.compile",
-            str(root),
-        ]
-    file = definitions.path_of(root)
+        command = [uv, "run", "--project", str(root), "--group", "compile", *command]
+    file = path_of(root)
     before = file.read_bytes() if file.is_file() else b""
-    region = load_environment(root, "local").region
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "SAGEMAKER_"))}
-    done = subprocess.run(
-        command,
-        cwd=root,
-        env={**environment, **OFFLINE, "AWS_DEFAULT_REGION": region},
-        capture_output=True,
-        text=True,
-    )
+    environment |= OFFLINE | {"AWS_DEFAULT_REGION": load_environment(root, "local").region}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        raise SagegateError(f"pipeline/pipeline.py does not compile: {lines[-1].strip()}{_where(lines)}", FAILED)
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        frames = [line for line in lines if line.startswith("File") and 'pipeline.py"' in line]
+        where = f" (pipeline.py, {frames[-1].split(', ')[1]})" if frames else ""
+        raise SagegateError(f"pipeline/pipeline.py does not compile: {lines[-1]}{where}", FAILED)
     return file.read_bytes() != before
 
 
 def check_compiled(root: Path, since: str | None) -> str:
-    """Compile, and leave the committed definition as it is; what was found. Raises SagegateError if they differ.
+    """Compile, keep the committed definition, and raise SagegateError if the two differ. Return a line for the user.
 
-    Whoever edits the definition by hand leaves its digest right, so the digest is no proof. `since` saves fetching the
-    SDK: a definition is taken to be right where nothing that it is compiled from changed since that git revision.
+    The digest in the definition does not detect manual edits, so this compiles again. With `since`, skip that (and
+    fetching the SDK) if nothing that the definition is compiled from changed since that git revision.
     """
     if since and not changed_since(root, since):
-        return f"nothing that pipeline/definition.json is compiled from changed since {since}"
-    file = definitions.path_of(root)
+        return f"the sources of pipeline/definition.json have not changed since {since}"
+    file = path_of(root)
     before = file.read_bytes() if file.is_file() else b""
     try:
         differs = compile_project(root)
@@ -89,29 +76,23 @@ def check_compiled(root: Path, since: str | None) -> str:
             write_atomically(file, before)
     if differs:
         raise SagegateError(
-            "pipeline/definition.json is not what pipeline.py compiles to: run `sagegate compile`, commit it"
+            "pipeline/definition.json is not what pipeline.py compiles to: run `sagegate compile` and commit it"
         )
     return "pipeline/definition.json is what pipeline.py compiles to"
 
 
 def changed_since(root: Path, revision: str) -> bool:
-    """Whether something that the definition is compiled from changed; an unknown revision counts as a change."""
-    sources = ("pipeline", "pyproject.toml")
-    command = ["git", "diff", "--quiet", revision, "--", *sources]
+    """Return True if a source of the definition changed since a git revision, or the revision is unknown."""
+    command = ["git", "diff", "--quiet", revision, "--", "pipeline", "pyproject.toml"]
     return subprocess.run(command, cwd=root, capture_output=True).returncode != 0
 
 
-def _where(lines: list[str]) -> str:
-    mine = [line.strip() for line in lines if "pipeline.py" in line and line.strip().startswith("File")]
-    return f" ({mine[-1].split(', in ')[0].split('/')[-1]})".replace('"', "") if mine else ""
-
-
-def compiled(root: Path, settings: Settings) -> dict[str, Any]:
-    """The definition as the SDK emits it, made environment-neutral and stamped with its source's digest."""
+def compiled(root: Path, settings: Settings) -> Json:
+    """Return the definition as the SDK emits it, environment-neutral and with its source's digest."""
     from sagemaker.core.workflow.pipeline_context import PipelineSession
 
     class OfflineSession(PipelineSession):  # type: ignore[misc]
-        """A session whose uploads and look-ups stay on this machine."""
+        """A session that uploads nothing and looks nothing up."""
 
         def default_bucket(self) -> str:
             return "not-a-bucket"
@@ -120,18 +101,18 @@ def compiled(root: Path, settings: Settings) -> dict[str, Any]:
             return "000000000000"
 
         def upload_data(self, *_: object, **__: object) -> str:
-            raise SagegateError("a step uploads code while compiling: give it its package as a parameter instead")
+            raise SagegateError("a step uploads code while compiling: pass its package as a parameter instead")
 
         upload_string_as_file_body = upload_data
 
     opt_out = {"SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
     session = OfflineSession(sagemaker_config={"SchemaVersion": "1.0", **opt_out})
     definition = neutral(json.loads(load_pipeline(root).build(settings.parameter_types(), session).definition()))
-    return {**definition, "Metadata": {"Source": definitions.source_digest(root, settings)}}
+    return {**definition, "Metadata": {"Source": source_digest(root, settings)}}
 
 
 def load_pipeline(root: Path) -> Any:
-    """Import pipeline/pipeline.py by its path; it can import the modules beside it and in the project's root."""
+    """Import pipeline/pipeline.py by its path; it may import modules beside it and in the project's root."""
     file = root / "pipeline" / "pipeline.py"
     sys.path[:0] = [str(file.parent), str(root)]
     spec = spec_from_file_location("pipeline", file)
@@ -141,13 +122,13 @@ def load_pipeline(root: Path) -> Any:
     return module
 
 
-def neutral(definition: dict[str, Any]) -> dict[str, Any]:
-    """Put parameters where the SDK only takes literals, and drop what it bakes in about this machine.
+def neutral(definition: Json) -> Json:
+    """Put parameters where the SDK accepts only literals, and drop what it copies from the local environment.
 
     Training: role, volume and run time. Register: the region in the container's environment, and the code's place
-    inside the artifact (train.py puts it there, so no repacking job is needed). Changes and returns `definition`.
+    inside the artifact, where train.py puts it, so no repacking job is needed. Changes and returns `definition`.
     """
-    for step in definitions.steps_of(definition).values():
+    for step in steps_of(definition).values():
         arguments = step.body["Arguments"]
         if step.type == "Training":
             arguments["RoleArn"] = {"Get": "Parameters.RoleArn"}
@@ -164,6 +145,5 @@ def neutral(definition: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     project = Path(sys.argv[1])
-    result = compiled(project, load_settings(project))
-    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(definitions.path_of(project), text.encode())
+    text = json.dumps(compiled(project, load_settings(project)), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path_of(project), text.encode())

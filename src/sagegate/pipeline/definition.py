@@ -1,7 +1,7 @@
-"""The compiled pipeline definition: read it, know whether it is stale, walk its steps and references.
+"""The compiled pipeline definition: load it, detect that it is stale, walk its steps and references.
 
 `pipeline/definition.json` is committed like a lock file. Its `Metadata.Source` is a digest of what it was compiled
-from, so a stale one is noticed without the SageMaker SDK. Schema: "Pipeline definition" in the SageMaker developer
+from, so a stale file is detected without the SageMaker SDK. Schema: "Pipeline definition" in the SageMaker developer
 guide, version 2020-12-01.
 """
 
@@ -11,53 +11,63 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from sagegate.config import Settings
 from sagegate.errors import USAGE, SagegateError
+from sagegate.files import Json
 
 VERSION = "2020-12-01"
-# One part of the path of a reference: .Name, [0], ['name'] or ["name"]
+# A part of a reference's path: .Name, [0], ['name'] or ["name"]
 PATH_PART = re.compile(r"""\.?([A-Za-z0-9_-]+)|\[(\d+)\]|\['([^']*)'\]|\["([^"]*)"\]""")
-Json = Any
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the definition, where it stands, and what it refers to.
-
-    `branch` is (name of the condition step, whether it must hold) for a step inside IfSteps or ElseSteps.
-    """
+    """A step of the definition. For a nested step, `branch` is (its condition step, True in IfSteps)."""
 
     name: str
     type: str
-    body: dict[str, Json]
+    body: Json
     branch: tuple[str, bool] | None = None
-    depends_on: frozenset[str] = field(default_factory=frozenset)
+    depends_on: frozenset[str] = frozenset()
 
     @property
-    def arguments(self) -> dict[str, Json]:
-        """The request the step makes, with references in it; nested steps are not part of it."""
+    def arguments(self) -> Json:
+        """The step's request, with references in it and without nested steps."""
         arguments = self.body.get("Arguments") or {}
         return {k: v for k, v in arguments.items() if not (self.type == "Condition" and k in ("IfSteps", "ElseSteps"))}
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A `Get` or `Std:JsonGet` in an argument.
+
+    `kind` is Parameters, Execution, Steps, PropertyFile or S3Json; `path` what it reads there; `where` the argument
+    that holds it, such as `ProcessingInputs[1].S3Input.S3Uri`; `step` the step that it needs, if any.
+    """
+
+    kind: str
+    path: str
+    where: str
+    step: str | None = None
+
+
 def path_of(root: Path) -> Path:
-    """Where the compiled definition of the project in `root` is."""
+    """Return the path of the compiled definition of the project in `root`."""
     return root / "pipeline" / "definition.json"
 
 
-def load(root: Path) -> dict[str, Json]:
-    """The compiled definition of the project in `root`."""
-    file = path_of(root)
+def load(root: Path) -> Json:
+    """Load the compiled definition; raise SagegateError if it is missing or broken."""
     try:
-        definition = json.loads(file.read_text(encoding="utf-8"))
+        definition = json.loads(path_of(root).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SagegateError("pipeline/definition.json is missing: run `sagegate compile`") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SagegateError(f"pipeline/definition.json is not JSON ({error}): run `sagegate compile`") from None
     if not isinstance(definition, dict) or not isinstance(definition.get("Steps"), list):
         raise SagegateError("pipeline/definition.json has no list of Steps: run `sagegate compile`")
@@ -65,19 +75,19 @@ def load(root: Path) -> dict[str, Json]:
 
 
 def source_digest(root: Path, settings: Settings) -> str:
-    """A digest of what the definition is compiled from: pipeline.py and the hyperparameters' names and types."""
+    """Return a digest of the definition's sources: pipeline.py, and the hyperparameters' names and types."""
     try:
         text = (root / "pipeline" / "pipeline.py").read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SagegateError("pipeline/pipeline.py is missing: restore it from git") from None
-    shape = json.dumps(settings.parameter_types(), sort_keys=True)
-    return hashlib.sha256("\0".join([text, shape]).encode()).hexdigest()
+    types = json.dumps(settings.parameter_types(), sort_keys=True)
+    return hashlib.sha256(f"{text}\0{types}".encode()).hexdigest()
 
 
 def is_stale(root: Path, settings: Settings) -> bool:
-    """Whether `pipeline/definition.json` must be compiled again.
+    """Return whether `pipeline/definition.json` must be compiled again.
 
-    Raises SagegateError for a whole number where the definition has a Float: 2.0 is meant more often than another type.
+    Raises SagegateError if a Float hyperparameter is written as a whole number: usually 2.0 was meant, not a new type.
     """
     if not path_of(root).is_file():
         return True
@@ -87,38 +97,30 @@ def is_stale(root: Path, settings: Settings) -> bool:
     floats = {p.get("Name") for p in compiled.get("Parameters") or [] if p.get("Type") == "Float"}
     for name, value in settings.hyperparameters.items():
         if name in floats and type(value) is int:
-            or_else = f"write {value}.0, or run `sagegate compile` to make it an Integer"
-            raise SagegateError(f"mlops.toml: hyperparameters.{name}: the pipeline has a Float there: {or_else}", USAGE)
+            todo = f"write {value}.0, or run `sagegate compile` to make it an Integer"
+            raise SagegateError(f"mlops.toml: hyperparameters.{name}: the pipeline has a Float there: {todo}", USAGE)
     return True
 
 
-def steps_of(definition: dict[str, Json]) -> dict[str, Step]:
-    """Every step by name, those nested in conditions included, in the order they are written.
+def steps_of(definition: Json) -> dict[str, Step]:
+    """Return every step by name, nested ones included, in the order they are written.
 
-    A step depends on the steps its arguments and DependsOn name, and on the condition it is nested in.
+    A step depends on the steps that its arguments and DependsOn name, and on the condition it is nested in.
     """
-    found: dict[str, Step] = {}
+    steps: dict[str, Step] = {}
     for body, branch in _walk(definition["Steps"], None):
         name, kind = body.get("Name"), body.get("Type")
         if not isinstance(name, str) or not isinstance(kind, str):
             raise SagegateError(f"definition: a step lacks Name or Type: {json.dumps(body)[:80]}")
-        if name in found:
+        if name in steps:
             raise SagegateError(f"definition: two steps are named {name!r}: step names are unique in a pipeline")
-        step = Step(name, kind, body, branch)
-        needed = {r.step for r in references(step.arguments) if r.step} | {after for after, _ in dependencies(body)}
-        found[name] = Step(name, kind, body, branch, frozenset(needed | ({branch[0]} if branch else set())))
-    return found
+        needs = {r.step for r in references(Step(name, kind, body).arguments) if r.step}
+        needs |= {needed for needed, _ in dependencies(body)} | ({branch[0]} if branch else set())
+        steps[name] = Step(name, kind, body, branch, frozenset(needs))
+    return steps
 
 
-def dependencies(body: dict[str, Json]) -> list[tuple[str, str]]:
-    """A step's DependsOn: the steps' names, and how each must have ended (its Trigger; a bare name is `Completed`)."""
-    entries = body.get("DependsOn") or []
-    return [(e["Step"], e["Trigger"]) if isinstance(e, dict) else (e, "Completed") for e in entries]
-
-
-def _walk(
-    bodies: list[dict[str, Json]], branch: tuple[str, bool] | None
-) -> Iterator[tuple[dict[str, Json], tuple[str, bool] | None]]:
+def _walk(bodies: list[Any], branch: tuple[str, bool] | None) -> Iterator[tuple[Json, tuple[str, bool] | None]]:
     for body in bodies:
         if not isinstance(body, dict):
             raise SagegateError(f"definition: a step is not an object: {json.dumps(body)[:80]}")
@@ -129,22 +131,14 @@ def _walk(
             yield from _walk(arguments.get("ElseSteps") or [], (body["Name"], False))
 
 
-@dataclass(frozen=True)
-class Reference:
-    """A `Get` or `Std:JsonGet` in an argument.
-
-    `kind` is Parameters, Execution, Steps, PropertyFile or S3Json; `step` the step it needs, if any; `path` what it
-    reads there; `where` the argument it stands in, such as `ProcessingInputs[1].S3Input.S3Uri`.
-    """
-
-    kind: str
-    path: str
-    where: str
-    step: str | None = None
+def dependencies(body: Json) -> list[tuple[str, str]]:
+    """Return a step's DependsOn as (step, Trigger); the trigger of a bare name is `Completed`."""
+    entries = body.get("DependsOn") or []
+    return [(e["Step"], e["Trigger"]) if isinstance(e, dict) else (e, "Completed") for e in entries]
 
 
-def references(value: Json, where: str = "") -> Iterator[Reference]:
-    """Every reference in a step's arguments, in order."""
+def references(value: Any, where: str = "") -> Iterator[Reference]:
+    """Yield every reference in a step's arguments, in order; raise SagegateError for a malformed one."""
     if isinstance(value, list):
         for index, item in enumerate(value):
             yield from references(item, f"{where}[{index}]")
@@ -155,12 +149,11 @@ def references(value: Json, where: str = "") -> Iterator[Reference]:
             yield from _json_get(value["Std:JsonGet"], where)
         else:
             for key, item in value.items():
-                inner = where if key == "Std:Join" else f"{where}.{key}".lstrip(".")
-                yield from references(item, inner)
+                yield from references(item, where if key == "Std:Join" else f"{where}.{key}".lstrip("."))
 
 
-def parse_get(expression: Json, where: str = "") -> Reference:
-    """`Parameters.X`, `Execution.X` or `Steps.NAME.path`, taken apart."""
+def parse_get(expression: Any, where: str = "") -> Reference:
+    """Parse `Parameters.X`, `Execution.X` or `Steps.NAME.path`."""
     head, _, rest = str(expression).partition(".")
     if head in ("Parameters", "Execution") and rest:
         return Reference(head, rest, where)
@@ -168,11 +161,11 @@ def parse_get(expression: Json, where: str = "") -> Reference:
     if head == "Steps" and match:
         return Reference("Steps", match[2], where, match[1])
     raise SagegateError(
-        f"definition: {where}: {expression!r} is no reference: it must start with Parameters., Execution. or Steps."
+        f"definition: {where}: {expression!r} is not a reference: it must start with Parameters., Execution. or Steps."
     )
 
 
-def _json_get(body: dict[str, Json], where: str) -> Iterator[Reference]:
+def _json_get(body: Json, where: str) -> Iterator[Reference]:
     path = str(body.get("Path", ""))
     if "PropertyFile" in body:
         file = body["PropertyFile"]
@@ -188,10 +181,10 @@ def _json_get(body: dict[str, Json], where: str) -> Iterator[Reference]:
         raise SagegateError(f"definition: {where}: Std:JsonGet needs a PropertyFile or an S3Uri")
 
 
-def with_defaults(definition: dict[str, Json], values: dict[str, Json]) -> dict[str, Json]:
-    """The definition with `values` as its parameters' defaults, and without `Metadata`: what an environment gets.
+def with_defaults(definition: Json, values: Json) -> Json:
+    """Return the definition to upsert: `values` as the parameters' defaults, and no Metadata.
 
-    Raises SagegateError for a parameter that has neither a value here nor a default.
+    Raises SagegateError for a parameter that has neither a value nor a default, or a value of another type.
     """
     parameters = []
     for parameter in definition.get("Parameters") or []:
@@ -203,8 +196,11 @@ def with_defaults(definition: dict[str, Json], values: dict[str, Json]) -> dict[
     return {**definition, "Metadata": {}, "Parameters": parameters}
 
 
-def parameter_values(definition: dict[str, Json], overrides: dict[str, Json]) -> dict[str, Json]:
-    """The value of each parameter of an execution; raises SagegateError for an unknown, missing or mistyped one."""
+def parameter_values(definition: Json, overrides: Json) -> Json:
+    """Return the value of each parameter of an execution.
+
+    Raises SagegateError for an unknown, missing or mistyped parameter.
+    """
     declared = {parameter["Name"]: parameter for parameter in definition.get("Parameters") or []}
     unknown = sorted(set(overrides) - set(declared))
     if unknown:
@@ -218,12 +214,13 @@ def parameter_values(definition: dict[str, Json], overrides: dict[str, Json]) ->
     return values
 
 
-def typed(parameter: dict[str, Json], value: Json) -> Json:
-    """`value` (or its text) as the parameter's type; raises SagegateError if it is not one."""
+def typed(parameter: Json, value: Any) -> Any:
+    """Convert `value`, or its text, to the parameter's type; raise SagegateError if that is impossible."""
     name, kind = parameter["Name"], parameter["Type"]
+    result: Any
     try:
         if kind == "String":
-            result: Json = str(value)
+            result = str(value)
         elif kind == "Integer":
             result = int(value)
             if isinstance(value, bool) or result != float(value):
@@ -237,11 +234,11 @@ def typed(parameter: dict[str, Json], value: Json) -> Json:
         raise SagegateError(f"parameter {name} is {kind}: {value!r} is not one{hint}", USAGE) from None
     allowed = parameter.get("EnumValues")
     if allowed and result not in allowed:
-        raise SagegateError(f"parameter {name} must be one of {', '.join(map(str, allowed))}: {value!r} is not")
+        raise SagegateError(f"parameter {name} must be one of {', '.join(map(str, allowed))}, not {value!r}")
     return result
 
 
-def negated(condition: dict[str, Json]) -> dict[str, Json]:
-    """What a Not is about: SDK v3 writes it as `Condition`, SDK v2 as `Expression`."""
-    inner: dict[str, Json] = condition.get("Condition") or condition["Expression"]
+def negated(condition: Json) -> Json:
+    """Return the condition inside a Not: SDK v3 writes it as `Condition`, SDK v2 as `Expression`."""
+    inner: Json = condition.get("Condition") or condition["Expression"]
     return inner

@@ -1,11 +1,8 @@
-"""What an environment lays over the definition because no pipeline parameter can say it: network, key, spot training.
+"""The environment's part of the pipeline: parameter values, data and code, and settings that no parameter can carry.
 
-Pure, and applied at the moment of the upsert, so `pipeline/definition.json` stays the same in every environment. A
-job's own setting, written in pipeline.py, is never replaced.
-What an environment puts into the pipeline's parameters, and the code and data it must store for that.
-
-Pure: settings in, values and objects out. `sagegate run` stores the objects and upserts the values as defaults, so that an
-execution started by a schedule or from the console gets them too.
+`sagegate run` upserts the values as the parameters' defaults, so an execution that a schedule or the console starts
+gets them too. VPC, KMS key and spot training are written into the jobs at the same moment, so the committed
+`pipeline/definition.json` stays the same for every environment.
 """
 
 from __future__ import annotations
@@ -17,45 +14,87 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sagegate.config import Environment, Settings, image_uri
 from sagegate.errors import USAGE, SagegateError
-from sagegate.files import local_files, split_uri
+from sagegate.files import Json, local_files, split_uri
 from sagegate.names import Names
 from sagegate.pipeline.code import code_parameters, objects, package
 
-Json = dict[str, Any]
+# Where each type of job has these settings: CreateProcessingJob, CreateTrainingJob, CreateTransformJob and CreateModel
+# in the SageMaker API reference.
+VPC = {"Processing": ("NetworkConfig",), "Training": (), "Model": ()}
+VOLUME = {
+    "Processing": ("ProcessingResources", "ClusterConfig"),
+    "Training": ("ResourceConfig",),
+    "Transform": ("TransformResources",),
+}
+OUTPUT = {
+    "Processing": ("ProcessingOutputConfig",),
+    "Training": ("OutputDataConfig",),
+    "Transform": ("TransformOutput",),
+}
 
 
 def apply_environment(definition: Json, environment: Environment) -> Json:
-    """The definition as this environment runs it."""
+    """Return the definition with the environment's VPC, KMS key and spot training in its jobs.
+
+    A setting that pipeline.py makes itself is kept.
+    """
 
     def changed(body: Json) -> Json:
-        lay = LAYERS.get(body["Type"])
-        return {**body, "Arguments": lay(body["Arguments"], environment)} if lay else body
+        return {**body, "Arguments": _apply_to_job(body["Type"], body["Arguments"], environment)}
 
-    return map_steps(definition, changed)
+    return _map_steps(definition, changed)
+
+
+def _apply_to_job(kind: str, arguments: Json, environment: Environment) -> Json:
+    if kind == "Tuning":  # it holds the requests of its training jobs: one, or a list
+        if "TrainingJobDefinition" in arguments:
+            job = _apply_to_job("Training", arguments["TrainingJobDefinition"], environment)
+            arguments = arguments | {"TrainingJobDefinition": job}
+        if "TrainingJobDefinitions" in arguments:
+            jobs = [_apply_to_job("Training", job, environment) for job in arguments["TrainingJobDefinitions"]]
+            arguments = arguments | {"TrainingJobDefinitions": jobs}
+        return arguments
+    network, encryption, training = environment.network, environment.encryption, environment.training
+    if network and kind in VPC:
+        vpc = {"SecurityGroupIds": list(network.security_group_ids), "Subnets": list(network.subnet_ids)}
+        arguments = _with_default(arguments, VPC[kind], {"VpcConfig": vpc})
+    if encryption and kind in VOLUME:
+        arguments = _with_default(arguments, VOLUME[kind], {"VolumeKmsKeyId": encryption.kms_key_arn})
+        if OUTPUT[kind][0] in arguments:  # a processing job may have no outputs
+            arguments = _with_default(arguments, OUTPUT[kind], {"KmsKeyId": encryption.kms_key_arn})
+    if training.spot and kind == "Training":
+        wait = {"MaxWaitTimeInSeconds": training.max_wait_in_seconds}
+        arguments = _with_default({**arguments, "EnableManagedSpotTraining": True}, ("StoppingCondition",), wait)
+    return arguments
+
+
+def _with_default(arguments: Json, path: tuple[str, ...], values: Json) -> Json:
+    """Return the arguments with those of `values` at `path` that are not set there."""
+    if not path:
+        return values | arguments
+    return {**arguments, path[0]: _with_default(arguments.get(path[0]) or {}, path[1:], values)}
 
 
 def set_caching(definition: Json, enabled: bool) -> Json:
-    """The definition for this machine: every job's cache on, or off with `--no-cache`.
+    """Return the definition for a local run: every job's cache on, or off for `--no-cache`.
 
-    SageMaker's cache compares S3 URIs, so a step that reads a fixed place (the champion's) must not use it there. The
-    local cache compares what the URIs hold, so here every job can.
+    SageMaker's cache compares S3 URIs, so a step that reads a fixed URI (the champion's) must not use it there. The
+    local cache compares the content as well, so every job can.
     """
 
     def changed(body: Json) -> Json:
         if body["Type"] not in ("Processing", "Training"):
             return body
-        kept = body.get("CacheConfig", {}).get("ExpireAfter")
-        return {**body, "CacheConfig": {"Enabled": enabled} | ({"ExpireAfter": kept} if kept else {})}
+        return {**body, "CacheConfig": {**body.get("CacheConfig", {}), "Enabled": enabled}}
 
-    return map_steps(definition, changed)
+    return _map_steps(definition, changed)
 
 
-def map_steps(definition: Json, change: Callable[[Json], Json]) -> Json:
-    """The definition with every step changed, those inside conditions too."""
+def _map_steps(definition: Json, change: Callable[[Json], Json]) -> Json:
+    """Return the definition with every step changed, those inside conditions included."""
 
     def changed(body: Json) -> Json:
         if body["Type"] != "Condition":
@@ -66,75 +105,9 @@ def map_steps(definition: Json, change: Callable[[Json], Json]) -> Json:
     return {**definition, "Steps": [changed(body) for body in definition["Steps"]]}
 
 
-def _processing(arguments: Json, environment: Environment) -> Json:
-    result = dict(arguments)
-    if environment.network:
-        given = arguments.get("NetworkConfig") or {}
-        result["NetworkConfig"] = {"VpcConfig": _vpc(environment)} | given
-    if environment.encryption:
-        key = environment.encryption.kms_key_arn
-        cluster = {"VolumeKmsKeyId": key} | arguments["ProcessingResources"]["ClusterConfig"]
-        result["ProcessingResources"] = {**arguments["ProcessingResources"], "ClusterConfig": cluster}
-        if "ProcessingOutputConfig" in arguments:
-            result["ProcessingOutputConfig"] = {"KmsKeyId": key} | arguments["ProcessingOutputConfig"]
-    return result
-
-
-def _training(arguments: Json, environment: Environment) -> Json:
-    result = dict(arguments)
-    if environment.network:
-        result.setdefault("VpcConfig", _vpc(environment))
-    if environment.encryption:
-        key = environment.encryption.kms_key_arn
-        result["ResourceConfig"] = {"VolumeKmsKeyId": key} | arguments["ResourceConfig"]
-        result["OutputDataConfig"] = {"KmsKeyId": key} | arguments["OutputDataConfig"]
-    if environment.training.spot:
-        result["EnableManagedSpotTraining"] = True
-        wait = {"MaxWaitTimeInSeconds": environment.training.max_wait_in_seconds}
-        result["StoppingCondition"] = wait | arguments["StoppingCondition"]
-    return result
-
-
-def _tuning(arguments: Json, environment: Environment) -> Json:
-    """A tuning job holds its training jobs' requests: one, or several in a list."""
-    result = dict(arguments)
-    if "TrainingJobDefinition" in arguments:
-        result["TrainingJobDefinition"] = _training(arguments["TrainingJobDefinition"], environment)
-    if "TrainingJobDefinitions" in arguments:
-        result["TrainingJobDefinitions"] = [_training(d, environment) for d in arguments["TrainingJobDefinitions"]]
-    return result
-
-
-def _transform(arguments: Json, environment: Environment) -> Json:
-    if not environment.encryption:
-        return arguments
-    key = environment.encryption.kms_key_arn
-    result = {**arguments, "TransformOutput": {"KmsKeyId": key} | arguments["TransformOutput"]}
-    return {**result, "TransformResources": {"VolumeKmsKeyId": key} | arguments["TransformResources"]}
-
-
-def _model(arguments: Json, environment: Environment) -> Json:
-    return {"VpcConfig": _vpc(environment)} | arguments if environment.network else arguments
-
-
-def _vpc(environment: Environment) -> Json:
-    assert environment.network
-    network = environment.network
-    return {"SecurityGroupIds": list(network.security_group_ids), "Subnets": list(network.subnet_ids)}
-
-
-LAYERS: dict[str, Callable[[Json, Environment], Json]] = {
-    "Processing": _processing,
-    "Training": _training,
-    "Tuning": _tuning,
-    "Transform": _transform,
-    "Model": _model,
-}
-
-
 @dataclass(frozen=True)
 class Data:
-    """The raw data: where it stands, the digest that is its version, and files of this machine to store there."""
+    """The raw data: its S3 URI, a digest of its content, and the local files to upload there, by name."""
 
     uri: str
     version: str
@@ -142,13 +115,12 @@ class Data:
 
 
 def find_data(root: Path, settings: Settings, names: Names, digest: Callable[[Path], str]) -> Data:
-    """The data that `[data] source` names. Files of this machine get a place named by their digest.
+    """Return the data that `[data] source` names; local files go to a prefix named by their digest.
 
     Raises SagegateError if the folder is missing or has no CSV file.
     """
     source = settings.data.source
     if source.startswith("s3://"):
-        split_uri(source)
         return Data(source, "unversioned", {})
     folder = root / source
     if not folder.is_dir():
@@ -161,8 +133,8 @@ def find_data(root: Path, settings: Settings, names: Names, digest: Callable[[Pa
     return Data(f"{names.artifacts}/raw/{version}", version, files)
 
 
-def store_code(root: Path, definition: dict[str, Any], names: Names) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Each code parameter's URI, and the objects to store: key to content."""
+def pack_code(root: Path, definition: Json, names: Names) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return each code parameter's URI, and the objects to upload: key to content."""
     bucket, prefix = split_uri(f"{names.artifacts}/code")
     uris, contents = {}, {}
     for name, (script, as_archive) in code_parameters(definition).items():
@@ -172,10 +144,10 @@ def store_code(root: Path, definition: dict[str, Any], names: Names) -> tuple[di
     return uris, contents
 
 
-def values(
+def environment_values(
     settings: Settings, environment: Environment, names: Names, data: Data, code: dict[str, str], commit: str
-) -> dict[str, Any]:
-    """The value of every parameter that the environment decides."""
+) -> Json:
+    """Return the value of every parameter that sagegate fills in; pipeline.py declares those that it needs."""
     processing, training = environment.processing, environment.training
     return {
         "RoleArn": names.role,
@@ -208,7 +180,7 @@ def values(
 
 
 def code_commit(root: Path) -> str:
-    """The checked-out commit, with `-dirty` if tracked files differ from it; `none` outside a git repository."""
+    """Return the checked-out commit, with `-dirty` if tracked files differ; `none` outside a git repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
@@ -218,7 +190,7 @@ def code_commit(root: Path) -> str:
 
 
 def started_by() -> str:
-    """Who starts an execution: GitHub's actor in a workflow, else this machine's user."""
+    """Return GitHub's actor in a workflow, else the local user's name."""
     try:
         return (os.environ.get("GITHUB_ACTOR") or getpass.getuser())[:256]
     except (KeyError, OSError):  # a container's user may have no name

@@ -1,6 +1,4 @@
-"""Have the pipeline as it should be: code and data stored, the definition created or updated only if it differs.
-`sagegate run`: compile if stale, store code and data, upsert the pipeline, start it, follow it, say what came out.
-"""
+"""`sagegate run`: compile if stale, upload code and data, upsert the pipeline, start it, follow it and report."""
 
 from __future__ import annotations
 
@@ -8,16 +6,14 @@ import json
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sagegate.config import Settings, load_environment, load_settings
+from sagegate.config import load_environment, load_settings
 from sagegate.errors import USAGE, SagegateError
-from sagegate.files import split_uri
+from sagegate.files import Json, split_uri
 from sagegate.local.engine import check_names, downstream
 from sagegate.pipeline import definition, parameters
-from sagegate.pipeline import parameters as overlay
-from sagegate.pipeline.code import libraries, remember
-from sagegate.pipeline.parameters import Data
+from sagegate.pipeline.code import libraries
 from sagegate.pipeline.validate import reference_errors
 from sagegate.registry import champion
 from sagegate.runs.executions import execution_definition
@@ -27,60 +23,165 @@ from sagegate.session import Session, is_missing, open_session, pages
 if TYPE_CHECKING:
     from sagegate.local.launcher import Launcher
 
-
-Json = dict[str, Any]
 DESCRIPTION_LENGTH = 3072  # PipelineExecutionDescription in the SageMaker API reference
 
 
-def store(session: Session, contents: dict[str, bytes], data: Data) -> int:
-    """Store the code packages and data that are not there yet; how many were missing.
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of `sagegate run`: `NAME=VALUE` overrides, which steps to run, whether to wait for the end."""
 
-    They are named by digest, so what is there never changes.
-    """
+    overrides: tuple[str, ...] = ()
+    reads_cache: bool = True
+    from_step: str | None = None
+    only: tuple[str, ...] = ()
+    retry: str | None = None
+    waits: bool = True
+    reason: str = ""
+
+    def check(self, environment: str) -> None:
+        """Raise SagegateError for options that exclude each other."""
+        if sum(map(bool, (self.from_step, self.only, self.retry))) > 1 or (self.retry and self.overrides):
+            raise SagegateError("--from, --only and --retry exclude each other, and --retry takes no --set", USAGE)
+        if environment == "local" and not self.waits:
+            raise SagegateError("--no-wait needs --env: a local pipeline runs inside the command", USAGE)
+        if environment != "local" and not self.reads_cache:
+            raise SagegateError("--no-cache is for local runs: on AWS, CacheConfig in pipeline.py decides", USAGE)
+
+    def parameters(self) -> dict[str, str]:
+        """Return the overrides as a dictionary; raise SagegateError for one that is not NAME=VALUE."""
+        for setting in self.overrides:
+            if "=" not in setting or setting.startswith("="):
+                raise SagegateError(f"--set {setting}: write NAME=VALUE, such as --set max_depth=8", USAGE)
+        return dict(setting.split("=", 1) for setting in self.overrides)
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a run uploads, upserts and starts. `contents` maps keys to content, `body` is the definition as JSON."""
+
+    contents: dict[str, bytes]
+    data: parameters.Data
+    body: str
+    overrides: dict[str, str]
+    tags: dict[str, str]
+    libraries: tuple[str, ...]
+    selected: frozenset[str]
+
+
+def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | None) -> int:
+    """Run the pipeline; return the exit code: 0 succeeded, 3 rejected by the gate, 1 failed."""
+    options.check(environment)
+    options.parameters()
+    settings = load_settings(root)
+    if not options.retry and definition.is_stale(root, settings):
+        from sagegate.pipeline.compile import compile_project
+
+        print("pipeline/pipeline.py or the hyperparameters changed: compiling", flush=True)
+        compile_project(root)
+    session = open_session(root, settings, load_environment(root, environment), launcher)
+    try:
+        if options.retry:
+            arn, state = retry(session, options.retry), "retried"
+        else:
+            request = prepare(root, session, options)
+            upload(session, request.contents, request.data)
+            if launcher:
+                launcher.libraries = request.libraries
+            state = f"pipeline {upsert(session, request.body, request.tags)}"
+            arn = start(session, request.overrides, request.selected, options.reason)
+        if not options.waits:
+            name = arn.rpartition("/")[2]
+            print(
+                f"execution {name} started, {state}: `sagegate status {name} --follow --env {environment}` follows it"
+            )
+            return 0
+        code = follow_and_report(session, arn, state)
+        if launcher:
+            from sagegate.local import warm
+
+            warm.note(root, libraries(root, execution_definition(session, arn)))
+        return code
+    finally:
+        session.close()
+
+
+def prepare(root: Path, session: Session, options: RunOptions) -> RunRequest:
+    """Return the request of a run, writing nothing; raise SagegateError for a broken definition or parameter."""
+    settings = load_settings(root)
+    compiled = definition.load(root)
+    error = next(reference_errors(compiled), None)
+    if error:
+        raise SagegateError(f"pipeline/definition.json: {error}: fix pipeline/pipeline.py and run `sagegate compile`")
+    uris, contents = parameters.pack_code(root, compiled, session.names)
+    data = parameters.find_data(root, settings, session.names, session.digest)
+    commit = parameters.code_commit(root)
+    values = parameters.environment_values(settings, session.environment, session.names, data, uris, commit)
+    declared = {parameter["Name"] for parameter in compiled.get("Parameters") or []}
+    body = definition.with_defaults(compiled, {name: value for name, value in values.items() if name in declared})
+    body = parameters.apply_environment(body, session.environment)
+    if session.environment.is_local:
+        body = parameters.set_caching(body, options.reads_cache)
+    overrides = {"StartedBy": parameters.started_by()} if "StartedBy" in declared else {}
+    overrides |= options.parameters()
+    definition.parameter_values(body, overrides)
+    steps = definition.steps_of(compiled)
+    check_names(steps, list(options.only))
+    selected = downstream(steps, options.from_step) if options.from_step else frozenset(options.only)
+    tags = {"project": settings.project.name, "repository": settings.project.repository, "commit": commit}
+    return RunRequest(contents, data, json.dumps(body), overrides, tags, libraries(root, compiled), selected)
+
+
+def upload(session: Session, contents: dict[str, bytes], data: parameters.Data) -> None:
+    """Upload the code packages and data that the bucket lacks. Their keys hold digests, so they never change."""
     bucket, _ = split_uri(session.names.artifacts)
-    missing = missing_objects(session, list(contents), f"{session.names.artifacts}/code/")
-    for key in missing:
+    for key in _missing(session, list(contents), f"{session.names.artifacts}/code/"):
         session.s3.put_object(Bucket=bucket, Key=key, Body=contents[key])
-    absent: list[str] = []
     if data.files:
         _, prefix = split_uri(data.uri)
-        absent = missing_objects(session, [f"{prefix}/{name}" for name in data.files], f"{data.uri}/")
-        for key in absent:
-            session.s3.upload_file(str(data.files[key.removeprefix(f"{prefix}/")]), bucket, key)
+        files = {f"{prefix}/{name}": file for name, file in data.files.items()}
+        for key in _missing(session, list(files), f"{data.uri}/"):
+            session.s3.upload_file(str(files[key]), bucket, key)
     champion.ensure_marker(session)
-    return len(missing) + len(absent)
 
 
-def missing_objects(session: Session, keys: list[str], uri: str) -> list[str]:
-    """Those of `keys` that the bucket does not hold below `uri`."""
+def _missing(session: Session, keys: list[str], uri: str) -> list[str]:
+    """Return those of `keys` that the bucket does not have below `uri`."""
     bucket, prefix = split_uri(uri)
     known = {found["Key"] for found in pages(session.s3.list_objects_v2, "Contents", Bucket=bucket, Prefix=prefix)}
     return [key for key in keys if key not in known]
 
 
 def upsert(session: Session, body: str, tags: dict[str, str]) -> str:
-    """Create or update the pipeline; `created`, `updated` or `unchanged`."""
+    """Create the pipeline, or update it if it differs; return `created`, `updated` or `unchanged`."""
     name = session.names.pipeline
     request: Json = {"PipelineName": name, "PipelineDefinition": body, "RoleArn": session.names.role}
+    # A tag's value has at most 256 characters.
+    tag_list = [{"Key": key, "Value": value[:256]} for key, value in sorted(tags.items())]
     existing = describe_pipeline(session)
     if existing is None:
         try:
-            session.sagemaker.create_pipeline(**request, ClientRequestToken=request_token(), Tags=as_tags(tags))
-        except Exception as error:
-            existing = describe_pipeline(session)  # another run was faster, or the answer to our own call was lost
-            if existing is None:
-                raise error
-        else:
+            session.sagemaker.create_pipeline(**request, ClientRequestToken=request_token(), Tags=tag_list)
             return "created"
-    if json.loads(existing["PipelineDefinition"]) == json.loads(body) and existing["RoleArn"] == session.names.role:
+        except Exception:
+            existing = describe_pipeline(session)  # another run created it, or the response to our call was lost
+            if existing is None:
+                raise
+    if is_current(session, existing, body):
         return "unchanged"
     session.sagemaker.update_pipeline(**request)
-    session.sagemaker.add_tags(ResourceArn=existing["PipelineArn"], Tags=as_tags(tags))
+    session.sagemaker.add_tags(ResourceArn=existing["PipelineArn"], Tags=tag_list)
     return "updated"
 
 
+def is_current(session: Session, existing: Json, body: str) -> bool:
+    """Return True if an existing pipeline has this definition and the environment's role."""
+    return bool(
+        json.loads(existing["PipelineDefinition"]) == json.loads(body) and existing["RoleArn"] == session.names.role
+    )
+
+
 def describe_pipeline(session: Session) -> Json | None:
-    """The pipeline, or None if there is none yet."""
+    """Return the pipeline as SageMaker describes it, or None if there is none yet."""
     try:
         found: Json = session.sagemaker.describe_pipeline(PipelineName=session.names.pipeline)
     except Exception as error:
@@ -91,23 +192,23 @@ def describe_pipeline(session: Session) -> Json | None:
 
 
 def start(session: Session, overrides: dict[str, str], selected: frozenset[str], reason: str = "") -> str:
-    """Start the pipeline; the execution's ARN. The call holds a token, so a repeated one never starts a second."""
+    """Start an execution and return its ARN. With `selected`, other steps' results come from an earlier execution."""
     request: Json = {
         "PipelineName": session.names.pipeline,
         "PipelineParameters": [{"Name": name, "Value": value} for name, value in overrides.items()],
-        "ClientRequestToken": request_token(),
+        "ClientRequestToken": request_token(),  # boto3 repeats a lost call: it must not start a second execution
     }
     if reason:
         request["PipelineExecutionDescription"] = " ".join(reason.split())[:DESCRIPTION_LENGTH]
     if selected:
         chosen = [{"StepName": name} for name in sorted(selected)]
-        source = latest_execution(session)
+        source = _source_execution(session)
         request["SelectiveExecutionConfig"] = {"SelectedSteps": chosen, "SourcePipelineExecutionArn": source}
     return str(session.sagemaker.start_pipeline_execution(**request)["PipelineExecutionArn"])
 
 
-def latest_execution(session: Session) -> str:
-    """The ARN of the latest execution that has ended by itself, for steps that take results from it."""
+def _source_execution(session: Session) -> str:
+    """Return the ARN of the latest execution that ended and was not stopped."""
     request = {"PipelineName": session.names.pipeline, "SortBy": "CreationTime", "SortOrder": "Descending"}
     for summary in pages(session.sagemaker.list_pipeline_executions, "PipelineExecutionSummaries", **request):
         if summary["PipelineExecutionStatus"] in ("Succeeded", "Failed"):
@@ -116,7 +217,7 @@ def latest_execution(session: Session) -> str:
 
 
 def retry(session: Session, name: str) -> str:
-    """Start an ended execution's failed steps again; its ARN."""
+    """Start the failed steps of an ended execution again; return its ARN."""
     arn = session.names.execution(name)
     try:
         session.sagemaker.retry_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=request_token())
@@ -128,130 +229,5 @@ def retry(session: Session, name: str) -> str:
 
 
 def request_token() -> str:
-    """A ClientRequestToken; AWS wants 32 to 128 characters."""
+    """Return a new ClientRequestToken: SageMaker wants 32 to 128 characters."""
     return uuid.uuid4().hex
-
-
-def as_tags(tags: dict[str, str]) -> list[dict[str, str]]:
-    """Tags in boto3's shape; a value holds at most 256 characters."""
-    return [{"Key": key, "Value": value[:256]} for key, value in sorted(tags.items())]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What the command line asks of a run: `NAME=VALUE` overrides, which steps to run, whether to follow it."""
-
-    overrides: tuple[str, ...] = ()
-    reads_cache: bool = True
-    from_step: str | None = None
-    only: tuple[str, ...] = ()
-    retry: str | None = None
-    waits: bool = True
-    reason: str = ""
-
-    def check(self, environment: str) -> None:
-        """Raises SagegateError for options that do not go together."""
-        if sum(map(bool, (self.from_step, self.only, self.retry))) > 1 or (self.retry and self.overrides):
-            raise SagegateError("--from, --only and --retry exclude each other, and --retry takes no --set", USAGE)
-        if environment == "local" and not self.waits:
-            raise SagegateError("--no-wait needs --env: on this machine the command is what runs the pipeline", USAGE)
-        if environment != "local" and not self.reads_cache:
-            raise SagegateError("--no-cache is for this machine: on AWS, CacheConfig in pipeline.py decides", USAGE)
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What `run` is about to do: objects to store, the pipeline to have, the parameters to start it with."""
-
-    contents: dict[str, bytes]
-    data: parameters.Data
-    body: str
-    overrides: dict[str, str]
-    tags: dict[str, str]
-    libraries: tuple[str, ...]
-    selected: frozenset[str]
-
-
-def plan(root: Path, session: Session, wanted: dict[str, str], how: RunOptions) -> RunRequest:
-    """Settings and code -> the plan. Nothing is written; a fault in the definition or a parameter is raised here."""
-    settings = load_settings(root)
-    compiled = definition.load(root)
-    fault = next(reference_errors(compiled), None)
-    if fault:
-        raise SagegateError(f"pipeline/definition.json: {fault}: mend pipeline/pipeline.py and run `sagegate compile`")
-    uris, contents = parameters.store_code(root, compiled, session.names)
-    data = parameters.find_data(root, settings, session.names, session.digest)
-    commit = parameters.code_commit(root)
-    values = parameters.values(settings, session.environment, session.names, data, uris, commit)
-    declared = {p["Name"] for p in compiled["Parameters"]}
-    body = definition.with_defaults(compiled, {k: v for k, v in values.items() if k in declared})
-    body = overlay.apply_environment(body, session.environment)
-    if session.environment.is_local:
-        body = overlay.set_caching(body, how.reads_cache)
-    overrides = {"StartedBy": parameters.started_by()} if "StartedBy" in declared else {}
-    overrides |= wanted
-    definition.parameter_values(body, overrides)
-    steps = definition.steps_of(compiled)
-    check_names(steps, list(how.only))
-    selected = downstream(steps, how.from_step) if how.from_step else frozenset(how.only)
-    tags = pipeline_tags(settings, commit)
-    return RunRequest(contents, data, json.dumps(body), overrides, tags, libraries(root, compiled), selected)
-
-
-def pipeline_tags(settings: Settings, commit: str) -> dict[str, str]:
-    """The tags of the pipeline: what it belongs to and which code it runs."""
-    return {"project": settings.project.name, "repository": settings.project.repository, "commit": commit}
-
-
-def run(root: Path, environment: str, how: RunOptions, launcher: Launcher | None) -> int:
-    """The verb; its exit code: 0 if the execution succeeded, 3 if the gate rejected the candidate, else 1."""
-    how.check(environment)
-    wanted = parse_overrides(how.overrides)
-    if not how.retry and definition.is_stale(root, load_settings(root)):
-        from sagegate.pipeline.compile import compile_project
-
-        print("pipeline/pipeline.py or the hyperparameters changed: compiling", flush=True)
-        compile_project(root)
-    session = open_session(root, load_settings(root), load_environment(root, environment), launcher)
-    try:
-        arn, state = retried(session, how.retry) if how.retry else started(root, session, wanted, how, launcher)
-        if not how.waits:
-            name = arn.rpartition("/")[2]
-            print(
-                f"execution {name} started, {state}: `sagegate status {name} --follow --env {environment}` follows it"
-            )
-            return 0
-        code = follow_and_report(session, arn, state)
-        if launcher:
-            from sagegate.local import warm
-
-            warm.note(root, libraries(root, execution_definition(session, arn)))
-        remember(root)
-        return code
-    finally:
-        session.close()
-
-
-def started(
-    root: Path, session: Session, wanted: dict[str, str], how: RunOptions, launcher: Launcher | None
-) -> tuple[str, str]:
-    """Store, upsert and start; the execution's ARN and what became of the pipeline."""
-    planned = plan(root, session, wanted, how)
-    store(session, planned.contents, planned.data)
-    if launcher:
-        launcher.libraries = planned.libraries
-    state = upsert(session, planned.body, planned.tags)
-    return start(session, planned.overrides, planned.selected, how.reason), f"pipeline {state}"
-
-
-def retried(session: Session, name: str) -> tuple[str, str]:
-    """Retry an execution; its ARN and what that is."""
-    return retry(session, name), "retried"
-
-
-def parse_overrides(settings: tuple[str, ...]) -> dict[str, str]:
-    """`NAME=VALUE` pairs as a dictionary."""
-    for setting in settings:
-        if "=" not in setting or setting.startswith("="):
-            raise SagegateError(f"--set {setting}: write NAME=VALUE, such as --set max_depth=8", USAGE)
-    return dict(setting.split("=", 1) for setting in settings)
