@@ -75,7 +75,7 @@ def check() -> None:
     for fault in faults:
         print(f"pipeline/definition.json: {fault}", file=sys.stderr)
     if faults:
-        raise SagegateError(f"{len(faults)} faults: mend pipeline/pipeline.py and run `sagegate compile`")
+        raise SagegateError(f"{len(faults)} faults: fix pipeline/pipeline.py and run `sagegate compile`")
     if definition.is_stale(root, settings):
         raise SagegateError(
             "pipeline/definition.json is stale (pipeline.py, or a name or type in [hyperparameters], is not what it "
