@@ -1,4 +1,4 @@
-"""Pipelines in nothing like our style (tests/elsewhere), compiled by the SageMaker SDK v3 itself, run here."""
+"""Pipelines that differ from the template's (compiled_elsewhere/), compiled by the SageMaker SDK v3 and run locally."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from sagegate.files import archive, files_under
 from sagegate.pipeline.validate import argument_errors, reference_errors
 
 Json = dict[str, Any]
-ELSEWHERE = ROOT / "tests" / "elsewhere"
+COMPILED_ELSEWHERE = ROOT / "tests" / "local" / "compiled_elsewhere"
 OFFLINE = {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",
@@ -38,16 +38,16 @@ def handler(event, context):
 
 @pytest.fixture(scope="session")
 def compiled(sdk_env: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the SDK wrote: NAME.json for each pipeline, and its uploads in `store/`.
+    """A folder with the SDK's output: NAME.json for each pipeline, and its uploads in `store/`.
 
-    Compiling takes ten seconds, so parallel workers share one folder beside their own ones.
+    Compiling takes ten seconds, so parallel workers share one folder.
     """
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "compiled"
     with FileLock(f"{folder}.lock"):
         if not (folder / "ready").exists():
             folder.mkdir(exist_ok=True)
-            command = [str(sdk_env), str(ELSEWHERE / "pipeline.py"), str(folder / "store"), str(folder)]
+            command = [str(sdk_env), str(COMPILED_ELSEWHERE / "pipeline.py"), str(folder / "store"), str(folder)]
             env = without_shell_settings(OFFLINE)
             done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=folder)
             assert done.returncode == 0, done.stderr
@@ -56,23 +56,24 @@ def compiled(sdk_env: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(lab: Lab, compiled: Path, name: str, **parameters: str) -> Outcome:
-    """Run a compiled pipeline in a lab that has the SDK's uploads and some rows."""
+    """Run a compiled pipeline on the SDK's uploads and some rows."""
     shutil.copytree(compiled / "store", lab.store.folder, dirs_exist_ok=True)
     lab.put("rows/rows.csv", "1\n2\nthree\n4\n")
-    lab.put("model.tar.gz", archive(files_under(ELSEWHERE / "model")))
+    lab.put("model.tar.gz", archive(files_under(COMPILED_ELSEWHERE / "model")))
     definition = json.loads((compiled / f"{name}.json").read_text())
     given = [{"Name": key, "Value": value} for key, value in parameters.items()]
     return lab.run(*definition["Steps"], parameters=definition["Parameters"], PipelineParameters=given)
 
 
-def announcer(lab: Lab) -> None:
+def add_announce_function(lab: Lab) -> None:
+    """Write the handler of the Lambda step."""
     folder = lab.root / "infra" / "announce"
     folder.mkdir(parents=True)
     (folder / "handler.py").write_text(HANDLER)
 
 
 def model(lab: Lab, uri: str) -> Json:
-    """What the model at `uri` is."""
+    """Return the content of the model at `uri`."""
     with tarfile.open(lab.store.objects(uri)[0][1]) as tar:
         stream = tar.extractfile("model.json")
         assert stream
@@ -81,19 +82,19 @@ def model(lab: Lab, uri: str) -> Json:
 
 
 @pytest.mark.parametrize("name", ["search", "hard-paths"])
-def test_what_the_sdk_compiles_passes_our_checks(compiled: Path, name: str) -> None:
+def test_definitions_of_the_sdk_pass_the_checks(compiled: Path, name: str) -> None:
     definition = json.loads((compiled / f"{name}.json").read_text())
     assert [*reference_errors(definition), *argument_errors(definition)] == []
 
 
 def test_a_search_with_lambda_conditions_and_transform_runs(lab: Lab, compiled: Path) -> None:
-    announcer(lab)
+    add_announce_function(lab)
     done = run(lab, compiled, "search")
     assert done.status == "Succeeded", done.reason
-    taken = {"Prepare", "Once", "Tune", "Describe", "IsGood", "IsBetter", "Announce", "Model", "Batch", "Print"}
-    assert set(done.steps) == taken
+    started = {"Prepare", "Once", "Tune", "Describe", "IsGood", "IsBetter", "Announce", "Model", "Batch", "Print"}
+    assert set(done.steps) == started
 
-    # The four jobs of the search, the best first; what get_top_model_s3_uri named is the best one's own artifact.
+    # The search runs four jobs, and get_top_model_s3_uri names the artifact of the best one.
     tuned = lab.client.describe_hyper_parameter_tuning_job(
         HyperParameterTuningJobName=done.steps["Tune"]["Metadata"]["TuningJob"]["Arn"].rpartition("/")[2]
     )
@@ -111,7 +112,7 @@ def test_a_search_with_lambda_conditions_and_transform_runs(lab: Lab, compiled: 
     assert found["models"][0]["distance"] == found["least"] == min(distances)
     assert found["models"][1]["note"] == "two words" and found["models"][1]["rows"] == 3
 
-    # The model that was made from it answers in the batch transform; the Lambda's outputs reached the last step.
+    # The batch transform uses that model, and the Lambda's outputs reach the last step.
     width = model(lab, uri)["width"]
     assert lab.get(f"s3://{BUCKET}/answers/rows.csv.out").split() == [str(n * width) for n in (1, 2, 4)]
     words = lab.get(lab.output(done, "Print", "page") + "/words.txt").splitlines()
@@ -125,7 +126,7 @@ def test_a_search_with_lambda_conditions_and_transform_runs(lab: Lab, compiled: 
         ({"Mode": "short"}, "Never", "not good: "),
     ],
 )
-def test_the_other_branches_fail_with_their_messages(
+def test_the_other_branch_fails_with_its_message(
     lab: Lab, compiled: Path, parameters: dict[str, str], failing: str, reason: str
 ) -> None:
     done = run(lab, compiled, "search", **parameters)
@@ -135,7 +136,7 @@ def test_the_other_branches_fail_with_their_messages(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/opt/ml is mounted by Linux namespaces")
-def test_code_with_hard_coded_paths_and_the_sdk_s_own_drivers_run(lab: Lab, compiled: Path) -> None:
+def test_scripts_with_hard_coded_paths_and_the_sdk_s_drivers_run(lab: Lab, compiled: Path) -> None:
     done = run(lab, compiled, "hard-paths")
     assert done.status == "Succeeded", done.reason
     title, _, text = lab.get(lab.output(done, "Describe", "report") + "/report.txt").partition("\n")
