@@ -1,6 +1,6 @@
-"""What AWS refuses, said in one line: what, where, what to do. For calls that a verb makes; for jobs see explain.py.
+"""One-line explanations of errors from calls to AWS. Failed jobs are explained in sagegate/explain.
 
-Codes are those of "Common errors" in each service's API reference, and botocore's own for what never reaches AWS.
+Source: "Common errors" in each service's API reference; botocore's exceptions for requests that never reach AWS.
 """
 
 from __future__ import annotations
@@ -23,18 +23,13 @@ THROTTLED = {
     "TooManyRequestsException",
     "SlowDown",
 }
-CONNECTION = (
-    botocore.ConnectionError,
-    botocore.HTTPClientError,
-    ConnectionError,
-)
+CONNECTION = (botocore.ConnectionError, botocore.HTTPClientError, ConnectionError)
 
 
 def explain_aws_error(error: BaseException) -> SagegateError | None:
-    """The error for the reader, or None if it is not AWS's."""
+    """Return an error that says what to do, or None if `error` does not come from AWS or boto3."""
     if isinstance(error, botocore.ClientError):
-        return SagegateError(_refused(error))
-    # The order counts: some of these are subclasses of connection errors.
+        return SagegateError(_explain_response(error))
     if isinstance(error, botocore.NoCredentialsError | botocore.PartialCredentialsError):
         return SagegateError(f"there are no AWS credentials here: {LOGIN}, or set AWS_PROFILE")
     if isinstance(
@@ -44,62 +39,59 @@ def explain_aws_error(error: BaseException) -> SagegateError | None:
     if isinstance(error, botocore.CredentialRetrievalError | botocore.ProfileNotFound):
         return SagegateError(f"the AWS credentials cannot be read ({error}): correct ~/.aws/config, or set AWS_PROFILE")
     if isinstance(error, botocore.ParamValidationError):
-        return SagegateError(f"the request is not one that AWS takes: {' '.join(str(error).split())}")
+        return SagegateError(f"boto3 rejects the request: {' '.join(str(error).split())}")
     if isinstance(error, CONNECTION):
-        said = " ".join(str(error).split())
-        return SagegateError(f"AWS does not answer ({said}): check the network, the proxy and `region`, then repeat")
+        details = " ".join(str(error).split())
+        return SagegateError(f"AWS does not answer ({details}): check the network, the proxy and `region`, then repeat")
     if isinstance(error, botocore.BotoCoreError):
         return SagegateError(f"boto3: {' '.join(str(error).split())}")
     return None
 
 
-def code_of(error: BaseException) -> str:
-    """AWS's code of an error, or the empty string."""
+def error_code(error: BaseException) -> str:
+    """Return the code of an error that AWS answered with, or the empty string."""
     if not isinstance(error, botocore.ClientError):
         return ""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def passes(error: BaseException) -> bool:
-    """Whether the same call may succeed later: throttling, a lost connection, an error inside AWS."""
+def is_temporary(error: BaseException) -> bool:
+    """Return True if the same call may succeed later: throttling, a lost connection, an error inside AWS."""
     if isinstance(error, botocore.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return code_of(error) in THROTTLED or status >= 500
-    return isinstance(error, CONNECTION) and not isinstance(error, botocore.ParamValidationError)
+        return error_code(error) in THROTTLED or status >= 500
+    return isinstance(error, CONNECTION)
 
 
-def expired(error: BaseException) -> bool:
-    """Whether the credentials were good and are not any more."""
-    return code_of(error) in EXPIRED or isinstance(
-        error, botocore.TokenRetrievalError | botocore.UnauthorizedSSOTokenError
-    )
+def is_expired(error: BaseException) -> bool:
+    """Return True if the credentials have expired."""
+    ended = botocore.TokenRetrievalError | botocore.UnauthorizedSSOTokenError
+    return error_code(error) in EXPIRED or isinstance(error, ended)
 
 
-def _refused(error: botocore.ClientError) -> str:
-    code, call = code_of(error), error.operation_name
-    said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
+def _explain_response(error: botocore.ClientError) -> str:
+    code, call = error_code(error), error.operation_name
+    message = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
     if code in EXPIRED:
         return f"the AWS credentials have expired: {LOGIN}"
     if code in INVALID:
         return f"AWS does not know these credentials ({code}): {LOGIN}, and check AWS_PROFILE"
     if code in DENIED or (code == "403" and call == "HeadObject"):
-        action = denied_action(said) or call
-        return f"you may not do {action} ({said or code}): ask for this permission, or use the role that has it"
+        action = denied_action(message) or call
+        return f"you may not do {action} ({message or code}): ask for this permission, or use the role that has it"
     if code in THROTTLED:
-        return f"AWS throttled {call} ten times ({said}): wait a minute and repeat the command; it goes on where it was"
+        return f"AWS throttled {call} ten times ({message}): wait a minute and repeat the command, which continues"
     if code == "NoSuchBucket":
         bucket = error.response["Error"].get("BucketName", "")
-        return f"bucket {bucket} does not exist: `sagegate bootstrap ENV` makes the project's own; of another, check the name"
+        return f"bucket {bucket} does not exist: `sagegate bootstrap ENV` creates the project's own; otherwise check the name"
     if code == "ResourceLimitExceeded":
-        return (
-            f"a quota of this account is reached ({said}): ask for more in Service Quotas, or use another instance type"
-        )
-    if code == "ValidationException" and "assume" in said.lower():
-        return f"SageMaker cannot use the execution role ({said}): `sagegate bootstrap` makes it"
-    return f"AWS refused {call}: {said or code} ({code})"
+        return f"a quota of this account is reached ({message}): ask for more in Service Quotas, or use another instance type"
+    if code == "ValidationException" and "assume" in message.lower():
+        return f"SageMaker cannot use the execution role ({message}): `sagegate bootstrap ENV` creates it"
+    return f"AWS rejected {call}: {message or code} ({code})"
 
 
-def denied_action(said: str) -> str | None:
-    """The action that a message of IAM's names, such as `s3:PutObject`."""
-    found = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z*]+)", said)
+def denied_action(message: str) -> str | None:
+    """Return the action that an access-denied message names, such as `s3:PutObject`."""
+    found = re.search(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z*]+)", message)
     return found[1] if found else None

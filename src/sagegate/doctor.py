@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from botocore.exceptions import ClientError
 from rich.markup import escape
@@ -26,9 +26,10 @@ from sagegate import output
 from sagegate.account import bootstrap as account
 from sagegate.account import cloudformation as stacks
 from sagegate.account import platform, trust
-from sagegate.aws_errors import code_of
+from sagegate.aws_errors import error_code
 from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings, load_environment, load_settings
 from sagegate.errors import FAILED, USAGE, SagegateError
+from sagegate.files import Json
 from sagegate.pipeline import definition
 from sagegate.registry import deployments
 from sagegate.repository import github as github_environments
@@ -218,9 +219,6 @@ def _remote(root: Path) -> str | None:
     return said.stdout.strip() or None
 
 
-Json = dict[str, Any]
-
-
 def stack(root: Path, session: Session, settings: Settings, environments: dict[str, Environment]) -> Iterator[Finding]:
     """The platform: there, sound, of this template, with the parameters that the settings ask for."""
     name, again = session.names.platform_stack, f"`sagegate bootstrap {session.environment.name}`"
@@ -297,7 +295,7 @@ def bucket(session: Session) -> Iterator[Finding]:
     try:
         session.s3.list_objects_v2(Bucket=name, Prefix=f"{session.names.project}/", MaxKeys=1)
     except ClientError as error:
-        if code_of(error) != "NoSuchBucket":
+        if error_code(error) != "NoSuchBucket":
             raise
         yield problem(f"bucket {name} is missing", again)
         return
@@ -365,7 +363,7 @@ def _is_closed(session: Session) -> bool:
     try:
         found = session.s3.get_public_access_block(Bucket=session.names.bucket)["PublicAccessBlockConfiguration"]
     except ClientError as error:
-        if code_of(error) != "NoSuchPublicAccessBlockConfiguration":
+        if error_code(error) != "NoSuchPublicAccessBlockConfiguration":
             raise
         return False
     return len(found) == 4 and all(found.values())

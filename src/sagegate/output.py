@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sagegate.evaluation import Evaluation
+from sagegate.files import Json
 
 HOSTS = {
     "aws": "console.aws.amazon.com",
@@ -75,8 +76,6 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbe
     rule = ["---" if index < numbers_from else "---:" for index in range(len(headings))]
     return [f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)]
 
-
-Json = dict[str, Any]
 
 # A log or a file has no width of its own: tables are not folded to 80 columns there.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)

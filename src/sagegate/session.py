@@ -16,10 +16,9 @@ from typing import Any
 
 from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings
 from sagegate.errors import SagegateError
+from sagegate.files import Json
 from sagegate.local.storage import Store
 from sagegate.names import Names
-
-Json = dict[str, Any]
 
 
 class Session:

@@ -25,7 +25,8 @@ from conftest import find_uv, without_shell_settings
 from fakes.github import FakeGitHub
 from fakes.github_jobs import CONTROL_TOKEN
 
-Json = dict[str, Any]
+from sagegate.files import Json
+
 ACT = Path(sysconfig.get_path("scripts")) / "act"
 ACTIONS = Path(__file__).resolve().parents[1] / "actions"
 REPOSITORY = "acme/my-model"

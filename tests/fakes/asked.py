@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-Json = dict[str, Any]
+from sagegate.files import Json
+
 SAGEMAKER = {
     "PipelineName": "pipeline",
     "ModelPackageGroupName": "model-package-group",

@@ -12,7 +12,8 @@ import boto3
 from botocore.config import Config
 from local_lab import ACCOUNT, BUCKET, Lab, Outcome
 
-Json = dict[str, Any]
+from sagegate.files import Json
+
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/x"
 FINAL = ("Succeeded", "Failed", "Stopped")
 SECONDS = 60.0

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
+from sagegate.files import Json
 from sagegate.local.cache import ATTRIBUTES, Cache, parse_duration
 from sagegate.local.state import now, read_json
-
-Json = dict[str, Any]
 
 
 class UriCache(Cache):

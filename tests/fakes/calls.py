@@ -15,12 +15,12 @@ from fakes import pipelines, registry, transforming
 from fakes.pages import between, page
 from fakes.service import Conflict, Service
 from sagegate.errors import SagegateError
+from sagegate.files import Json
 from sagegate.local.client import ResourceNotFound
 
 if TYPE_CHECKING:
     from fakes.server import FakeAws
 
-Json = dict[str, Any]
 Call = Callable[[Service, Json], Json | None]
 
 

@@ -17,8 +17,10 @@ from moto.cloudformation.utils import generate_changeset_id
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
 
+from sagegate.files import Json
+
 from . import planning, platform_types, templates
-from .formation import THREADS, URL, Json, Shared, go, names_of
+from .formation import THREADS, URL, Shared, go, names_of
 from .planning import LiveStack, Resource
 from .stacks import Run
 

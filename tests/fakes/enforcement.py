@@ -24,11 +24,11 @@ from moto.utilities.utils import get_partition
 
 from fakes.asked import Asked, Place, asked, of_s3
 from fakes.policies import met
+from sagegate.files import Json
 
 if TYPE_CHECKING:
     from fakes.server import FakeAws
 
-Json = dict[str, Any]
 CREDENTIAL = re.compile(r"Credential=([^/]+)/[^/]+/[^/]+/([^/]+)/")
 SERVICES = {"monitoring": "cloudwatch"}  # whose permissions are not called as requests are signed
 WEB = "sts:AssumeRoleWithWebIdentity"

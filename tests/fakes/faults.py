@@ -6,7 +6,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-Json = dict[str, Any]
+from sagegate.files import Json
+
 MOMENTS = ("create", "before", "after")
 
 

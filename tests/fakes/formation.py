@@ -16,12 +16,13 @@ from moto.cloudformation.utils import generate_stack_id
 from moto.iam.access_control import CreateAccessKeyFailure, create_access_key
 from moto.utilities.utils import get_partition
 
+from sagegate.files import Json
+
 from . import planning, stacks, templates
 from .planning import LiveStack, Map
 from .resource_types import Clients
 from .stacks import Run
 
-Json = dict[str, Any]
 BUSY = ("_IN_PROGRESS", "ROLLBACK_FAILED")
 THREADS: list[threading.Thread] = []
 URL: list[str] = []  # of the server through which resources are made

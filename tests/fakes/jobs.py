@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
+from sagegate.files import Json
 from sagegate.local.state import now
 
-Json = dict[str, Any]
 METADATA = {"HyperParameterTuning": "TuningJob"}
 
 

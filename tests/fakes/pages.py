@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from sagegate.errors import SagegateError
+from sagegate.files import Json
 
-Json = dict[str, Any]
 SMALL = 10  # what comes back where MaxResults is not given: a caller who does not follow NextToken is caught
 
 

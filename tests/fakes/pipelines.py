@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from moto.sagemaker.utils import load_pipeline_definition_from_s3
 from moto.utilities.utils import get_partition
 
 from fakes.service import Conflict, Service
 from sagegate.errors import SagegateError
+from sagegate.files import Json
 from sagegate.local.state import now
 from sagegate.pipeline.validate import reference_errors
-
-Json = dict[str, Any]
 
 
 def create(service: Service, request: Json) -> Json:

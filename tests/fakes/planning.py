@@ -21,7 +21,9 @@ from moto.cloudformation.parsing import (
     resource_name_property_from_type,
 )
 
-from .resource_types import TYPES, Json
+from sagegate.files import Json
+
+from .resource_types import TYPES
 
 
 @dataclass

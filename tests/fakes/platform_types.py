@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .resource_types import TYPES, Clients, Json, Kind, Made, call
+from sagegate.files import Json
+
+from .resource_types import TYPES, Clients, Kind, Made, call
 
 
 def _text(document: Any) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 
-Json = dict[str, Any]
+from sagegate.files import Json
+
 ALWAYS = {"aws:SecureTransport": "true"}
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from moto.servicequotas.responses import ServiceQuotasResponse
 
-Json = dict[str, Any]
+from sagegate.files import Json
+
 USES = ("processing job", "training job", "spot training job", "transform job", "endpoint")
 TYPES = ("ml.m5.large", "ml.m5.xlarge", "ml.c5.xlarge")
 QUOTAS: dict[str, float] = {f"{kind} for {use} usage": 2.0 for kind in TYPES for use in USES}

@@ -8,9 +8,7 @@ the texts that the service's responses carry. A job's own words are in its log; 
 from __future__ import annotations
 
 import re
-from typing import Any
 
-Json = dict[str, Any]
 STEPS_FAILED = "Step failure: One or multiple steps failed."
 EXIT = re.compile(r"(?s)(.*) \(exit code (-?\d+)(?: on \S+)?\)")
 MEMORY = (

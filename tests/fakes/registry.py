@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
 from moto.core.utils import camelcase_to_underscores
 from moto.sagemaker.models import ModelPackage, ModelPackageGroup, SageMakerModelBackend, sagemaker_backends
@@ -16,9 +15,9 @@ from moto.sagemaker.utils import validate_model_approval_status
 from moto.utilities.utils import get_partition
 
 from sagegate.errors import SagegateError
+from sagegate.files import Json
 from sagegate.local.state import Registry, now
 
-Json = dict[str, Any]
 OF_MOTO = (
     *("ModelPackageDescription", "InferenceSpecification", "SourceAlgorithmSpecification", "ValidationSpecification"),
     *("CertifyForMarketplace", "ModelApprovalStatus", "MetadataProperties", "ModelMetrics"),

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-Json = dict[str, Any]
+from sagegate.files import Json
+
 Clients = Callable[[str], Any]  # a service's name -> a boto3 client
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from moto.iam.models import iam_backends
 from moto.utilities.utils import get_partition
@@ -16,7 +16,7 @@ from moto.utilities.utils import get_partition
 from fakes import functions, logs, reasons
 from fakes.faults import Fault
 from fakes.store import MotoStore, NoSuchBucket
-from sagegate.files import split_uri
+from sagegate.files import Json, split_uri
 from sagegate.local.jobs import ALGORITHM_ERROR, Context, JobFailed, JobStopped
 from sagegate.local.references import Scope
 from sagegate.local.state import Execution, now
@@ -27,7 +27,6 @@ from sagegate.pipeline.definition import Step
 if TYPE_CHECKING:
     from fakes.service import Service
 
-Json = dict[str, Any]
 Run = Callable[[str, Json, Context], Json]
 LETTERS = string.ascii_letters + string.digits
 

@@ -26,8 +26,8 @@ from fakes import accounts, calls, enforcement, policies, prepare, quotas
 from fakes.accounts import DEFAULT_ACCOUNT, DEFAULT_REGION
 from fakes.faults import Fault, Faults
 from fakes.service import Service
+from sagegate.files import Json
 
-Json = dict[str, Any]
 EXTENSIONS = ("fakes.endpoints",)  # each has install(fake_aws) and close()
 HOST = "127.0.0.1"
 

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from moto.sagemaker.models import FakePipeline, SageMakerModelBackend, sagemaker_backends
 from moto.utilities.utils import get_partition
@@ -25,14 +24,13 @@ from fakes.registry import MotoRegistry
 from fakes.runner import FakeStepRunner
 from fakes.store import MotoStore
 from sagegate.errors import SagegateError
+from sagegate.files import Json
 from sagegate.local import jobs as local_jobs
 from sagegate.local.client import LocalSageMaker, ResourceNotFound
 from sagegate.local.launcher import Command, Launcher, Running
 from sagegate.local.state import Execution
 from sagegate.local.steps import StepRunner
 from sagegate.pipeline.code import imported_libraries
-
-Json = dict[str, Any]
 
 
 class Conflict(Exception):

@@ -18,8 +18,10 @@ from moto.cloudformation.parsing import (
     resource_name_property_from_type,
 )
 
+from sagegate.files import Json
+
 from .planning import LiveStack, Map, Resource, differs, order, resolved
-from .resource_types import TYPES, Clients, Failed, Json
+from .resource_types import TYPES, Clients, Failed
 
 REPLACING = "Requested update requires the creation of a new physical resource; hence creating one."
 

@@ -8,7 +8,8 @@ from typing import Any
 from moto.cloudformation.exceptions import CloudFormationError, ValidationError
 from moto.cloudformation.models import Stack
 
-Json = dict[str, Any]
+from sagegate.files import Json
+
 NAMED = {"AWS::IAM::Role": "RoleName", "AWS::IAM::ManagedPolicy": "ManagedPolicyName", "AWS::IAM::User": "UserName"}
 IAM = {*NAMED, "AWS::IAM::Policy", "AWS::IAM::InstanceProfile", "AWS::IAM::Group", "AWS::IAM::AccessKey"}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from moto.sagemaker.exceptions import SagemakerClientError
 
 from fakes import logs, reasons
 from fakes.operations import image
 from fakes.store import NoSuchBucket
+from sagegate.files import Json
 from sagegate.local.jobs import Context, JobFailed
 from sagegate.local.state import now
 from sagegate.local.transform import run_transform_job
@@ -18,7 +19,6 @@ from sagegate.local.transform import run_transform_job
 if TYPE_CHECKING:
     from fakes.service import Service
 
-Json = dict[str, Any]
 KIND = "Transform"
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sagegate.files import Json
 from sagegate.local.client import LocalSageMaker
 from sagegate.local.storage import Store
 
-Json = dict[str, Any]
 REGION, ACCOUNT, BUCKET = "us-east-1", "000000000000", "bucket"
 
 

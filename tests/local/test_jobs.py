@@ -12,9 +12,7 @@ from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 from local_lab import BUCKET, Lab, write
 
-from sagegate.files import archive
-
-Json = dict[str, Any]
+from sagegate.files import Json, archive
 
 
 def training(lab: Lab, script: str, name: str = "Train", **more: Any) -> Json:

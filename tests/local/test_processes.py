@@ -8,14 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from local_lab import Lab
 
 from sagegate.local.launcher import PACKAGE
 
-Json = dict[str, Any]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(PACKAGE)}
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from clean_copy import ROOT
@@ -15,10 +14,9 @@ from conftest import without_shell_settings
 from filelock import FileLock
 from local_lab import BUCKET, Lab, Outcome
 
-from sagegate.files import archive, files_under
+from sagegate.files import Json, archive, files_under
 from sagegate.pipeline.validate import argument_errors, reference_errors
 
-Json = dict[str, Any]
 COMPILED_ELSEWHERE = ROOT / "tests" / "local" / "compiled_elsewhere"
 OFFLINE = {
     "AWS_ACCESS_KEY_ID": "none",

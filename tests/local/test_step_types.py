@@ -7,9 +7,8 @@ import pytest
 from local_lab import BUCKET, Lab, write
 from test_jobs import training
 
-from sagegate.files import archive
+from sagegate.files import Json, archive
 
-Json = dict[str, Any]
 GET = "Get"
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Json = dict[str, Any]
+from sagegate.files import Json
+
 Plant = Callable[[Path], None]
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from sagegate.config import Environment, convert
 from sagegate.explain.causes import Case
+from sagegate.files import Json
 from sagegate.names import Names
 
-Json = dict[str, Any]
 ROLE = "arn:aws:sts::111122223333:assumed-role/churn-execution/SageMaker"
 RESOURCES = {"instance_type": "ml.m5.xlarge", "instance_count": 1, "volume_size_in_gb": 30}
 BODIES: dict[str, Json] = {

@@ -1,9 +1,9 @@
-"""Each refusal of AWS is one line that says what, where and what to do."""
+"""Errors from AWS become one line that says what happened, where, and what to do."""
 
 import pytest
 from botocore import exceptions as botocore
 
-from sagegate.aws_errors import denied_action, expired, explain_aws_error, passes
+from sagegate.aws_errors import denied_action, explain_aws_error, is_expired, is_temporary
 
 DENIED = (
     "User: arn:aws:sts::111122223333:assumed-role/m-github-train/x is not authorized to perform: "
@@ -12,8 +12,8 @@ DENIED = (
 )
 
 
-def refused(code: str, message: str = "", call: str = "UpdatePipeline", status: int = 400) -> botocore.ClientError:
-    """What boto3 raises for an answer of AWS's."""
+def client_error(code: str, message: str = "", call: str = "UpdatePipeline", status: int = 400) -> botocore.ClientError:
+    """Return the exception that boto3 raises for an error response."""
     return botocore.ClientError(
         {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}, call
     )
@@ -22,38 +22,47 @@ def refused(code: str, message: str = "", call: str = "UpdatePipeline", status: 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (refused("ExpiredTokenException", "The security token included in the request is expired"), "expired: log in"),
-        (refused("UnrecognizedClientException", "The security token is invalid"), "does not know these credentials"),
-        (refused("AccessDeniedException", DENIED), "may not do sagemaker:UpdatePipeline"),
-        (refused("403", "Forbidden", "HeadObject"), "may not do HeadObject"),
-        (refused("ThrottlingException", "Rate exceeded"), "throttled UpdatePipeline"),
-        (refused("NoSuchBucket", "The specified bucket does not exist", "PutObject"), "sagegate bootstrap"),
-        (refused("ResourceLimitExceeded", "The account-level service limit is 0 Instances"), "Service Quotas"),
-        (refused("ValidationException", "SageMaker could not assume the role arn:..."), "execution role"),
-        (refused("ValidationException", "Value 'x' is wrong"), "refused UpdatePipeline: Value 'x' is wrong"),
+        (
+            client_error("ExpiredTokenException", "The security token included in the request is expired"),
+            "expired: log in",
+        ),
+        (
+            client_error("UnrecognizedClientException", "The security token is invalid"),
+            "does not know these credentials",
+        ),
+        (client_error("AccessDeniedException", DENIED), "may not do sagemaker:UpdatePipeline"),
+        (client_error("403", "Forbidden", "HeadObject"), "may not do HeadObject"),
+        (client_error("ThrottlingException", "Rate exceeded"), "throttled UpdatePipeline"),
+        (client_error("NoSuchBucket", "The specified bucket does not exist", "PutObject"), "sagegate bootstrap"),
+        (client_error("ResourceLimitExceeded", "The account-level service limit is 0 Instances"), "Service Quotas"),
+        (client_error("ValidationException", "SageMaker could not assume the role arn:..."), "execution role"),
+        (client_error("ValidationException", "Value 'x' is wrong"), "rejected UpdatePipeline: Value 'x' is wrong"),
         (botocore.NoCredentialsError(), "no AWS credentials"),
         (botocore.ProfileNotFound(profile="p"), "cannot be read"),
         (botocore.UnauthorizedSSOTokenError(), "single sign-on session has ended"),
         (botocore.EndpointConnectionError(endpoint_url="https://x"), "does not answer"),
         (botocore.ReadTimeoutError(endpoint_url="https://x"), "does not answer"),
-        (botocore.ParamValidationError(report="Missing required\nparameter"), "not one that AWS takes"),
+        (botocore.ParamValidationError(report="Missing required\nparameter"), "boto3 rejects the request"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value[:20],
 )
-def test_a_refusal_is_one_line_with_a_remedy(error: Exception, words: str) -> None:
-    said = explain_aws_error(error)
-    assert said is not None and words in str(said) and "\n" not in str(said) and said.exit_code == 1
+def test_an_error_is_one_line_with_a_remedy(error: Exception, words: str) -> None:
+    explained = explain_aws_error(error)
+    assert explained is not None and words in str(explained)
+    assert "\n" not in str(explained) and explained.exit_code == 1
 
 
 def test_other_errors_are_not_hidden() -> None:
-    assert explain_aws_error(ValueError("a fault of our own")) is None
+    assert explain_aws_error(ValueError("a bug of our own")) is None
 
 
-def test_what_may_be_tried_again_while_following() -> None:
-    assert passes(refused("ThrottlingException")) and passes(refused("InternalFailure", status=500))
-    assert passes(botocore.ConnectionClosedError(endpoint_url="https://x"))
-    assert not passes(refused("AccessDeniedException")) and not passes(ValueError())
-    assert expired(refused("ExpiredToken")) and not expired(refused("AccessDenied"))
+def test_temporary_and_expired_errors_are_told_apart() -> None:
+    assert is_temporary(client_error("ThrottlingException")) and is_temporary(
+        client_error("InternalFailure", status=500)
+    )
+    assert is_temporary(botocore.ConnectionClosedError(endpoint_url="https://x"))
+    assert not is_temporary(client_error("AccessDeniedException")) and not is_temporary(ValueError())
+    assert is_expired(client_error("ExpiredToken")) and not is_expired(client_error("AccessDenied"))
 
 
 def test_the_action_is_read_from_the_message() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import PROBLEM_TYPES, Bake, RunIn, run_module
 
-Json = dict[str, Any]
+from sagegate.files import Json
 
 
 def test_compiling_gives_the_committed_bytes(bake: Bake, sdk_env: Path) -> None:

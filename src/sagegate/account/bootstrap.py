@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 from botocore.exceptions import ClientError
@@ -22,16 +21,16 @@ from sagegate import output
 from sagegate.account import cloudformation as stacks
 from sagegate.account import platform, trust
 from sagegate.account.platform import Found
-from sagegate.aws_errors import code_of
+from sagegate.aws_errors import error_code
 from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings, load_environment, load_settings
 from sagegate.errors import USAGE, SagegateError
+from sagegate.files import Json
 from sagegate.names import Names
 from sagegate.repository import github as github_environments
 from sagegate.repository.github import GitHub, open_github
 from sagegate.runs import start as upsert
 from sagegate.session import Session, is_missing, open_session, pages
 
-Json = dict[str, Any]
 SCALING_ROLE = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
 
 
@@ -328,7 +327,7 @@ def _delete_bucket(session: Session) -> None:
             count += len(listed)
         session.s3.delete_bucket(Bucket=bucket)
     except ClientError as error:
-        if code_of(error) != "NoSuchBucket":
+        if error_code(error) != "NoSuchBucket":
             raise
         return
     output.verdict(True, f"bucket {bucket}: deleted with {count} versions of objects", None)

@@ -17,8 +17,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from sagegate.errors import SagegateError
+from sagegate.files import Json
 
-Json = dict[str, Any]
 NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 # Nothing but removing a stack leads out of these; it holds nothing, for its creation failed or was never carried out.
 DEAD = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")

@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sagegate.account.cloudformation import Wanted
 from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings
 from sagegate.errors import USAGE, SagegateError
+from sagegate.files import Json
 from sagegate.names import Names
 
-Json = dict[str, Any]
 HOSTED = ("dev", "staging", "prod")
 PLACEHOLDER_OWNER = "my-org"
 LIMIT_BYTES = 51_200  # of TemplateBody, API reference of CreateChangeSet

@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 from sagegate.account.platform import AUDIENCE, PROVIDER
+from sagegate.files import Json
 from sagegate.names import Names
-
-Json = dict[str, Any]
 
 
 def expected(names: Names, repository: str) -> dict[str, Json]:

@@ -7,14 +7,13 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sagegate.account.cloudformation import Wanted
 from sagegate.config import Environment
+from sagegate.files import Json
 from sagegate.names import Names
 from sagegate.registry.deployments import Package, Record
 
-Json = dict[str, Any]
 TEMPLATE = Path("infra") / "endpoint.yaml"
 
 

@@ -10,7 +10,6 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sagegate import aws_errors as refusals
 from sagegate import output
@@ -20,6 +19,7 @@ from sagegate.config import load_environment, load_settings
 from sagegate.deployment.checks import Facts, Target, refusal, stack
 from sagegate.deployment.smoke_test import Sample, Smoke, endpoint_caller, sample_of, smoke
 from sagegate.errors import FAILED, USAGE, SagegateError
+from sagegate.files import Json
 from sagegate.names import Names
 from sagegate.registry import champion, deployments
 from sagegate.registry.deployments import Package, Record
@@ -27,7 +27,6 @@ from sagegate.registry.evaluation import read_object
 from sagegate.repository.git import Origin, origin
 from sagegate.session import Session, is_missing, open_session
 
-Json = dict[str, Any]
 STAGES = {"staging": "Staging", "prod": "Production"}
 ASYNCHRONOUS_REQUESTS = 3
 LIFE_CYCLE_DESCRIPTION = 1024  # characters, by API: ModelLifeCycle
@@ -216,7 +215,7 @@ class Deployment:
                 return smoke(ask, sample, math.inf, ASYNCHRONOUS_REQUESTS)
             return smoke(ask, sample, float(shape.max_latency_in_milliseconds))
         except Exception as error:
-            if refusals.expired(error):  # nothing could be put back with these: running it again goes on from here
+            if refusals.is_expired(error):  # nothing could be put back with these: running it again goes on from here
                 raise
             return Smoke(" ".join(str(refusals.explain_aws_error(error) or error).split()))
 

@@ -16,7 +16,6 @@ import urllib.error
 import urllib.request
 import uuid
 from pathlib import Path
-from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -24,7 +23,7 @@ from sagegate import output
 from sagegate.account import cloudformation as stacks
 from sagegate.deployment.smoke_test import JSON
 from sagegate.errors import USAGE, SagegateError
-from sagegate.files import split_uri
+from sagegate.files import Json, split_uri
 from sagegate.registry import champion, deployments
 from sagegate.registry.evaluation import read_object
 from sagegate.session import Session
@@ -122,7 +121,6 @@ def _message(said: str) -> str:
         return said[:500]
 
 
-Json = dict[str, Any]
 CSV = "text/csv"
 POLL_SECONDS = 10.0
 BATCH_TYPES = {".csv": CSV, ".json": JSON}

@@ -9,12 +9,11 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sagegate.config import Environment
+from sagegate.files import Json
 from sagegate.names import Names
 
-Json = dict[str, Any]
 FRAME = re.compile(r'^\s+File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
 EXCEPTION = re.compile(
     r"^[A-Za-z_][\w.]*(?:: .*)?$"

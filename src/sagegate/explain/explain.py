@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sagegate import output
-from sagegate.explain.causes import Case, Json, diagnose
+from sagegate.explain.causes import Case, diagnose
+from sagegate.files import Json
 from sagegate.pipeline.definition import Step, steps_of
 from sagegate.registry.evaluation import evaluation_of_steps
 from sagegate.runs.executions import (

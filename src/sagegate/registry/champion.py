@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 
-from sagegate.files import split_uri
-from sagegate.registry.evaluation import Json, read_object
+from sagegate.files import Json, split_uri
+from sagegate.registry.evaluation import read_object
 from sagegate.session import Session
 
 MODEL, RECORD, MARKER = "model.tar.gz", "champion.json", "no-champion.json"

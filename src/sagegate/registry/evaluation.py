@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 from sagegate.evaluation import Evaluation
-from sagegate.files import split_uri
+from sagegate.files import Json, split_uri
 from sagegate.session import Session
-
-Json = dict[str, Any]
 
 
 def read_object(session: Session, uri: str) -> bytes | None:

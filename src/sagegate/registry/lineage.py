@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from sagegate.errors import SagegateError
 from sagegate.evaluation import Evaluation
-from sagegate.files import split_uri
-from sagegate.registry.evaluation import Json, evaluation_of_package
+from sagegate.files import Json, split_uri
+from sagegate.registry.evaluation import evaluation_of_package
 from sagegate.session import Session
 
 CHUNK = 1 << 20  # bytes

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from sagegate import output
 from sagegate.errors import SagegateError
+from sagegate.files import Json
 from sagegate.pipeline.parameters import started_by
 from sagegate.registry.champion import clear_champion, current_champion, set_champion
 from sagegate.registry.deployments import stages
-from sagegate.registry.evaluation import Json, evaluation_of_package
+from sagegate.registry.evaluation import evaluation_of_package
 from sagegate.registry.lineage import lineage_rows, read_lineage
 from sagegate.session import Session, is_missing, pages
 

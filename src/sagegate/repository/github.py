@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from sagegate.errors import USAGE, SagegateError
+from sagegate.files import Json
 
-Json = dict[str, Any]
 ATTEMPTS = 4
 LONGEST_WAIT = 60.0  # seconds
 NO_COMMIT = "0" * 40  # updateRefs' name for a branch that does not exist

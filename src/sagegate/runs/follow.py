@@ -128,12 +128,12 @@ def _check_retryable(session: Session, arn: str, error: Exception, lost_seconds:
     """Return if polling again may help; otherwise raise the error, with a hint that the execution goes on."""
     if session.environment.is_local:
         raise error
-    from sagegate.aws_errors import expired, explain_aws_error, passes
+    from sagegate.aws_errors import explain_aws_error, is_expired, is_temporary
 
     again = f"`sagegate status {arn.rpartition('/')[2]} --follow{session.option}` follows it"
-    if expired(error):
+    if is_expired(error):
         raise SagegateError(f"the AWS credentials expired; the execution goes on: log in again, then {again}") from None
-    if not passes(error):
+    if not is_temporary(error):
         raise error
     if lost_seconds > RECONNECT_SECONDS:
         raise SagegateError(f"{explain_aws_error(error)}; the execution goes on: {again}") from None

@@ -22,12 +22,11 @@ from fakes.aws_lab import client
 from fakes.proxy import Proxy, Weather
 from places import ACCOUNT
 
-from sagegate.files import archive
+from sagegate.files import Json, archive
 
 if TYPE_CHECKING:
     from fakes.remote import Remote
 
-Json = dict[str, Any]
 PROJECT, REGION = "my-model", "us-east-1"
 BUCKET = f"{PROJECT}-{ACCOUNT}-{REGION}"
 READS = ("Describe", "List", "Get", "Invoke", "HEAD ", "GET ")

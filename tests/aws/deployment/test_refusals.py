@@ -8,7 +8,8 @@ import pytest
 from conftest import RunIn
 from places import use_account
 
-from deployment.lab import BUCKET, GOOD, OTHER, Json, Lab
+from deployment.lab import BUCKET, GOOD, OTHER, Lab
+from sagegate.files import Json
 
 
 @pytest.fixture
