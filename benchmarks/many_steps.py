@@ -1,7 +1,7 @@
-"""What does the engine itself cost per step, and does that stay flat as a definition grows? Run it with `make bench`.
+"""Time of the local engine per step, for pipelines of several sizes. Run it with `make bench`.
 
-Each step is a Processing job of a script that does nothing, in a process of its own, one after the other. All folders
-are kept to the end, because on ext4 deleting many files slows what creates files for some minutes.
+Each step is a Processing job with an empty script, in a process of its own, one after the other. All folders
+are kept to the end, because on ext4 deleting many files slows down creating files for some minutes.
 """
 
 import json
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "local"), str(ROOT / "{{cookiecutter.project_slug}}")]
+sys.path[:0] = [str(ROOT / "tests" / "local"), str(ROOT / "src")]
 
 from local_lab import make_lab  # noqa: E402
 
@@ -20,7 +20,7 @@ ROUNDS = 3
 
 
 def milliseconds_per_step(folder: Path, count: int) -> float:
-    """A chain of `count` steps in a folder, from the start of the execution to its end."""
+    """Run a chain of `count` steps in a new folder; return the time per step."""
     folder.mkdir()
     lab = make_lab(folder)
     steps = [lab.processing(f"S{i}", "", step={"DependsOn": [f"S{i - 1}"]} if i else {}) for i in range(count)]
@@ -35,7 +35,7 @@ def milliseconds_per_step(folder: Path, count: int) -> float:
 
 
 def main() -> None:
-    """Print the least of a few rounds for each size."""
+    """Print the shortest of several rounds for each size."""
     print("steps   ms per step")
     with tempfile.TemporaryDirectory() as folder:
         for count in COUNTS:
