@@ -1,1 +1,1 @@
-"""SageMaker on this machine: the same calls, the same `/opt/ml` contract, no account and no containers."""
+"""SageMaker on your machine: the same calls and `/opt/ml` folders, without an AWS account and without containers."""
