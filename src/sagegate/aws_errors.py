@@ -83,9 +83,11 @@ def _explain_response(error: botocore.ClientError) -> str:
         return f"AWS throttled {call} ten times ({message}): wait a minute and repeat the command, which continues"
     if code == "NoSuchBucket":
         bucket = error.response["Error"].get("BucketName", "")
-        return f"bucket {bucket} does not exist: `sagegate bootstrap ENV` creates the project's own; otherwise check the name"
+        return f"bucket {bucket} does not exist: `sagegate bootstrap ENV` creates the project's own"
     if code == "ResourceLimitExceeded":
-        return f"a quota of this account is reached ({message}): ask for more in Service Quotas, or use another instance type"
+        return (
+            f"a quota of this account is reached ({message}): raise it in Service Quotas, or use another type"
+        )
     if code == "ValidationException" and "assume" in message.lower():
         return f"SageMaker cannot use the execution role ({message}): `sagegate bootstrap ENV` creates it"
     return f"AWS rejected {call}: {message or code} ({code})"

@@ -1,89 +1,32 @@
-"""Where the project is. Apart from the settings, so that finding it imports nothing.
-The one container image of every step and of serving: SageMaker's XGBoost image.
+"""Settings: `mlops.toml` (the project) and `environments/ENV.toml` (accounts and instances), validated.
 
-It holds Python 3.12, xgboost 3.2.0, scikit-learn 1.8.0, pandas 2.2.3, numpy 2.1.0 and pyarrow 22.0.0: the versions that
-pyproject.toml pins, so nothing differs between this machine, training and serving. Accounts per region: "Docker
-registry paths and example code" in the SageMaker developer guide.
-What was read from a file, held to a type: no unknown keys, no strings for numbers, no NaN; errors name the key.
-
-By msgspec: these checks are on the way of every verb, and it starts in a quarter of pydantic's time. Its messages leave
-out a mapping's key, the value and a Literal's choices, so they are completed here.
-Settings: `mlops.toml` (the project) and `environments/NAME.toml` (accounts and instances), validated.
-
-Unknown keys are refused, so a misspelt key cannot be silently ignored. Every error names file, key and remedy.
+Unknown keys are errors, so a misspelt key cannot be ignored silently. Every error names the file and the key.
+msgspec checks the types: every command reads settings, and msgspec imports in a quarter of pydantic's time.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, field
+from msgspec import Meta
 
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import split_uri
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The project's folder: the nearest one upwards that holds `mlops.toml`."""
+    """Return the nearest folder, from `start` upwards, that holds `mlops.toml`. Raises SagegateError without one."""
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if (folder / "mlops.toml").is_file():
             return folder
     raise SagegateError(f"no mlops.toml in {here} or above it: run sagegate inside a generated project", USAGE)
-
-
-IMAGE = "sagemaker-xgboost:3.2-0"
-ACCOUNTS = {
-    "af-south-1": "510948584623",
-    "ap-east-1": "651117190479",
-    "ap-northeast-1": "354813040037",
-    "ap-northeast-2": "366743142698",
-    "ap-northeast-3": "867004704886",
-    "ap-south-1": "720646828776",
-    "ap-south-2": "628508329040",
-    "ap-southeast-1": "121021644041",
-    "ap-southeast-2": "783357654285",
-    "ap-southeast-3": "951798379941",
-    "ap-southeast-4": "106583098589",
-    "ca-central-1": "341280168497",
-    "ca-west-1": "190319476487",
-    "cn-north-1": "450853457545",
-    "cn-northwest-1": "451049120500",
-    "eu-central-1": "492215442770",
-    "eu-central-2": "680994064768",
-    "eu-north-1": "662702820516",
-    "eu-south-1": "978288397137",
-    "eu-south-2": "104374241257",
-    "eu-west-1": "141502667606",
-    "eu-west-2": "764974769150",
-    "eu-west-3": "659782779980",
-    "il-central-1": "898809789911",
-    "me-central-1": "272398656194",
-    "me-south-1": "801668240914",
-    "sa-east-1": "737474898029",
-    "us-east-1": "683313688378",
-    "us-east-2": "257758044811",
-    "us-gov-east-1": "237065988967",
-    "us-gov-west-1": "414596584902",
-    "us-west-1": "746614075791",
-    "us-west-2": "246618743249",
-}
-
-
-def image_uri(region: str) -> str:
-    """The image's URI in a region; raises SagegateError where AWS does not offer it."""
-    if region not in ACCOUNTS:
-        raise SagegateError(f"region {region}: AWS offers {IMAGE} in {', '.join(ACCOUNTS)}", USAGE)
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"{ACCOUNTS[region]}.dkr.ecr.{region}.{suffix}/{IMAGE}"
 
 
 Model = TypeVar("Model", bound="Section")
@@ -95,19 +38,25 @@ Version = Annotated[int, Meta(ge=1)]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of a file; it does not change after loading."""
+    """An immutable table of a settings file."""
 
 
 def convert(model: type[Model], values: dict[str, Any], file: str) -> Model:
-    """`values` as a `model`; raises ValueError with the file, the key, what is expected there and what was found."""
+    """Return `values` as a `model`. Raises ValueError with the file, the key and what is expected there."""
     for path, value in _leaves(values):
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{file}: {'.'.join(path)}: expected a finite number, got {value}")
     try:
         return msgspec.convert(values, model)
     except msgspec.ValidationError as error:
-        explained = _explained(str(error), model, values).replace("\n", "\\n")  # of a key, which may hold anything
-        raise ValueError(f"{file}: {explained}") from None
+        message, _, at = str(error).partition(" - at `")
+        where = re.sub(r"^(key` in `)?\$?\.?", "", at).rstrip("`")
+        field = re.fullmatch(r"Object (missing required|contains unknown) field `(.+)`", message, re.DOTALL)
+        if field:
+            where = f"{where}.{field[2]}".lstrip(".")
+            message = "is missing" if field[1] == "missing required" else "no such key"
+        explained = ": ".join(part for part in (file, where, message) if part)
+        raise ValueError(explained.replace("\n", "\\n")) from None  # an unknown key may hold a line end
 
 
 def _leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -118,90 +67,9 @@ def _leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
         yield path, values
 
 
-def _explained(said: str, model: type[Section], values: dict[str, Any]) -> str:
-    """Such as ``endpoint.traffic: expected canary, linear or all-at-once, got 'slow'``."""
-    what, _, place = said.partition(" - at `")
-    parts = re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", place) + ([("", "...")] if place.startswith("key`") else [])
-    path: list[str] = []
-    for name, index in parts:
-        path.append(name or (_culprit(said, model, values, path) if index == "..." else index))
-    field = re.fullmatch(r"Object (missing required|contains unknown) field `(.+)`", what, re.DOTALL)
-    expected = _type_at(model, path)
-    if field and field[1] == "missing required":
-        path, what = [*path, field[2]], "is missing"
-    elif field:
-        path, what = [*path, field[2]], "no such key" + _similar(field[2], expected)
-    elif get_origin(expected) is Literal:
-        *others, last = map(str, get_args(expected))
-        what = f"expected {', '.join(others)} or {last}, got {_at(values, path)!r}"
-    elif what.startswith("Expected"):
-        is_key = place.startswith("key`")
-        wanted = what[8:].partition(", got ")[0].replace("\\\\Z", "$")
-        example = None if is_key or "matching regex" not in wanted else _example(_hint_at(model, path))
-        wanted = f" text such as {example}" if example else wanted
-        what = f"expected{wanted}, got {path[-1] if is_key else _at(values, path)!r}"
-    return f"{'.'.join(path) or 'file'}: {what}"
-
-
-def _culprit(said: str, model: type[Section], values: dict[str, Any], path: list[str]) -> str:
-    """The key of the mapping at `path` that the message is about: the one that gives it alone."""
-    for key in _at(values, path):
-        alone = copy.deepcopy(values)
-        mapping = _at(alone, path)
-        for other in set(mapping) - {key}:
-            del mapping[other]
-        try:
-            msgspec.convert(alone, model)
-        except msgspec.ValidationError as error:
-            if str(error) == said:
-                return str(key)
-    return "..."
-
-
-def _at(values: Any, path: list[str]) -> Any:
-    for part in path:
-        values = values[int(part)] if isinstance(values, list) else values[part]
-    return values
-
-
-def _type_at(model: Any, path: list[str]) -> Any:
-    """The type of the value at `path`: without what is annotated, and the None of what may be left out."""
-    return _plain(_hint_at(model, path))
-
-
-def _hint_at(model: Any, path: list[str]) -> Any:
-    for part in path:
-        model = _plain(model)
-        if isinstance(model, type) and issubclass(model, Section):
-            model = get_type_hints(model, include_extras=True)[part]
-        else:  # a mapping's or a list's values
-            model = get_args(model)[-1]
-    return model
-
-
-def _plain(hint: Any) -> Any:
-    while get_origin(hint) in (Annotated, Union, UnionType):
-        hint = get_args(hint)[0]
-    return hint
-
-
-def _example(hint: Any) -> str | None:
-    """A right value, where the type gives one: a pattern says little to most readers."""
-    while get_origin(hint) in (Union, UnionType):
-        hint = get_args(hint)[0]
-    found = [meta.examples[0] for meta in get_args(hint)[1:] if isinstance(meta, Meta) and meta.examples]
-    return str(found[0]) if found else None
-
-
-def _similar(name: str, section: type[Section]) -> str:
-    from difflib import get_close_matches
-
-    found = get_close_matches(name, section.__struct_fields__, 1)
-    return f": did you mean {found[0]}?" if found else f": there are {', '.join(section.__struct_fields__)}"
-
-
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
 PLACEHOLDER_ACCOUNT = "000000000000"
+SHAPE = 1  # the shape of project that this package works with
 
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*\Z", examples=["tumour-classifier"], max_length=32)]
 InstanceType = Annotated[str, Meta(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+\Z", examples=["ml.m5.large"])]
@@ -209,14 +77,14 @@ Fraction = Annotated[float, Meta(gt=0.0, lt=1.0)]
 
 
 class ProjectSection(Section, frozen=True):
-    """Who this is: the name is a prefix of every AWS resource, the repository is GitHub's `owner/name`."""
+    """The project: `name` is a prefix of every AWS resource, `repository` is GitHub's `owner/name`."""
 
     name: Name
     repository: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]+/[A-Za-z0-9._-]+\Z", examples=["my-org/tumour-classifier"])]
 
 
 class DataSection(Section, frozen=True):
-    """Where the rows come from and how they are split; fractions are of all rows."""
+    """The source of the rows and their split; fractions are of all rows."""
 
     source: Annotated[str, Meta(min_length=1)]
     validation_fraction: Fraction
@@ -239,27 +107,22 @@ class GateSection(Section, frozen=True):
 
 
 class Settings(Section, frozen=True):
-    """`mlops.toml`. `waivers` are rules of `sagegate check` that this project breaks on purpose, each with its reason."""
+    """`mlops.toml`. `template` is the version of the project's shape."""
 
     project: ProjectSection
     data: DataSection
     gate: GateSection
     hyperparameters: dict[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")], int | float | str]
-    waivers: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for rule, reason in self.waivers.items():
-            if len(reason.strip()) < 10:
-                raise ValueError(f"waivers.{rule}: say why this rule may be broken, in ten characters or more")
+    template: int = SHAPE
 
     def parameter_types(self) -> dict[str, str]:
-        """Each hyperparameter's pipeline parameter type: Integer, Float or String."""
+        """Return the type of each hyperparameter's pipeline parameter: Integer, Float or String."""
         names = {int: "Integer", float: "Float", str: "String"}
         return {key: names[type(value)] for key, value in self.hyperparameters.items()}
 
 
 class Resources(Section, frozen=True):
-    """The instances of a kind of job."""
+    """The instances of one kind of job."""
 
     instance_type: InstanceType
     instance_count: Annotated[int, Meta(ge=1, le=100)]
@@ -267,7 +130,7 @@ class Resources(Section, frozen=True):
 
 
 class Training(Resources, frozen=True):
-    """The instances of training jobs; with `spot`, cheaper ones that AWS may take back."""
+    """The instances of training jobs; with `spot`, cheaper spot instances, which AWS may interrupt."""
 
     spot: bool = False
     max_wait_in_seconds: Annotated[int, Meta(ge=60, le=2_419_200)] | None = None
@@ -314,7 +177,7 @@ class Network(Section, frozen=True):
 
 
 class Encryption(Section, frozen=True):
-    """The KMS key of volumes and outputs; without it they are encrypted with AWS's own."""
+    """The KMS key of volumes and outputs; without it AWS uses its own keys."""
 
     kms_key_arn: Annotated[
         str,
@@ -326,7 +189,7 @@ class Encryption(Section, frozen=True):
 
 
 class Platform(Section, frozen=True):
-    """What the account's platform has beyond the defaults; `sagegate bootstrap` reads it, so the next run keeps it."""
+    """Options of the account's platform, which `sagegate bootstrap` applies."""
 
     notification_email: Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\Z", examples=["team@example.org"])] | None = None
     permissions_boundary_arn: (
@@ -345,7 +208,7 @@ class Platform(Section, frozen=True):
 
 
 class Limits(Section, frozen=True):
-    """Bounds on a job."""
+    """Limits of a job."""
 
     max_runtime_in_seconds: Annotated[int, Meta(ge=60, le=2_419_200)]
 
@@ -366,23 +229,31 @@ class Environment(Section, frozen=True):
 
     @property
     def is_local(self) -> bool:
-        """Whether jobs run on this machine."""
+        """True if jobs run locally."""
         return self.name == "local"
 
 
 def load_settings(root: Path) -> Settings:
-    """`mlops.toml` of the project in `root`."""
-    return _validate(Settings, "mlops.toml", _read(root, "mlops.toml"))
+    """Return `mlops.toml` of the project in `root`. Raises SagegateError if it is invalid or of another shape."""
+    values = _read(root, "mlops.toml")
+    shape = values.get("template", SHAPE)
+    if shape != SHAPE:  # before validation, because the keys of another shape may differ
+        raise SagegateError(
+            f"mlops.toml: this project has shape {shape!r}, this sagegate knows {SHAPE}: install the sagegate that "
+            "pyproject.toml names, or update the project with cruft",
+            USAGE,
+        )
+    return _validate(Settings, "mlops.toml", values)
 
 
 def load_environment(root: Path, name: str) -> Environment:
-    """`environments/NAME.toml` of the project in `root`."""
+    """Return `environments/NAME.toml` of the project in `root`. Raises SagegateError if it is invalid."""
     if name not in ENVIRONMENTS:
         raise SagegateError(f"no environment {name!r}: there are {', '.join(ENVIRONMENTS)}", USAGE)
     file = f"environments/{name}.toml"
     values = _read(root, file)
     if "name" in values:
-        raise SagegateError(f"{file}: name: no such key: the name of the file says which environment it is", USAGE)
+        raise SagegateError(f"{file}: name: no such key: the name of the file is the environment's name", USAGE)
     environment = _validate(Environment, file, {"name": name} | values)
     wait, longest = environment.training.max_wait_in_seconds, environment.limits.max_runtime_in_seconds
     if environment.training.spot and (wait is None or wait < longest):

