@@ -69,7 +69,7 @@ def test_a_reverted_pull_request_is_not_proposed_again(lab: Lab) -> None:
     assert lab.open() == []
 
 
-def test_a_shallow_clone_can_roll_back(lab: Lab, tmp_path: Path) -> None:
+def test_a_shallow_clone_can_roll_back_by_pull_request(lab: Lab, tmp_path: Path) -> None:
     for version in ("1", "2"):
         lab.promote("staging", "--model", version)
         lab.merge()
@@ -77,3 +77,5 @@ def test_a_shallow_clone_can_roll_back(lab: Lab, tmp_path: Path) -> None:
     lab.project = tmp_path / "shallow"
     lab.sagegate("rollback", "staging")
     assert lab.version("rollback/staging") == 1
+    failed = lab.sagegate("rollback", "staging", "--no-pull-request", check=False)
+    assert failed.returncode == 1 and "`git fetch --unshallow`" in failed.stderr
