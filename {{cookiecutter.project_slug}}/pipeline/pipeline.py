@@ -1,11 +1,13 @@
-"""The pipeline, in the SageMaker Python SDK v3: Preprocess -> Train -> Evaluate -> Gate -> Register, or Rejected.
+"""The pipeline, built with the SageMaker Python SDK v3.
 
-Either end notifies. `sagegate compile` writes `pipeline/definition.json` from it: what runs, on SageMaker and
-this machine. Whatever differs between environments, accounts or executions is a pipeline parameter, so the definition
-is the same everywhere.
+Preprocess -> Train -> Evaluate -> Gate -> Register, or Rejected. Both ends notify.
 
-Rules that keep the definition deterministic: jobs get their code from a parameter (`PreprocessCode` is the package of
-`model/preprocess.py`), never from `source_code=` or `code=`, which upload to a path with a timestamp in it.
+`sagegate compile` writes `pipeline/definition.json` from this file; SageMaker and local runs execute that definition.
+Everything that differs between environments, accounts or executions is a pipeline parameter, so the definition is the
+same everywhere.
+
+Keep the definition deterministic: pass code to jobs as a parameter (`PreprocessCode` is the package of
+`model/preprocess.py`). `source_code=` and `code=` upload to a path that contains the time.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from sagemaker.train.configs import Compute, InputData, OutputDataConfig, Stoppi
 
 JOB = "/opt/ml/processing"
 CACHE = CacheConfig(enable_caching=True, expire_after="P30D")
-# Scripts take every path from an argument or from here, so they run where there is no /opt/ml as well.
+# Scripts take every path from an argument or from these variables, so they also run where there is no /opt/ml.
 JOB_ENVIRONMENT = {
     "SM_OUTPUT_DIR": "/opt/ml/output",
     "SM_RESOURCE_CONFIG_FILE": "/opt/ml/config/resourceconfig.json",
@@ -50,7 +52,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
 
     `hyperparameter_types` maps the names in `[hyperparameters]` of mlops.toml to Integer, Float or String.
     """
-    # --- what differs between environments -------------------------------------------------------------------------
+    # --- Parameters of the environment -----------------------------------------------------------------------------
     role = ParameterString("RoleArn")
     image = ParameterString("ImageUri")
     artifacts = ParameterString("ArtifactsUri")
@@ -64,7 +66,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
     inference_type = ParameterString("InferenceInstanceType")
     max_runtime = ParameterInteger("MaxRuntimeInSeconds")
     notify_function = ParameterString("NotifyFunctionArn")
-    # --- what differs between executions ---------------------------------------------------------------------------
+    # --- Parameters of the execution -------------------------------------------------------------------------------
     data_uri = ParameterString("InputDataUri")
     data_version = ParameterString("InputDataVersion")
     preprocess_code = ParameterString("PreprocessCode")
@@ -81,8 +83,8 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
     started_by = ParameterString("StartedBy")
     hyperparameters = {name: PARAMETER_TYPES[kind](name) for name, kind in sorted(hyperparameter_types.items())}
 
-    def output(name: str, place: str = "executions") -> ProcessingOutput:
-        uri = Join(on="/", values=[artifacts, place, ExecutionVariables.PIPELINE_EXECUTION_ID, name])
+    def output(name: str, prefix: str = "executions") -> ProcessingOutput:
+        uri = Join(on="/", values=[artifacts, prefix, ExecutionVariables.PIPELINE_EXECUTION_ID, name])
         s3 = ProcessingS3Output(s3_uri=uri, local_path=f"{JOB}/output/{name}", s3_upload_mode="EndOfJob")
         return ProcessingOutput(output_name=name, s3_output=s3)
 
@@ -99,16 +101,16 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
             sagemaker_session=session,
         )
 
-    # --- Preprocess: raw data -> train, validation and test --------------------------------------------------------
+    # --- Preprocess: split raw data into train, validation and test ------------------------------------------------
     preprocess = ProcessingStep(
         name="Preprocess",
-        # The data's version is in the environment because SageMaker's cache compares URIs, not what they hold.
+        # SageMaker's cache compares URIs, not their content, so the data's version is part of the environment.
         step_args=processor("preprocess.py", processing_count, {"INPUT_DATA_VERSION": data_version}).run(
             inputs=[
                 job_input("code", preprocess_code),
                 job_input("data", data_uri, "ShardedByS3Key"),
             ],
-            # Splits expire (infra/platform.yaml): data and code give them again. What a model needs is in executions/.
+            # Objects in intermediate/ expire (infra/platform.yaml); those in executions/ are kept with the model.
             outputs=[*(output(name, "intermediate") for name in ("train", "validation", "test")), output("report")],
             arguments=[
                 *("--input", f"{JOB}/input/data", "--output", f"{JOB}/output"),
@@ -123,7 +125,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
     def split(name: str) -> object:
         return preprocess.properties.ProcessingOutputConfig.Outputs[name].S3Output.S3Uri
 
-    # --- Train: the model artifact ---------------------------------------------------------------------------------
+    # --- Train: fit the model --------------------------------------------------------------------------------------
     trainer = ModelTrainer(
         base_job_name="train",
         training_image=image,
@@ -146,8 +148,8 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
     )
     train = TrainingStep(name="Train", step_args=trainer.train(), cache_config=CACHE)
 
-    # --- Evaluate: candidate and champion on the same test rows ----------------------------------------------------
-    # No cache: the champion stands at a fixed URI, and SageMaker's cache would not see that it changed.
+    # --- Evaluate: compare candidate and champion on the same test rows --------------------------------------------
+    # No cache: the champion has a fixed URI, so SageMaker's cache would not notice a new champion.
     evaluation = PropertyFile(name="Evaluation", output_name="evaluation", path="evaluation.json")
     evaluate = ProcessingStep(
         name="Evaluate",
@@ -169,10 +171,10 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
         property_files=[evaluation],
     )
 
-    def finding(path: str) -> JsonGet:
+    def evaluated(path: str) -> JsonGet:
         return JsonGet(step_name=evaluate.name, property_file=evaluation, json_path=path)
 
-    # --- Register: the candidate waits for approval ----------------------------------------------------------------
+    # --- Register: add the candidate to the registry, to be approved -----------------------------------------------
     evaluation_uri = evaluate.properties.ProcessingOutputConfig.Outputs["evaluation"].S3Output.S3Uri
     builder = ModelBuilder(
         s3_model_data_url=train.properties.ModelArtifacts.S3ModelArtifacts,
@@ -208,15 +210,15 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
         ),
     )
 
-    # --- Notify: who watches the topic hears of every candidate (infra/notify/handler.py) ---------------------------
-    def notify(name: str, subject: str, todo: str, **told: object) -> LambdaStep:
+    # --- Notify: tell subscribers of the topic about the candidate (infra/notify/handler.py) ------------------------
+    def notify(name: str, subject: str, todo: str, **more: object) -> LambdaStep:
         return LambdaStep(
             name=name,
             lambda_func=Lambda(function_arn=notify_function, session=session),
             inputs={
                 "subject": Join(on="", values=[group, ": ", subject]),
-                **told,
-                "gate": finding("gate.reason"),
+                **more,
+                "gate": evaluated("gate.reason"),
                 "execution": ExecutionVariables.PIPELINE_EXECUTION_ARN,
                 "data": data_version,
                 "commit": commit,
@@ -236,19 +238,19 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
         "NotifyRejected", "a candidate was rejected", "improve the model, or change [gate] in mlops.toml"
     )
 
-    # --- Gate: both halves are needed, and a missing number fails the execution ------------------------------------
+    # --- Gate: both conditions must hold; a missing number fails the execution -------------------------------------
     gate = ConditionStep(
         name="Gate",
         conditions=[
-            ConditionGreaterThanOrEqualTo(left=finding("gate.threshold_margin"), right=0.0),
-            ConditionIn(value=finding("gate.champion_verdict"), in_values=["beaten", "no champion"]),
+            ConditionGreaterThanOrEqualTo(left=evaluated("gate.threshold_margin"), right=0.0),
+            ConditionIn(value=evaluated("gate.champion_verdict"), in_values=["beaten", "no champion"]),
         ],
         if_steps=[register, notify_registered],
         else_steps=[
             notify_rejected,
             FailStep(
                 name="Rejected",
-                error_message=Join(on="", values=["Candidate rejected: ", finding("gate.reason")]),
+                error_message=Join(on="", values=["Candidate rejected: ", evaluated("gate.reason")]),
                 depends_on=[notify_rejected],
             ),
         ],
@@ -269,12 +271,13 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
     )
 
 
-# The SDK wants a literal here; `sagegate compile` puts the RoleArn, volume and run-time parameters in its place.
+# The SDK accepts only literals for a training job's role, volume and run time; `sagegate compile` replaces them with
+# the parameters.
 ROLE_PLACEHOLDER = "arn:aws:iam::000000000000:role/placeholder"
 
 
 def job_input(name: str, uri: object, distribution: str = "FullyReplicated") -> ProcessingInput:
-    """An S3 prefix that the job finds in `/opt/ml/processing/input/NAME`."""
+    """Return an input: an S3 prefix that the job finds in `/opt/ml/processing/input/NAME`."""
     s3 = ProcessingS3Input(
         s3_uri=uri,
         local_path=f"{JOB}/input/{name}",
@@ -287,5 +290,5 @@ def job_input(name: str, uri: object, distribution: str = "FullyReplicated") -> 
 
 
 def as_text(parameter: ParameterString | ParameterInteger | ParameterFloat) -> object:
-    """A hyperparameter's value: the API wants text, and the SDK would emit a number's bare reference."""
+    """Return a hyperparameter's value as text: the API needs text, and the SDK would emit a number's reference."""
     return parameter if isinstance(parameter, ParameterString) else parameter.to_string()
