@@ -1,4 +1,4 @@
-"""Ways to plant a bug in a baked project: edits of its files as a careless person would make them."""
+"""Edits that plant a bug in a generated project."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Plant = Callable[[Path], None]
 
 
 def definition(change: Callable[[Json], None]) -> Plant:
-    """A plant that changes the compiled definition; `sagegate compile` of such a pipeline.py gives the same."""
+    """Change the compiled definition, as compiling a changed pipeline.py would."""
 
     def plant(project: Path) -> None:
         file = project / "pipeline" / "definition.json"
@@ -23,7 +23,7 @@ def definition(change: Callable[[Json], None]) -> Plant:
 
 
 def text(file: str, old: str, new: str) -> Plant:
-    """A plant that replaces text, which must be there."""
+    """Replace text, which must be there."""
 
     def plant(project: Path) -> None:
         path = project / file
@@ -34,20 +34,8 @@ def text(file: str, old: str, new: str) -> Plant:
     return plant
 
 
-def workflow(step: str) -> Plant:
-    """A plant that adds a workflow with this step."""
-
-    def plant(project: Path) -> None:
-        folder = project / ".github" / "workflows"
-        folder.mkdir(exist_ok=True)
-        head = "on: push\npermissions: {}\njobs:\n  planted:\n    runs-on: ubuntu-24.04\n    steps:\n"
-        (folder / "planted.yml").write_text(f"{head}      {step}\n", encoding="utf-8")
-
-    return plant
-
-
 def steps(found: Json) -> dict[str, Json]:
-    """The steps by name, those of the gate's branches included."""
+    """Return the steps by name, with those of the gate's branches."""
     branches = found["Steps"][3]["Arguments"]
     return {step["Name"]: step for step in [*found["Steps"], *branches["IfSteps"], *branches["ElseSteps"]]}
 

@@ -82,7 +82,7 @@ MISTAKES = {
         ["step Preprocess failed", "did you mean 'diagnose'"],
     ),
     "no-report": (
-        ("model/evaluate.py", 'partial.replace(args.output / "evaluation.json")', "pass"),
+        ("model/evaluate.py", '(args.output / "evaluation.json").write_text(text, encoding="utf-8")', "pass"),
         ["step Gate failed", "an earlier step did not write"],
     ),
 }

@@ -1,9 +1,7 @@
-"""Features: the preprocessing that is fitted on the train split and travels inside the model artifact.
+"""Features: the preprocessing that is fitted on the train split and stored in the model artifact.
 
-Training, evaluation and inference all go through it, so there is no skew between them.
+Training, evaluation and inference all use it, so they cannot differ.
 """
-
-from __future__ import annotations
 
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder
@@ -12,11 +10,11 @@ from data import Schema
 
 
 def make_preprocessing(schema: Schema) -> ColumnTransformer:
-    """A scikit-learn transformer from a table with the schema's columns to a matrix of numbers; not fitted yet."""
+    """Return a transformer, not fitted yet, from a table with the schema's columns to a matrix of numbers."""
     numbers = [name for name, kind in schema.columns.items() if kind == "number"]
     categories = [name for name, kind in schema.columns.items() if kind == "category"]
-    # --- edit here: scale, impute, combine or encode as your data needs it ---
-    # XGBoost wants no scaling and takes missing numbers as they are; an unknown category becomes all zeros.
+    # --- EDIT HERE: scale, impute, combine or encode as your data needs it ---
+    # XGBoost needs no scaling and accepts missing numbers. An unknown category becomes all zeros.
     return ColumnTransformer(
         [
             ("numbers", "passthrough", numbers),

@@ -1,11 +1,8 @@
-"""Serve the model: SageMaker's four functions. CSV and JSON in, JSON and CSV out; missing values are allowed.
+"""Serve the model: SageMaker's four functions. Takes CSV and JSON, answers JSON or CSV; values may be missing.
 
-JSON in: `{"instances": [{"column": value, ...}, ...]}`, a bare list of such rows, or
-`{"columns": [...], "data": [[...]]}`. CSV in: rows in the schema's order, or with a header. Out, per row: a label and
-its probabilities, or a value.
+JSON in: `{"instances": [{"column": value, ...}, ...]}`, or a bare list of such rows. CSV in: rows in the schema's
+order, or with a header. Out, per row: a label and its probabilities, or a value.
 """
-
-from __future__ import annotations
 
 import csv
 import io
@@ -18,12 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # the container loads this file 
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from artifact import Model, load
-from data import MISSING, DataError, Schema, load_schema, shown
-
-TYPES = ("application/json", "text/csv")
+from data import MISSING, Schema, load_schema
 
 
 def model_fn(model_dir: str) -> Model:
@@ -32,108 +26,85 @@ def model_fn(model_dir: str) -> Model:
 
 
 def input_fn(body: bytes | str, content_type: str) -> pd.DataFrame:
-    """A request's body as a table with the schema's columns; raises ValueError for one that cannot be read."""
+    """Return a request's rows as a table with the schema's columns. Raises ValueError for a wrong request."""
+    readers = {"application/json": json_rows, "text/csv": csv_rows}
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in readers:
+        raise ValueError(f"content type {kind!r} is not supported: send {' or '.join(readers)}")
     schema = load_schema()
-    content_type = content_type.partition(";")[0].strip().lower()
     text = body.decode("utf-8") if isinstance(body, bytes | bytearray) else body
-    try:
-        if content_type == "application/json":
-            return check_rows(json_rows(text, schema), schema)
-        if content_type == "text/csv":
-            return check_rows(csv_rows(text, schema), schema)
-    except DataError as error:
-        raise ValueError(str(error)) from None
-    raise ValueError(f"content type {content_type!r} is not supported: send {' or '.join(TYPES)}")
+    return check_rows(readers[kind](text, schema), schema)
 
 
 def predict_fn(table: pd.DataFrame, model: Model) -> dict[str, Any]:
-    """Predictions for the table, as they go out."""
-    return as_json(model, model.predict(table))
+    """Return `{"predictions": [...]}`, one entry per row."""
+    predicted, classes = model.predict(table), model.schema.classes
+    if not model.schema.is_classification:
+        return {"predictions": [{"value": value} for value in predicted.tolist()]}
+    both = predicted if predicted.ndim == 2 else np.column_stack([1.0 - predicted, predicted])
+    labels = [classes[index] for index in both.argmax(axis=1)]
+    probabilities = [dict(zip(classes, row, strict=True)) for row in both.tolist()]
+    rows = zip(labels, probabilities, strict=True)
+    return {"predictions": [{"label": label, "probabilities": row} for label, row in rows]}
 
 
 def output_fn(prediction: dict[str, Any], accept: str) -> tuple[str, str]:
-    """The response's body and its content type."""
-    wanted = [part.partition(";")[0].strip().lower() for part in (accept or "*/*").split(",")]
-    if "application/json" in wanted or "*/*" in wanted:
+    """Return the response's body and its content type. Raises ValueError for a type that is not supported."""
+    accepted = [part.partition(";")[0].strip().lower() for part in (accept or "*/*").split(",")]
+    if "application/json" in accepted or "*/*" in accepted:
         return json.dumps(prediction), "application/json"
-    if "text/csv" in wanted:
-        rows = [
-            [row["value"]] if "value" in row else [row["label"], *row["probabilities"].values()]
-            for row in prediction["predictions"]
-        ]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        return text.getvalue(), "text/csv"
-    raise ValueError(f"accept {accept!r} is not supported: ask for {' or '.join(TYPES)}")
-
-
-def as_json(model: Model, predicted: NDArray[np.float64]) -> dict[str, Any]:
-    """`Model.predict`'s numbers as `{"predictions": [...]}`, one entry per row."""
-    schema = model.schema
-    if not schema.is_classification:
-        return {"predictions": [{"value": float(value)} for value in predicted]}
-    table = predicted if predicted.ndim == 2 else np.column_stack([1.0 - predicted, predicted])
-    return {
-        "predictions": [
-            {
-                "label": schema.classes[int(np.argmax(row))],
-                "probabilities": {label: float(value) for label, value in zip(schema.classes, row, strict=True)},
-            }
-            for row in table
-        ]
-    }
+    if "text/csv" not in accepted:
+        raise ValueError(f"accept {accept!r} is not supported: ask for application/json or text/csv")
+    text = io.StringIO()
+    for row in prediction["predictions"]:
+        cells = [row["value"]] if "value" in row else [row["label"], *row["probabilities"].values()]
+        csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue(), "text/csv"
 
 
 def json_rows(text: str, schema: Schema) -> pd.DataFrame:
-    """The rows of a JSON request, not checked yet."""
+    """Return the rows of a JSON request, not checked yet."""
     try:
-        found = json.loads(text)
+        rows = json.loads(text)
     except ValueError as error:
-        raise DataError(f"the body is not JSON: {error}") from None
-    if isinstance(found, dict) and isinstance(found.get("columns"), list) and isinstance(found.get("data"), list):
-        names = found["columns"]
-        for number, row in enumerate(found["data"], 1):
-            if not isinstance(row, list) or len(row) != len(names):
-                raise DataError(f"row {number} of data does not have the {len(names)} values that columns names")
-        found = [dict(zip(names, row, strict=True)) for row in found["data"]]
-    elif isinstance(found, dict):
-        found = found.get("instances")
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise DataError('send {"instances": [{"column": value, ...}, ...]}')
-    return pd.DataFrame(found, columns=None if found else schema.features)
+        raise ValueError(f"the body is not JSON: {error}") from None
+    if isinstance(rows, dict):
+        rows = rows.get("instances")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError('send {"instances": [{"column": value, ...}, ...]}')
+    return pd.DataFrame(rows, columns=None if rows else list(schema.columns))
 
 
 def csv_rows(text: str, schema: Schema) -> pd.DataFrame:
-    """The rows of a CSV request, not checked yet; its first line is a header if it names the columns."""
+    """Return the rows of a CSV request, not checked yet. The first line is a header if it names the columns."""
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    has_header = bool(rows) and set(rows[0]) >= set(schema.features)
-    names = rows.pop(0) if has_header else schema.features
+    has_header = bool(rows) and set(rows[0]) >= set(schema.columns)
+    names = rows.pop(0) if has_header else list(schema.columns)
     for number, row in enumerate(rows, 1):
         if len(row) != len(names):
-            raise DataError(f"row {number} has {len(row)} cells: {len(names)} are needed: {', '.join(names)[:300]}")
+            raise ValueError(f"row {number} has {len(row)} cells: {len(names)} are needed: {', '.join(names)[:300]}")
     return pd.DataFrame(rows, columns=names)
 
 
 def check_rows(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """The schema's columns with the schema's kinds; raises DataError that names row and column."""
+    """Return the schema's columns, with the schema's kinds. Raises ValueError that names row and column."""
     if table.empty:
-        raise DataError("the request has no rows")
-    absent = [name for name in schema.features if name not in table.columns]
-    if absent:
-        raise DataError(f"column {absent[0]!r} is missing: {', '.join(schema.features)[:300]} are needed")
+        raise ValueError("the request has no rows")
+    for name in schema.columns:
+        if name not in table.columns:
+            raise ValueError(f"column {name!r} is missing: {', '.join(schema.columns)[:300]} are needed")
     checked: dict[str, pd.Series] = {}
     for name, kind in schema.columns.items():
         values = table[name]
         missing = values.isna() | values.isin(MISSING if kind == "number" else [""])
+        known = values.astype(object).mask(missing, None)
         if kind == "category":
-            checked[name] = pd.Series(
-                [None if gone else str(v) for v, gone in zip(values, missing, strict=True)], dtype=object
-            )
+            checked[name] = known.map(str, na_action="ignore")
             continue
-        numbers = pd.to_numeric(values.where(~missing), errors="coerce").astype(float)
-        bad = (numbers.isna() & ~missing) | np.isinf(numbers)
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise DataError(f"row {row + 1}, column {name!r}: {shown(values.iloc[row])} is not a number")
+        numbers = pd.to_numeric(known, errors="coerce").astype(float)
+        wrong = (numbers.isna() & ~missing) | np.isinf(numbers)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(f"row {row + 1}, column {name!r}: {values.tolist()[row]!r} is not a number")
         checked[name] = numbers
     return pd.DataFrame(checked)

@@ -1,4 +1,4 @@
-"""Train and validation -> the model artifact, with XGBoost; stops early and keeps the best round.
+"""Train and validation rows -> the model artifact, with XGBoost. Stops early and keeps the best round.
 
     python model/train.py --train /tmp/out/train --validation /tmp/out/validation --model-dir /tmp/model --max_depth 6
 
@@ -6,126 +6,41 @@ On SageMaker the folders come from SM_CHANNEL_TRAIN, SM_CHANNEL_VALIDATION and S
 `[12] train-logloss=0.10123 validation-logloss=0.14456`; a tuning job reads that with `validation-logloss=([0-9.]+)`.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
+import platform
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import sklearn
 import xgboost as xgb
+from xgboost import collective
 
-import lineage
 from artifact import Model, save, threads
-from data import DataError, Parser, Schema, encode_target, fail, load_schema, read_split
+from data import DataError, Schema, encode_target, fail, load_schema, read_split
 from features import make_preprocessing
-from hosts import ALONE, Share, shared
-from inference import as_json
+from hosts import all_hosts
+from inference import input_fn, output_fn, predict_fn
 
 OBJECTIVES = {
     "binary_classification": {"objective": "binary:logistic", "eval_metric": ["error", "logloss"]},
     "multiclass_classification": {"objective": "multi:softprob", "eval_metric": ["merror", "mlogloss"]},
     "regression": {"objective": "reg:squarederror", "eval_metric": ["mae", "rmse"]},
-}  # early stopping watches the last one: a loss keeps improving where auc or accuracy stand still
-# `[12:30:59] /src/objective.cc:27: ` before a message, and `- [socket.h:79|12:30:59]: ` before one of a list
-_PLACE = re.compile(r"^(?:\[[\d:]+\] \S+:\d+: |- \[[^\]]*\]: )")
-
-
-class LogRounds(xgb.callback.TrainingCallback):
-    """One line per round with each metric."""
-
-    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        """Print the round's metrics; never stops the training."""
-        found = [
-            f"{data}-{metric}={values[-1]:.5f}" for data, log in evals_log.items() for metric, values in log.items()
-        ]
-        print(f"[{epoch}] {' '.join(found)}")
-        return False
-
-
-def hyperparameters(schema: Schema, args: argparse.Namespace) -> dict[str, Any]:
-    """XGBoost's parameters."""
-    # --- edit here: parameters that `[hyperparameters]` in mlops.toml should set get a flag in parse() ---
-    parameters = {
-        "max_depth": args.max_depth,
-        "eta": args.eta,
-        "min_child_weight": args.min_child_weight,
-        "subsample": args.subsample,
-        "colsample_bytree": args.colsample_bytree,
-        "reg_lambda": args.reg_lambda,
-        "seed": args.seed,
-        "tree_method": "hist",
-        **OBJECTIVES[schema.problem_type],
-    }
-    if schema.problem_type == "multiclass_classification":
-        parameters["num_class"] = len(schema.classes)
-    return parameters
-
-
-def train(
-    tables: dict[str, pd.DataFrame], schema: Schema, args: argparse.Namespace, share: Share = ALONE
-) -> tuple[Model, dict[str, Any]]:
-    """Fit preprocessing and booster on `train`; the model, and what is to be remembered of its training.
-
-    Each host of several trains on its share of the rows, and all get the same model.
-    """
-    preprocessing = make_preprocessing(schema).fit(tables["train"][schema.features])
-    matrices: dict[str, xgb.DMatrix] = {}
-    nthread = threads(tables["train"].size)
-    for name, table in tables.items():
-        rows = share.of(table, name)
-        matrix = preprocessing.transform(rows[schema.features]).astype(np.float32)
-        label = encode_target(rows[schema.target], schema)
-        matrices[name] = xgb.QuantileDMatrix(matrix, label=label, ref=matrices.get("train"), nthread=nthread)
-    parameters = hyperparameters(schema, args) | {"nthread": nthread}
-    stop = xgb.callback.EarlyStopping(rounds=args.early_stopping_rounds, save_best=True)
-    booster = xgb.train(
-        parameters,
-        matrices["train"],
-        num_boost_round=args.num_round,
-        evals=[(matrices[name], name) for name in tables],
-        verbose_eval=False,
-        callbacks=[LogRounds(), stop],
-    )
-    record = {
-        "rounds": booster.num_boosted_rounds(),
-        "best": {parameters["eval_metric"][-1]: float(booster.best_score)},
-        "hyperparameters": parameters | {"num_round": args.num_round},
-        "rows": {name: len(table) for name, table in tables.items()},
-    }
-    return Model(schema, preprocessing, booster), record
-
-
-def write_artifact(model: Model, record: dict[str, Any], sample: pd.DataFrame, folder: Path) -> None:
-    """Everything that the artifact holds, put into `folder` at the end, so that a crash leaves no half model."""
-    features = sample[model.schema.features]
-    instances = json.loads(features.to_json(orient="records"))
-    texts = {
-        "training.json": json.dumps(record, indent=1, sort_keys=True),
-        lineage.LINEAGE: json.dumps(lineage.of_training(record["rows"]), indent=1, sort_keys=True),
-        "sample_request.csv": features.to_csv(index=False),
-        "sample_request.json": json.dumps({"instances": instances}, indent=1),
-        "sample_response.json": json.dumps(as_json(model, model.predict(features)), indent=1),
-    }
-    with tempfile.TemporaryDirectory() as scratch:
-        save(model, Path(scratch))
-        for name, text in texts.items():
-            (Path(scratch) / name).write_text(text, encoding="utf-8")
-        shutil.copytree(scratch, folder, dirs_exist_ok=True)
+}  # early stopping watches the last metric: a loss still improves where accuracy or auc stand still
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line; hyperparameters have the names and underscores that SageMaker passes."""
-    parser = Parser(__doc__)
+    """Return the command line. Hyperparameters have underscores, as SageMaker passes them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, default=os.environ.get("SM_CHANNEL_TRAIN"))
     parser.add_argument("--validation", type=Path, default=os.environ.get("SM_CHANNEL_VALIDATION"))
     parser.add_argument("--model-dir", type=Path, default=os.environ.get("SM_MODEL_DIR"))
+    # --- EDIT HERE: one flag for each name below [hyperparameters] in mlops.toml ---
     parser.add_argument("--num_round", type=int, default=200)
     parser.add_argument("--max_depth", type=int, default=4)
     parser.add_argument("--eta", type=float, default=0.1)
@@ -135,14 +50,90 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--reg_lambda", type=float, default=1.0)
     parser.add_argument("--early_stopping_rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=42)
+    # --- end ---
     args = parser.parse_args(argv)
     for name in ("train", "validation", "model_dir"):
         if getattr(args, name) is None:
-            parser.error(f"--{name.replace('_', '-')} is needed outside a SageMaker job")
-    for name in ("num_round", "early_stopping_rounds"):  # XGBoost takes 0 and has no best round then
+            fail(f"--{name.replace('_', '-')} is needed outside a SageMaker job")
+    for name in ("num_round", "early_stopping_rounds"):  # XGBoost accepts 0, but then has no best round
         if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1, not {getattr(args, name)}: correct [hyperparameters]")
+            fail(f"--{name} must be at least 1, not {getattr(args, name)}: correct [hyperparameters]")
     return args
+
+
+def train(tables: dict[str, pd.DataFrame], schema: Schema, args: argparse.Namespace) -> tuple[Model, dict[str, Any]]:
+    """Fit preprocessing and booster on `tables["train"]`. Returns the model and training.json's content."""
+    preprocessing = make_preprocessing(schema).fit(tables["train"][list(schema.columns)])
+    nthread = threads(tables["train"].size)
+    rank, count = collective.get_rank(), collective.get_world_size()  # 0 and 1 on a single host
+    matrices: dict[str, xgb.DMatrix] = {}
+    for name, table in tables.items():
+        if len(table) < count:
+            raise DataError(f"the {name} set has {len(table)} rows for {count} hosts: use fewer hosts")
+        rows = table.iloc[rank::count]
+        matrix = preprocessing.transform(rows[list(schema.columns)]).astype(np.float32)
+        label = encode_target(rows[schema.target], schema)
+        matrices[name] = xgb.QuantileDMatrix(matrix, label=label, ref=matrices.get("train"), nthread=nthread)
+    # --- EDIT HERE: the estimator and its parameters. Another library than XGBoost also needs model/artifact.py ---
+    parameters = {
+        "max_depth": args.max_depth,
+        "eta": args.eta,
+        "min_child_weight": args.min_child_weight,
+        "subsample": args.subsample,
+        "colsample_bytree": args.colsample_bytree,
+        "reg_lambda": args.reg_lambda,
+        "seed": args.seed,
+        "tree_method": "hist",
+        "nthread": nthread,
+        **OBJECTIVES[schema.problem_type],
+    }
+    if schema.problem_type == "multiclass_classification":
+        parameters["num_class"] = len(schema.classes)
+    booster = xgb.train(
+        parameters,
+        matrices["train"],
+        num_boost_round=args.num_round,
+        evals=[(matrices[name], name) for name in tables],
+        verbose_eval=False,
+        callbacks=[LogRounds(), xgb.callback.EarlyStopping(rounds=args.early_stopping_rounds, save_best=True)],
+    )
+    # --- end ---
+    record = {
+        "rounds": booster.num_boosted_rounds(),
+        "best": {parameters["eval_metric"][-1]: float(booster.best_score)},
+        "hyperparameters": parameters | {"num_round": args.num_round},
+        "rows": {name: len(table) for name, table in tables.items()},
+    }
+    return Model(schema, preprocessing, booster), record
+
+
+class LogRounds(xgb.callback.TrainingCallback):
+    """A log line per round, with each metric."""
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        """Print the round's metrics. The result tells XGBoost whether to stop."""
+        values = [f"{data}-{name}={log[-1]:.5f}" for data, logs in evals_log.items() for name, log in logs.items()]
+        print(f"[{epoch}] {' '.join(values)}")
+        return False
+
+
+def write_artifact(model: Model, record: dict[str, Any], sample: pd.DataFrame, folder: Path) -> None:
+    """Write everything that the model artifact holds into `folder`."""
+    rows = json.loads(sample[list(model.schema.columns)].to_json(orient="records"))
+    request = json.dumps({"instances": rows}, indent=1)
+    # What an endpoint must answer: the smoke test of a deployment compares the two.
+    response, _ = output_fn(predict_fn(input_fn(request, "application/json"), model), "application/json")
+    versions = {module.__name__: module.__version__ for module in (np, pa, pd, sklearn, xgb)}
+    lineage = {"rows": record["rows"], "versions": {"python": platform.python_version(), **versions}}
+    texts = {
+        "training.json": json.dumps(record, indent=1, sort_keys=True),
+        "lineage.json": json.dumps(lineage, indent=1, sort_keys=True),
+        "sample_request.json": request,
+        "sample_response.json": response,
+    }
+    save(model, folder)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -150,33 +141,32 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     try:
         schema = load_schema()
-        tables = {"train": read_split(Path(args.train)), "validation": read_split(Path(args.validation))}
-        with shared() as share:
-            model, record = train(tables, schema, args, share)
+        tables = {"train": read_split(args.train), "validation": read_split(args.validation)}
+        with all_hosts():
+            rank = collective.get_rank()
+            model, record = train(tables, schema, args)
     except DataError as error:
         fail(error)
     except xgb.core.XGBoostError as error:
-        fail(f"XGBoost: {_reason(error)}")
-    if not share.is_first:
-        print(f"trained {share.rank + 1} of {share.count} shares: the first host writes the model")
+        fail(f"XGBoost: {reason(error)}")
+    if rank > 0:
+        print("trained a share of the rows: the first host writes the model")
         return
-    write_artifact(model, record, tables["validation"].head(5), Path(args.model_dir))
+    write_artifact(model, record, tables["validation"].head(5), args.model_dir)
     name, value = next(iter(record["best"].items()))
     print(f"kept {record['rounds']} rounds, validation-{name}={value:.5f}")
 
 
-def _reason(error: Exception) -> str:
-    """The telling line of what XGBoost says.
+def reason(error: Exception) -> str:
+    """Return the informative line of an XGBoost error, without the place in XGBoost's code.
 
-    It is the first, after the place in XGBoost's code; help and the addresses of its code follow. Hosts that lose each
-    other get a list from the outermost call inwards instead, where only the last line says what happened.
+    It is the first line; help follows. When a host is lost there is a list instead, from the outermost call inwards,
+    whose last line is the cause.
     """
-    lines = [line.strip() for line in str(error).partition("Stack trace:")[0].splitlines()]
-    telling = next((line for line in lines if line), "it gives no reason")
+    lines = [line.strip() for line in str(error).partition("Stack trace:")[0].splitlines() if line.strip()]
     causes = [line for line in lines if line.startswith("- [")]
-    if causes:
-        return f"another host of this job failed or was lost, and its log says why: {_PLACE.sub('', causes[-1])}"
-    return _PLACE.sub("", telling)
+    line = re.sub(r"^(\[[\d:]+\] \S+:\d+: |- \[[^\]]*\]: )", "", (causes or lines[:1])[-1])
+    return f"another host of this job failed or was lost, and its log says why: {line}" if causes else line
 
 
 if __name__ == "__main__":

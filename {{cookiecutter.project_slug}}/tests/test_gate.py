@@ -1,0 +1,121 @@
+"""The gate's rules. A pipeline that breaks one still runs, and lets worse models through without anyone noticing.
+
+To break a rule on purpose, edit its test: a reviewer then sees it.
+"""
+
+import json
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import csv_files
+import data
+import evaluate
+import metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+GATE = tomllib.loads((ROOT / "mlops.toml").read_text(encoding="utf-8"))["gate"]
+STEPS = {step["Name"]: step for step in json.loads((ROOT / "pipeline" / "definition.json").read_text())["Steps"]}
+PASSED, REJECTED = (
+    {step["Name"]: step for step in STEPS["Gate"]["Arguments"][branch]} for branch in ("IfSteps", "ElseSteps")
+)
+EVALUATE, REGISTER = STEPS["Evaluate"]["Arguments"], PASSED.get("Register", {}).get("Arguments", {})
+FLAGS = EVALUATE["AppSpecification"]["ContainerArguments"]
+SPLIT = "Steps.Preprocess.ProcessingOutputConfig.Outputs['{}'].S3Output.S3Uri"
+SCHEMA = data.load_schema()
+METRICS = metrics.METRICS[SCHEMA.problem_type]
+IS_MULTICLASS = SCHEMA.problem_type == "multiclass_classification"
+
+
+def source(flag: str) -> Any:
+    """Return where the folder comes from that the step Evaluate passes as `flag`."""
+    folders = {entry["S3Input"]["LocalPath"]: entry["S3Input"]["S3Uri"] for entry in EVALUATE["ProcessingInputs"]}
+    return folders[FLAGS[FLAGS.index(flag) + 1]]
+
+
+def test_only_the_gate_registers_a_model() -> None:
+    assert PASSED["Register"]["Type"] == "RegisterModel"
+    assert all(step["Type"] != "RegisterModel" for step in [*STEPS.values(), *REJECTED.values()])
+
+
+def test_the_gate_requires_the_threshold_and_the_comparison() -> None:
+    def number(path: str) -> dict[str, Any]:
+        return {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.Evaluation"}, "Path": path}}
+
+    margin, verdict = number("gate.threshold_margin"), number("gate.champion_verdict")
+    assert STEPS["Gate"]["Arguments"]["Conditions"] == [
+        {"Type": "GreaterThanOrEqualTo", "LeftValue": margin, "RightValue": 0.0},
+        {"Type": "In", "QueryValue": verdict, "Values": ["beaten", "no champion"]},
+    ]
+
+
+def test_a_rejected_model_fails_the_execution() -> None:
+    assert "Fail" in [step["Type"] for step in REJECTED.values()]
+
+
+def test_no_model_is_born_approved() -> None:
+    assert REGISTER["ModelApprovalStatus"] == "PendingManualApproval"
+
+
+def test_the_champion_is_not_the_candidate() -> None:
+    assert source("--model") == {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
+    assert source("--champion") == {"Std:Join": {"On": "/", "Values": [{"Get": "Parameters.ArtifactsUri"}, "champion"]}}
+    assert "CacheConfig" not in STEPS["Evaluate"], "SageMaker's cache compares addresses: it misses a new champion"
+
+
+def test_the_registered_model_is_the_evaluated_one() -> None:
+    assert [c["ModelDataUrl"] for c in REGISTER["InferenceSpecification"]["Containers"]] == [source("--model")]
+
+
+def test_no_model_is_trained_on_the_test_rows() -> None:
+    channels = [channel["DataSource"]["S3DataSource"] for channel in STEPS["Train"]["Arguments"]["InputDataConfig"]]
+    assert [channel["S3Uri"]["Get"] for channel in channels] == [SPLIT.format("train"), SPLIT.format("validation")]
+    assert source("--test") == {"Get": SPLIT.format("test")}
+
+
+def test_the_evaluation_uses_the_settings_of_mlops_toml() -> None:
+    for flag, name in (("metric", "Metric"), ("threshold", "Threshold"), ("min-improvement", "MinImprovement")):
+        assert f"Parameters.Gate{name}" in str(FLAGS[FLAGS.index(f"--{flag}") + 1])
+
+
+def test_a_model_that_learned_nothing_misses_the_threshold() -> None:
+    """Such a model predicts the same for each row: the share of each class, or the mean."""
+    y = data.encode_target(csv_files.read_folder(ROOT / "data", SCHEMA)[SCHEMA.target], SCHEMA)
+    same = np.tile(np.bincount(y) / len(y), (len(y), 1)) if IS_MULTICLASS else np.full(len(y), y.mean())
+    value = METRICS[GATE["metric"]](y, same, np.ones(len(y)))
+    is_greater_better = GATE["metric"] not in metrics.LOWER_IS_BETTER
+    judged = evaluate.judge(GATE["metric"], value, None, is_greater_better, GATE["threshold"], 0.0)
+    assert judged["threshold_margin"] < 0, judged["reason"]
+
+
+def test_no_worse_model_replaces_the_champion() -> None:
+    assert GATE["min_improvement"] >= 0
+
+
+@pytest.mark.parametrize(("better", "worse", "greater"), [(0.9, 0.7, True), (0.7, 0.9, False)])
+def test_a_margin_follows_the_metrics_direction(better: float, worse: float, greater: bool) -> None:
+    def passes(candidate: float, champion: float, threshold: float) -> bool:
+        return bool(evaluate.judge("metric", candidate, (champion, 1), greater, threshold, 0.0)["passed"])
+
+    assert passes(better, worse, 0.8) and passes(better, better, 0.8)
+    assert not passes(worse, worse, 0.8), "misses the threshold"
+    assert not passes(worse, better, worse), "is worse than the champion"
+    assert not passes(math.nan, worse, 0.8), "a missing number fails"
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_each_metric_has_its_direction(name: str) -> None:
+    y = np.arange(30) % max(2, len(SCHEMA.classes))
+    right = np.eye(len(SCHEMA.classes))[y] if IS_MULTICLASS else y.astype(float)
+    good, bad = (METRICS[name](y, p, np.ones(30)) for p in (right, right[::-1]))
+    assert (good < bad) == (name in metrics.LOWER_IS_BETTER)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_metric_that_is_no_number_fails_the_evaluation(value: float) -> None:
+    with pytest.raises(data.DataError, match="auc of the candidate is"):
+        evaluate.finite({"auc": value}, "the candidate")
