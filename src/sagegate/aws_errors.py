@@ -85,9 +85,7 @@ def _explain_response(error: botocore.ClientError) -> str:
         bucket = error.response["Error"].get("BucketName", "")
         return f"bucket {bucket} does not exist: `sagegate bootstrap ENV` creates the project's own"
     if code == "ResourceLimitExceeded":
-        return (
-            f"a quota of this account is reached ({message}): raise it in Service Quotas, or use another type"
-        )
+        return f"a quota of this account is reached ({message}): raise it in Service Quotas, or use another type"
     if code == "ValidationException" and "assume" in message.lower():
         return f"SageMaker cannot use the execution role ({message}): `sagegate bootstrap ENV` creates it"
     return f"AWS rejected {call}: {message or code} ({code})"

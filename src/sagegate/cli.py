@@ -1,4 +1,4 @@
-"""The command line: options, arguments and help. What each command does is imported when it is called."""
+"""The command line: options, arguments and help. Each command imports what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ environment = click.option(
     default="local",
     show_default=True,
     metavar="ENV",
-    help="Where: local (this machine), dev, staging or prod; environments/ENV.toml says which account that is.",
+    help="The environment: local, dev, staging or prod; environments/ENV.toml names its account.",
 )
 
 
 @contextmanager
 def project(name: str = "local") -> Iterator[tuple[Path, Session]]:
-    """The project around the working directory, and the session to one of its environments."""
+    """Yield the project's folder and a session with one of its environments."""
     from sagegate.config import find_root, load_environment, load_settings
     from sagegate.session import open_session
 
@@ -62,7 +62,7 @@ def check() -> None:
     """Check the project offline: settings, definition and deployments/ are sound, and nothing undoes the gate."""
     from sagegate.config import ENVIRONMENTS, find_root, load_environment, load_settings
     from sagegate.pipeline import definition
-    from sagegate.pipeline import validate as verb
+    from sagegate.pipeline.validate import argument_errors, reference_errors
     from sagegate.registry import deployments
 
     root = find_root()
@@ -71,7 +71,7 @@ def check() -> None:
         load_environment(root, name)
     deployments.check_manifests(root)
     compiled = definition.load(root)
-    faults = [*verb.reference_errors(compiled), *verb.argument_errors(compiled)]
+    faults = [*reference_errors(compiled), *argument_errors(compiled)]
     for fault in faults:
         print(f"pipeline/definition.json: {fault}", file=sys.stderr)
     if faults:
@@ -114,7 +114,7 @@ AUTHORING_COMMANDS = (compile_, check, plan)
     envvar="SAGEGATE_SET",
     help="Override a pipeline parameter. SAGEGATE_SET may have several, with spaces or line ends between.",
 )
-@click.option("--no-cache", is_flag=True, help="Run every step, even if nothing changed (on this machine only).")
+@click.option("--no-cache", is_flag=True, help="Run every step, even if nothing changed (local only).")
 @click.option("--from", "from_step", metavar="STEP", help="Run STEP and what follows it; take the rest from before.")
 @click.option("--only", multiple=True, metavar="STEP", help="Run only STEP (repeatable); take the rest from before.")
 @click.option("--retry", metavar="EXECUTION", help="Run EXECUTION's failed steps again, with its own code and data.")
@@ -144,10 +144,10 @@ def run(
     else:
         launcher = None
     try:
-        from sagegate.runs import start as verb
+        from sagegate.runs.start import RunOptions, run
 
-        how = verb.RunOptions(overrides, not no_cache, from_step, only, retry, not no_wait, reason)
-        code = verb.run(root, environment, how, launcher)
+        how = RunOptions(overrides, not no_cache, from_step, only, retry, not no_wait, reason)
+        code = run(root, environment, how, launcher)
     finally:
         if launcher:
             launcher.close()
@@ -161,34 +161,34 @@ def run(
 @click.option("--follow", is_flag=True, help="Follow EXECUTION to its end, as `sagegate run` does.")
 def status(environment: str, execution: str | None, count: int, follow: bool) -> None:
     """List the latest executions, or show EXECUTION with its steps."""
-    from sagegate.runs import status as verb
+    from sagegate.runs.status import follow_execution, list_executions, show_execution
 
     with project(environment) as (_, session):
         if follow:
-            sys.exit(verb.follow_execution(session, execution))
-        verb.show_execution(session, execution) if execution else verb.list_executions(session, count)
+            sys.exit(follow_execution(session, execution))
+        show_execution(session, execution) if execution else list_executions(session, count)
 
 
 @click.command()
 @environment
 @click.argument("execution", required=False)
 def explain(environment: str, execution: str | None) -> None:
-    """Why EXECUTION failed (the latest that did, by default): step, reason, log, likely cause and fix."""
-    from sagegate.explain import explain as verb
+    """Explain why EXECUTION failed (the latest failed one by default): step, log, likely cause and fix."""
+    from sagegate.explain.explain import explain
 
     with project(environment) as (_, session):
-        verb.explain(session, execution)
+        explain(session, execution)
 
 
 @click.command()
 @environment
 @click.argument("execution")
 def stop(environment: str, execution: str) -> None:
-    """Stop EXECUTION; its running jobs are ended."""
-    from sagegate.runs import status as verb
+    """Stop EXECUTION and its running jobs."""
+    from sagegate.runs.status import stop_execution
 
     with project(environment) as (_, session):
-        verb.stop_execution(session, execution)
+        stop_execution(session, execution)
 
 
 @click.command()
@@ -198,7 +198,7 @@ def stop(environment: str, execution: str) -> None:
 @click.option("-n", "--count", default=10, show_default=True, type=click.IntRange(1), help="How many to compare.")
 def models(environment: str, version: int | None, compare: bool, count: int) -> None:
     """List the registered models, or show VERSION with its metrics and lineage."""
-    from sagegate.registry import models as verb
+    from sagegate.registry.models import list_models, show_model
 
     with project(environment) as (root, session):
         if compare:
@@ -206,7 +206,7 @@ def models(environment: str, version: int | None, compare: bool, count: int) -> 
 
             comparison(session, count)
         else:
-            verb.show_model(root, session, version) if version else verb.list_models(root, session)
+            show_model(root, session, version) if version else list_models(root, session)
 
 
 @click.command()
@@ -214,11 +214,11 @@ def models(environment: str, version: int | None, compare: bool, count: int) -> 
 @click.argument("version", type=click.IntRange(1))
 @click.option("--reason", required=True, help="Why; kept with the model.")
 def approve(environment: str, version: int, reason: str) -> None:
-    """Approve a model: it becomes the champion that candidates must beat, and may be served."""
-    from sagegate.registry import models as verb
+    """Approve a model: it becomes the champion, and may be served."""
+    from sagegate.registry.models import approve
 
     with project(environment) as (_, session):
-        verb.approve(session, version, reason)
+        approve(session, version, reason)
 
 
 @click.command()
@@ -227,10 +227,10 @@ def approve(environment: str, version: int, reason: str) -> None:
 @click.option("--reason", required=True, help="Why; kept with the model.")
 def reject(environment: str, version: int, reason: str) -> None:
     """Reject a model: it may not be served."""
-    from sagegate.registry import models as verb
+    from sagegate.registry.models import reject
 
     with project(environment) as (_, session):
-        verb.reject(session, version, reason)
+        reject(session, version, reason)
 
 
 @click.command()
@@ -238,11 +238,11 @@ def reject(environment: str, version: int, reason: str) -> None:
 @click.argument("version", required=False, type=click.IntRange(1))
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 def serve(environment: str, version: int | None, port: int) -> None:
-    """Serve the champion, or model VERSION, on this machine."""
-    from sagegate.deployment import serve as verb
+    """Serve the champion, or model VERSION, locally."""
+    from sagegate.deployment.serve import serve
 
     with project(environment) as (root, session):
-        verb.serve(root, session, version, port)
+        serve(root, session, version, port)
 
 
 @click.command()
@@ -263,12 +263,12 @@ def invoke(environment: str, file: Path | None, url: str, source: str | None, ou
 
             batch(session, source, output)
             return
-        from sagegate.deployment import invoke as verb
+        from sagegate.deployment.invoke import invoke, invoke_endpoint
 
         if environment == "local":
-            verb.invoke(session, file, url)
+            invoke(session, file, url)
         else:
-            verb.invoke_endpoint(session, file)
+            invoke_endpoint(session, file)
 
 
 EVERYDAY_COMMANDS = (run, status, explain, stop, models, approve, reject, serve, invoke)
@@ -289,19 +289,19 @@ EVERYDAY_COMMANDS = (run, status, explain, stop, models, approve, reject, serve,
 def promote(environment: str, version: int | None, opens: bool, source: str) -> None:
     """Pin a model for ENV (staging or prod) in deployments/ENV.json, with its evidence. Merging that deploys it."""
     from sagegate.config import find_root
-    from sagegate.promotion import promote as verb
+    from sagegate.promotion.promote import promote
 
-    verb.promote(find_root(), environment, version, source, opens)
+    promote(find_root(), environment, version, source, opens)
 
 
 @click.command()
 @click.argument("environment", metavar="ENV")
 def deploy(environment: str) -> None:
-    """Deploy what deployments/ENV.json pins: canary, alarms, smoke test. `local` tests the champion on this machine."""
+    """Deploy what deployments/ENV.json pins: canary, alarms, smoke test. `local` only tests the champion."""
     from sagegate.config import find_root
-    from sagegate.deployment import deploy as verb
+    from sagegate.deployment.deploy import deploy
 
-    sys.exit(verb.deploy(find_root(), environment))
+    sys.exit(deploy(find_root(), environment))
 
 
 @click.command()
@@ -312,17 +312,17 @@ def deploy(environment: str) -> None:
 def rollback(environment: str, version: int | None, opens: bool, now: bool) -> None:
     """Pin the model that ENV had before, by a pull request. Merging that deploys it."""
     from sagegate.config import find_root
-    from sagegate.promotion import promote as verb
+    from sagegate.promotion.promote import previous_model, rollback
 
     root = find_root()
     if now:
         from sagegate.deployment.deploy import deploy as deploy_now
 
-        code = deploy_now(root, environment, verb.previous_model(root, environment, version))
+        code = deploy_now(root, environment, previous_model(root, environment, version))
         if code == 0:
             click.echo(f"  next: `sagegate rollback {environment}` opens the pull request that pins it")
         sys.exit(code)
-    verb.rollback(root, environment, version, opens)
+    rollback(root, environment, version, opens)
 
 
 PROMOTION_COMMANDS = (promote, deploy, rollback)
@@ -331,7 +331,7 @@ PROMOTION_COMMANDS = (promote, deploy, rollback)
 @click.command()
 @click.argument("environment", metavar="ENV")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--github", is_flag=True, help="Make ENV's GitHub environment as well; needs GITHUB_TOKEN.")
+@click.option("--github", is_flag=True, help="Create ENV's GitHub environment as well; needs GITHUB_TOKEN.")
 @click.option(
     "--reviewer",
     "reviewers",
@@ -344,8 +344,8 @@ PROMOTION_COMMANDS = (promote, deploy, rollback)
 def bootstrap(
     environment: str, yes: bool, github: bool, reviewers: tuple[str, ...], delete: bool, delete_data: bool
 ) -> None:
-    """Make the platform of ENV's AWS account: shows the change set, asks, deploys. Again: no changes."""
-    from sagegate.account import bootstrap as verb
+    """Create or update the platform of ENV's AWS account: show the change set, ask, deploy."""
+    from sagegate.account.bootstrap import bootstrap, github_environment, github_of, next_steps
     from sagegate.config import find_root
 
     if delete_data and not delete:
@@ -360,23 +360,23 @@ def bootstrap(
 
         teardown.delete(root, environment, yes, delete_data)
         return
-    client = verb.github_of(root) if github else None  # before anything is changed: is there a token?
-    verb.bootstrap(root, environment, yes)
+    client = github_of(root) if github else None  # before anything is changed: is there a token?
+    bootstrap(root, environment, yes)
     if client:
-        verb.github_environment(client, environment, reviewers)
+        github_environment(client, environment, reviewers)
     print("next:")
-    for step in verb.next_steps(root, environment, github):
+    for step in next_steps(root, environment, github):
         print(f"  {step}")
 
 
 @click.command()
 @click.argument("environment", metavar="[ENV]", required=False)
 def doctor(environment: str | None) -> None:
-    """Look for what is missing or wrong in ENV, or everywhere, with its remedy. Exit code: 1 if there is a problem."""
-    from sagegate import doctor as verb
+    """Check the set-up of ENV, or of everything, and name fixes. Exit code: 1 if there is a problem."""
     from sagegate.config import find_root
+    from sagegate.doctor import doctor
 
-    sys.exit(verb.doctor(find_root(), environment))
+    sys.exit(doctor(find_root(), environment))
 
 
 @click.command()
@@ -388,10 +388,10 @@ def doctor(environment: str | None) -> None:
 )
 def credentials(environment: str, purpose: str | None) -> None:
     """Print role-arn, region and profile as NAME=VALUE lines for $GITHUB_OUTPUT. Needs no credentials."""
-    from sagegate.account import bootstrap as verb
+    from sagegate.account.bootstrap import credentials
     from sagegate.config import find_root
 
-    for name, value in verb.credentials(find_root(), environment, purpose).items():
+    for name, value in credentials(find_root(), environment, purpose).items():
         print(f"{name}={value}")
 
 
@@ -417,17 +417,17 @@ SECTIONS = {
 FILE_SYSTEM = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
 
 
-class Verbs(click.Group):
-    """A group whose help lists its commands by what they are for."""
+class Commands(click.Group):
+    """A group whose help lists commands under headings."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """A section for each purpose."""
+        """Write a section for each heading."""
         for heading, commands in SECTIONS.items():
             with formatter.section(heading):
                 formatter.write_dl([(command.name or "", command.get_short_help_str(75)) for command in commands])
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sagegate")
 def cli() -> None:
     """Train, gate, register, promote, deploy and serve this repository's model."""
@@ -438,9 +438,9 @@ for command in (command for commands in SECTIONS.values() for command in command
 
 
 def main() -> None:
-    """Run a verb; a user's mistake is one line on standard error and an exit code."""
-    sys.dont_write_bytecode = False  # without bytecode, every run would import the libraries three times slower
-    gc.set_threshold(50_000)  # imports make much that lives: looking for garbage among it is a tenth of a short verb
+    """Run a command. A user's mistake is one line on standard error and an exit code."""
+    sys.dont_write_bytecode = False  # even if PYTHONDONTWRITEBYTECODE is set: imports would be slower
+    gc.set_threshold(50_000)  # imports allocate many long-lived objects; collect less often
     try:
         cli.main(standalone_mode=False)
     except SagegateError as error:
@@ -455,19 +455,19 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(FAILED)
     except Exception as error:
-        said = _refusal(error)
-        if said is None:
+        explained = _explain(error)
+        if explained is None:
             raise
-        _end(said)
+        _end(explained)
 
 
-def _refusal(error: Exception) -> SagegateError | None:
-    """What AWS, or this machine's file system, refused; None if the error is neither's, so one of ours."""
+def _explain(error: Exception) -> SagegateError | None:
+    """Return an error of the file system or of AWS in one line; None for a bug of sagegate."""
     if isinstance(error, OSError) and error.errno in FILE_SYSTEM and error.filename:
         return SagegateError(
             f"{error.filename}: {error.strerror}: sagegate must be able to read and write the project's folder"
         )
-    if "botocore" not in sys.modules:  # nothing of AWS was loaded, so this cannot be its refusal
+    if "botocore" not in sys.modules:  # not loaded, so this is no error of AWS
         return None
     from sagegate.aws_errors import explain_aws_error
 

@@ -1,4 +1,4 @@
-"""What goes wrong, said in one line: what, where, what to do. The command line prints it and exits with its code."""
+"""Errors for the user, and exit codes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ INTERRUPTED = 130
 
 
 class SagegateError(Exception):
-    """A user's mistake or an outcome the user must act on.
+    """A user's mistake, or an outcome that the user must act on.
 
-    `str(error)` is one line for the reader; `exit_code` is what the command exits with.
+    `str(error)` is one line: what happened, where, what to do. The command exits with `exit_code`.
     """
 
     def __init__(self, message: str, exit_code: int = FAILED) -> None:

@@ -1,4 +1,4 @@
-"""The metrics file that Evaluate writes: metrics with their standard deviation, and the gate's numbers."""
+"""The metrics file that the step Evaluate writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sagegate.files import Json
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`evaluation.json`: the metrics (value, standard deviation) by name, the gate's numbers, and the rest of it."""
+    """`evaluation.json`: metrics as (value, standard deviation) by name, the gate's numbers, and the whole file."""
 
     metrics: dict[str, tuple[float, float | None]]
     gate: Json

@@ -1,4 +1,4 @@
-"""Files and S3 URIs: written whole or not at all, archived to the same bytes, listed, split."""
+"""Helpers for files and S3 URIs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 def write_atomically(file: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write `content` to `file` through a temporary file beside it: a reader sees the old or the new, never a part."""
+    """Write `content` to `file` through a temporary file, so a reader never sees a part of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
@@ -35,12 +35,12 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def as_json(value: Any) -> bytes:
-    """`value` as JSON for people to read; timestamps become ISO 8601."""
+    """Return `value` as indented JSON; timestamps become ISO 8601."""
     return json.dumps(value, indent=1, default=lambda v: v.isoformat()).encode()
 
 
 def archive(files: dict[str, bytes]) -> bytes:
-    """A .tar.gz of `files` (name to content) that depends on nothing else: no times, owners or modes."""
+    """Return a .tar.gz of `files` (name to content). Equal files give equal bytes: no times, owners or modes."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as compressed,
@@ -55,19 +55,19 @@ def archive(files: dict[str, bytes]) -> bytes:
 
 
 def files_under(folder: Path) -> dict[str, bytes]:
-    """The files below `folder`: relative name (with /) to content."""
+    """Return the files below `folder`: relative name (with /) to content."""
     return {f.relative_to(folder).as_posix(): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
 def local_files(source: Path) -> Iterator[tuple[str, Path]]:
-    """The files of a folder of this machine: (relative name, file), hidden ones left out, sorted."""
+    """Yield the files below `source` as (relative name, file), sorted, without hidden ones."""
     for file in sorted(f for f in source.rglob("*") if f.is_file()):
         if not any(part.startswith(".") for part in file.relative_to(source).parts):
             yield file.relative_to(source).as_posix(), file
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of `s3://BUCKET/KEY`; raises ValueError for anything else."""
+    """Return bucket and key of `s3://BUCKET/KEY`. Raises ValueError for anything else."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not uri.startswith("s3://") or not bucket or ".." in key.split("/"):
         raise ValueError(f"{uri!r} is not an S3 location (s3://BUCKET/KEY)")

@@ -1,6 +1,6 @@
-"""What a project's resources are called; all names follow from project, environment, account and region.
+"""Names and ARNs of a project's resources, derived from project, environment, account and region.
 
-infra/platform.yaml and infra/endpoint.yaml build the same names, so no workflow and no user has to pass one on.
+infra/platform.yaml and infra/endpoint.yaml build the same names, so nobody has to pass one on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Names:
 
     @property
     def pipeline(self) -> str:
-        """The pipeline."""
+        """The pipeline's name."""
         return self.project
 
     @property
@@ -34,27 +34,27 @@ class Names:
 
     @property
     def group(self) -> str:
-        """The model package group."""
+        """The model package group's name."""
         return self.project
 
     @property
     def bucket(self) -> str:
-        """The artifact bucket; one for an account and region."""
+        """The artifact bucket; one per account and region."""
         return f"{self.project}-{self.account_id}-{self.region}"
 
     @property
     def artifacts(self) -> str:
-        """The S3 prefix under which all of the project's objects are."""
+        """The S3 prefix of all of the project's objects."""
         return f"s3://{self.bucket}/{self.project}"
 
     @property
     def role(self) -> str:
-        """The role that jobs run with."""
+        """The ARN of the role that jobs run with."""
         return self.iam_role("execution")
 
     @property
     def endpoint(self) -> str:
-        """The endpoint."""
+        """The endpoint's name."""
         return f"{self.project}-{self.environment}"
 
     @property
@@ -64,24 +64,24 @@ class Names:
 
     @property
     def platform_stack(self) -> str:
-        """The CloudFormation stack of infra/platform.yaml; one for an account and region."""
+        """The CloudFormation stack of infra/platform.yaml; one per account and region."""
         return f"{self.project}-platform"
 
     @property
     def notify_function(self) -> str:
-        """The ARN of the Lambda function that tells people what happened."""
+        """The ARN of the Lambda function that sends notifications."""
         return f"arn:{self.partition}:lambda:{self.region}:{self.account_id}:function:{self.project}-notify"
 
     def iam_role(self, purpose: str) -> str:
-        """The ARN of one of the project's roles: `execution`, `endpoint`, `github-train`, ..."""
+        """Return the ARN of one of the project's roles: `execution`, `endpoint`, `github-train`, ..."""
         return f"arn:{self.partition}:iam::{self.account_id}:role/{self.project}-{purpose}"
 
     def execution(self, name: str) -> str:
-        """The ARN of an execution, known by the last part of its ARN or by all of it."""
+        """Return the ARN of an execution, given its ARN or the last part of it."""
         return f"{self.pipeline_arn}/execution/{name.rpartition('/')[2]}"
 
     def package(self, version: int) -> str:
-        """The ARN of a version of the model."""
+        """Return the ARN of a model version."""
         return self._sagemaker(f"model-package/{self.group}/{version}")
 
     def _sagemaker(self, resource: str) -> str:

@@ -1,8 +1,7 @@
-"""The one session to a backend: clients of an environment, all with boto3's methods, requests and responses.
+"""AWS clients for one environment.
 
-For `local` they are this machine's (sagegate/local), for the others boto3's; every verb has one code path, whichever
-session it went through. Credentials are boto3's business: of the profile `PROJECT-ENV` where there is one, else its usual
-chain.
+The environment `local` gets local clients with the same methods, requests and responses as boto3's, so every command
+has one code path. On AWS, boto3 takes its credentials from the profile `PROJECT-ENV` if it exists, else as usual.
 """
 
 from __future__ import annotations
@@ -22,42 +21,42 @@ from sagegate.names import Names
 
 
 class Session:
-    """An environment's clients, and the names of what is there."""
+    """The clients and resource names of one environment."""
 
     def __init__(self, environment: Environment, names: Names, digest: Callable[[Path], str]) -> None:
         self.environment = environment
         self.names = names
-        self.digest = digest  # SHA-256 of a file of this machine, remembered between runs
+        self.digest = digest  # returns the SHA-256 of a local file; cached between runs
 
     @cached_property
     def sagemaker(self) -> Any:
-        """boto3's SageMaker client, or what answers like it."""
+        """The SageMaker client."""
         return self.client("sagemaker")
 
     @cached_property
     def s3(self) -> Any:
-        """boto3's S3 client, or what answers like it."""
+        """The S3 client."""
         return self.client("s3")
 
     @property
     def option(self) -> str:
-        """What a command needs to act here too: ` --env dev`, or nothing for this machine."""
+        """The option that selects this environment, with a leading space: ` --env dev`; empty for `local`."""
         return "" if self.environment.is_local else f" --env {self.environment.name}"
 
     def client(self, service: str) -> Any:
-        """The client of an AWS service."""
+        """Return the client of an AWS service."""
         raise NotImplementedError
 
     def wait(self, arn: str, seconds: float) -> bool:
-        """Wait up to `seconds` for an execution; whether it has ended."""
+        """Wait up to `seconds` for an execution; return True if it has ended."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Stop what runs on this machine."""
+        """Stop local executions of this process."""
 
 
 class LocalSession(Session):
-    """This machine."""
+    """A session with local SageMaker and S3."""
 
     def __init__(self, environment: Environment, names: Names, store: Store, sagemaker: Any) -> None:
         super().__init__(environment, names, store.file_digest)
@@ -65,20 +64,20 @@ class LocalSession(Session):
         self.sagemaker = sagemaker
 
     def client(self, service: str) -> Any:
-        """Raises SagegateError: of AWS's services this machine has only SageMaker and S3."""
-        raise SagegateError(f"this machine has no {service}: choose an environment of AWS, such as --env dev")
+        """Raise SagegateError: only SageMaker and S3 exist locally."""
+        raise SagegateError(f"the environment local has no {service}: choose an environment of AWS, such as --env dev")
 
     def wait(self, arn: str, seconds: float) -> bool:
-        """As above; an execution of another process is looked at, not waited for."""
+        """Wait up to `seconds` for an execution; one of another process is checked once."""
         return bool(self.sagemaker.wait(arn, seconds))
 
     def close(self) -> None:
-        """Stop what runs."""
+        """Stop local executions of this process."""
         self.sagemaker.close()
 
 
 class AwsSession(Session):
-    """An AWS account. Opening it checks that the credentials belong to that account."""
+    """A session with an AWS account. Raises SagegateError if the credentials belong to another account."""
 
     def __init__(self, environment: Environment, names: Names, digest: Callable[[Path], str]) -> None:
         super().__init__(environment, names, digest)
@@ -92,7 +91,7 @@ class AwsSession(Session):
         _check_account(self.client("sts").get_caller_identity()["Account"], environment)
 
     def client(self, service: str) -> Any:
-        """boto3's client; calls that are throttled or lose their connection are tried AWS_MAX_ATTEMPTS (10) times."""
+        """Return boto3's client. It tries throttled calls and lost connections AWS_MAX_ATTEMPTS (10) times."""
         from botocore.config import Config
 
         make: Callable[..., Any] = self._session.client
@@ -110,14 +109,14 @@ class AwsSession(Session):
         return self._clients[service]
 
     def wait(self, arn: str, seconds: float) -> bool:
-        """As above; looks once, after the wait."""
+        """Wait `seconds`, then return True if the execution has ended."""
         time.sleep(seconds)
         described = self.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
         return described["PipelineExecutionStatus"] in ("Succeeded", "Failed", "Stopped")
 
 
 def open_session(root: Path, settings: Settings, environment: Environment, launcher: Any = None) -> Session:
-    """The clients of an environment of the project in `root`.
+    """Return a session with an environment of the project in `root`.
 
     Raises SagegateError if the account is still the placeholder, or is not the one that the credentials belong to.
     """
@@ -139,7 +138,7 @@ def open_session(root: Path, settings: Settings, environment: Environment, launc
 
 
 def pages(call: Callable[..., Json], key: str, **request: Any) -> Iterator[Json]:
-    """The items under `key` of all pages of a List* call, whichever name its token has."""
+    """Yield the items under `key` from all pages of a List* call."""
     while True:
         page = call(**request)
         yield from page.get(key, [])
@@ -151,11 +150,11 @@ def pages(call: Callable[..., Json], key: str, **request: Any) -> Iterator[Json]
 
 
 def is_missing(session: Session, error: Exception) -> bool:
-    """Whether a SageMaker call failed because what it names does not exist: AWS has two ways to say so."""
+    """Return True if a SageMaker call failed because a resource does not exist. AWS has two codes for that."""
     if isinstance(error, session.sagemaker.exceptions.ResourceNotFound):
         return True
-    said = getattr(error, "response", {}).get("Error", {})
-    return said.get("Code") == "ValidationException" and "does not exist" in said.get("Message", "")
+    details = getattr(error, "response", {}).get("Error", {})
+    return details.get("Code") == "ValidationException" and "does not exist" in details.get("Message", "")
 
 
 def _check_account(found: str, environment: Environment) -> None:
