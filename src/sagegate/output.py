@@ -1,10 +1,7 @@
-"""Addresses in AWS's consoles, for people: where to look further.
-Text from elsewhere in GitHub's markdown: shown as it is, and never as markup, a mention, a link or a command.
-What the verbs print, with rich: tables for people, one line for what matters.
-What a workflow's job shows on its page: Markdown for people who open nothing else. Outside a workflow, nothing.
+"""Output: links to AWS consoles, tables for the terminal (rich), and GitHub Markdown for job summaries.
 
-Source: "Adding a job summary" in the GitHub Actions documentation. Texts from elsewhere are shown as code, never as
-markup.
+Text from elsewhere appears in Markdown as code, never as markup, a mention, a link or a command.
+Source: "Adding a job summary" in the GitHub Actions documentation.
 """
 
 from __future__ import annotations
@@ -104,19 +101,19 @@ def metrics_table(evaluation: Evaluation) -> None:
 
 
 def verdict(passed: bool, line: str, todo: str | None) -> None:
-    """How it ended, and what to do next."""
+    """Print how a command ended, and what to do next."""
     console.print(f"[bold green]✔[/] {escape(line)}" if passed else f"[bold red]✘[/] {escape(line)}")
     if todo:
         console.print(f"  next: {escape(todo)}")
 
 
 def line(text: str) -> None:
-    """One plain line."""
+    """Print one plain line."""
     console.print(escape(text))
 
 
 def log(step: str, lines: list[str]) -> None:
-    """The end of a failed step's output."""
+    """Print the last lines of a failed step's log."""
     if not lines:
         console.print(f"[dim]--- {step} printed nothing ---[/]")
         return
@@ -126,7 +123,7 @@ def log(step: str, lines: list[str]) -> None:
 
 
 def pairs(rows: list[tuple[str, Any]]) -> None:
-    """Names and values, a line each; what has no value is left out. Nothing is folded, so it can be searched."""
+    """Print names and values, a line each, without wrapping. Skip empty values."""
     width = max((len(name) for name, _ in rows), default=0) + 2
     for name, value in rows:
         if value not in (None, ""):
@@ -134,7 +131,7 @@ def pairs(rows: list[tuple[str, Any]]) -> None:
 
 
 def table(headings: list[str], rows: list[list[Any]]) -> None:
-    """A plain table."""
+    """Print a plain table."""
     made = Table(box=None, padding=(0, 2, 0, 0))
     for heading in headings:
         made.add_column(heading, overflow="fold")
@@ -144,7 +141,7 @@ def table(headings: list[str], rows: list[list[Any]]) -> None:
 
 
 def seconds(step: Json) -> str:
-    """How long a step has taken; nothing for one that has not started."""
+    """Return a step's duration, or the empty string if it has not started."""
     if "StartTime" not in step:
         return ""
     end = step.get("EndTime") or datetime.now(UTC)
@@ -152,7 +149,7 @@ def seconds(step: Json) -> str:
 
 
 def note(step: Json) -> str:
-    """What else there is to say of a step: cached, taken over, its attempt, a condition's outcome."""
+    """Return a remark on a step: cached, reused, its attempt, or a condition's outcome."""
     if "CacheHitResult" in step:
         return "cached"
     if "SelectiveExecutionResult" in step:
@@ -169,7 +166,7 @@ MARKS = {True: "✅", False: "❌"}
 
 
 def append_summary(lines: Sequence[str]) -> None:
-    """Add to the job's summary, as a block of its own; does nothing where no job runs."""
+    """Append a block to the summary of a GitHub job. Do nothing outside a job."""
     file = os.environ.get("GITHUB_STEP_SUMMARY")
     if file:
         with Path(file).open("a", encoding="utf-8") as summary:
@@ -177,7 +174,7 @@ def append_summary(lines: Sequence[str]) -> None:
 
 
 def verdict_summary(passed: bool, title: str, line: str, todo: str | None = None) -> list[str]:
-    """How something ended: a heading, the reason, what to do next."""
+    """Return a heading, the reason and the next step."""
     lines = [f"### {MARKS[passed]} {_plain(title)}", ""]
     lines += [code(line)] if line else []
     return lines + (["", f"Next: {code(todo)}"] if todo else [])
@@ -214,7 +211,7 @@ def deployment_summary(
     facts: Sequence[tuple[str, object]] = (),
     events: Sequence[str] = (),
 ) -> list[str]:
-    """A deployment that has ended: what is live or why it is not, facts (name, value), the stack's events."""
+    """Return the summary of a deployment: its outcome, facts (name, value) and the stack's events."""
     title = f"{environment}: model {version} {'is live' if passed else 'was not deployed'}"
     lines = verdict_summary(passed, title, line)
     rows = [[name, code(value, in_table=True)] for name, value in facts if value not in ("", None)]
@@ -224,7 +221,7 @@ def deployment_summary(
 
 
 def pull_request_summary(branch: str, number: int, what: str, url: str, todo: str | None) -> list[str]:
-    """What became of a branch's pull request, with a link to it."""
+    """Return the outcome of a branch's pull request, with a link to it."""
     lines = [f"### {MARKS[True]} {_plain(branch)}: pull request {number} {_plain(what)}", "", link(url, url)]
     return lines + (["", f"Next: {code(todo)}"] if todo else [])
 
@@ -249,7 +246,7 @@ def markdown_metrics(evaluation: Evaluation) -> list[str]:
 
 
 def steps_table(steps: list[Json]) -> list[str]:
-    """Each step's status, time and what else there is to say of it."""
+    """Return a table of the steps: status, time, remark."""
     rows = []
     for step in steps:
         remark = step.get("FailureReason") or note(step)
@@ -258,7 +255,7 @@ def steps_table(steps: list[Json]) -> list[str]:
 
 
 def folded(heading: str, lines: Sequence[str]) -> list[str]:
-    """Lines behind a heading that opens them."""
+    """Return lines that a heading unfolds."""
     return [f"<details><summary>{_plain(heading)}</summary>", "", *lines, "", "</details>"]
 
 

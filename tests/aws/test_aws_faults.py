@@ -140,11 +140,11 @@ def test_following_ends_when_credentials_expire(dev: Place) -> None:
     program.write_text(
         "import sys\n"
         "from botocore.exceptions import ClientError\n"
-        "from sagegate import aws, cli\n"
+        "from sagegate import cli, session\n"
         "def wait(self, arn, seconds):\n"
         "    error = {'Error': {'Code': 'ExpiredTokenException', 'Message': 'expired'}}\n"
         "    raise ClientError(error, 'DescribePipelineExecution')\n"
-        "aws.AwsSession.wait = wait\n"
+        "session.AwsSession.wait = wait\n"
         "sys.argv = ['sagegate', 'run', '--env', 'dev']\n"
         "cli.main()\n",
         encoding="utf-8",
