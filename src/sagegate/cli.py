@@ -135,12 +135,12 @@ def run(
 
     root = find_root()
     if environment == "local":
-        from sagegate.local import warm
-        from sagegate.local.launcher import Launcher
+        from sagegate.local.processes import Launcher, remembered_libraries
 
         launcher: Launcher | None = Launcher(root)
-        assert launcher  # import heavy libraries while this process imports what it needs itself
-        launcher.warm_up(warm.guess(root, no_cache or bool(overrides)))
+        assert launcher
+        # The fork server imports the heavy libraries while this process imports what it needs itself.
+        launcher.warm_up(remembered_libraries(root, no_cache or bool(overrides)))
     else:
         launcher = None
     try:

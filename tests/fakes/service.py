@@ -27,7 +27,7 @@ from sagegate.errors import SagegateError
 from sagegate.files import Json
 from sagegate.local import jobs as local_jobs
 from sagegate.local.client import LocalSageMaker, ResourceNotFound
-from sagegate.local.launcher import Command, Launcher, Running
+from sagegate.local.processes import Command, Launcher, Running
 from sagegate.local.state import Execution
 from sagegate.local.steps import StepRunner
 from sagegate.pipeline.code import imported_libraries

@@ -18,7 +18,7 @@ from sagegate.files import Json, write_json
 from sagegate.local.cache import Cache
 from sagegate.local.engine import Engine, check_names, reused_properties
 from sagegate.local.jobs import Context
-from sagegate.local.launcher import Launcher
+from sagegate.local.processes import Launcher
 from sagegate.local.references import Scope
 from sagegate.local.state import FINAL, Execution, Registry, now, read_json, remove_orphaned_jobs
 from sagegate.local.steps import TYPES, StepRunner

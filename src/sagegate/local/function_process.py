@@ -1,12 +1,11 @@
-"""Process of a Lambda step: `python -I -S function_process.py HANDLER.py EVENT.json ANSWER.json SITE_PACKAGES...`."""
+"""Process of a Lambda step: `python function_process.py HANDLER.py EVENT.json ANSWER.json`."""
 
 import json
 import os
 import sys
 
-# No runpy, pathlib or site-packages set-up: each takes as long to load as the rest of this process.
-handler_file, event_file, answer_file, *site_packages = sys.argv[1:]
-sys.path[:] = [os.path.dirname(handler_file), *sys.path, *site_packages]
+handler_file, event_file, answer_file = sys.argv[1:]
+sys.path[0] = os.path.dirname(handler_file)
 with open(handler_file, encoding="utf-8") as source:
     function: dict[str, object] = {"__name__": "handler", "__file__": handler_file}
     exec(compile(source.read(), handler_file, "exec"), function)

@@ -27,10 +27,7 @@ def invoke(arn: str, event: Json, declared_outputs: list[Json], context: Context
     host = Host("algo-1", context.folder / "opt" / "ml")
     host.opt_ml.mkdir(parents=True)
     (host.opt_ml / "event.json").write_text(json.dumps(event, default=str))
-    # -I and -S skip the set-up of site-packages, which every run would wait for; the process gets the paths instead.
-    site_packages = [path for path in sys.path if path.endswith("-packages")]
-    files = [str(file), "/opt/ml/event.json", "/opt/ml/answer.json"]
-    command = [sys.executable, "-I", "-S", str(PROCESS), *files, *site_packages]
+    command = [sys.executable, str(PROCESS), str(file), "/opt/ml/event.json", "/opt/ml/answer.json"]
     environment = {"AWS_REGION": context.region, "AWS_LAMBDA_FUNCTION_NAME": name}
     run_hosts([host], command, lambda _: environment, context, LIMIT_SECONDS, "failure")
     answer = json.loads((host.opt_ml / "answer.json").read_text())

@@ -16,8 +16,8 @@ from datetime import datetime
 from pathlib import Path
 
 from sagegate.files import Json, as_json
-from sagegate.local.launcher import Command, Launcher, Running
 from sagegate.local.namespace import needs_mount
+from sagegate.local.processes import Command, Launcher, Running
 from sagegate.local.state import now
 from sagegate.local.storage import Store
 

@@ -21,7 +21,7 @@ from sagegate.runs.follow import follow_and_report
 from sagegate.session import Session, is_missing, open_session, pages
 
 if TYPE_CHECKING:
-    from sagegate.local.launcher import Launcher
+    from sagegate.local.processes import Launcher
 
 DESCRIPTION_LENGTH = 3072  # PipelineExecutionDescription in the SageMaker API reference
 
@@ -64,7 +64,6 @@ class RunRequest:
     body: str
     overrides: dict[str, str]
     tags: dict[str, str]
-    libraries: tuple[str, ...]
     selected: frozenset[str]
 
 
@@ -85,8 +84,6 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
         else:
             request = prepare(root, session, options)
             upload(session, request.contents, request.data)
-            if launcher:
-                launcher.libraries = request.libraries
             state = f"pipeline {upsert(session, request.body, request.tags)}"
             arn = start(session, request.overrides, request.selected, options.reason)
         if not options.waits:
@@ -97,9 +94,9 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
             return 0
         code = follow_and_report(session, arn, state)
         if launcher:
-            from sagegate.local import warm
+            from sagegate.local.processes import remember_libraries
 
-            warm.note(root, libraries(root, execution_definition(session, arn)))
+            remember_libraries(root, libraries(root, execution_definition(session, arn)))
         return code
     finally:
         session.close()
@@ -128,7 +125,7 @@ def prepare(root: Path, session: Session, options: RunOptions) -> RunRequest:
     check_names(steps, list(options.only))
     selected = downstream(steps, options.from_step) if options.from_step else frozenset(options.only)
     tags = {"project": settings.project.name, "repository": settings.project.repository, "commit": commit}
-    return RunRequest(contents, data, json.dumps(body), overrides, tags, libraries(root, compiled), selected)
+    return RunRequest(contents, data, json.dumps(body), overrides, tags, selected)
 
 
 def upload(session: Session, contents: dict[str, bytes], data: parameters.Data) -> None:
