@@ -238,7 +238,7 @@ def test_mistakes_are_one_line(lab: SetupLab) -> None:
     lab.accounts()
 
     template = lab.project / "infra" / "platform.yaml"
-    template.write_text(template.read_text(encoding="utf-8") + "#" * 2000, encoding="utf-8")
+    template.write_text(template.read_text(encoding="utf-8") + "#" * 10_000, encoding="utf-8")
     assert "CloudFormation takes 51200" in refused("dev", code=2)
     assert lab.stacks() == []
 
