@@ -1,6 +1,6 @@
-"""The table of permissions in docs/permissions.md, from the platform's template: `python scripts/permissions.py`.
+"""Write docs/permissions.md from infra/platform.yaml: `python scripts/permissions.py`.
 
-Every role of an account that hosts everything, with each statement: what it may do, on what, and under which condition.
+The page lists every role of an account with all environments, and each statement's actions, resources and conditions.
 """
 
 from clean_copy import ROOT
@@ -9,27 +9,26 @@ from templates import REGION, Json, as_list, platform
 PAGE = ROOT / "docs" / "permissions.md"
 INTRODUCTION = """# Permissions
 
-Made from `infra/platform.yaml` by `python scripts/permissions.py`; a test fails when it is stale. It shows project
-`tumour` in one account that hosts dev, staging and prod, where nothing but these policies keeps them apart. With
-accounts of their own they are apart in any case, and each account has only the roles of what it hosts. `kms` statements
-are added where there is a key, `ec2` statements where jobs and endpoints run in a VPC.
+Generated from `infra/platform.yaml` by `python scripts/permissions.py`. The page shows project `tumour` in one account
+with dev, staging and prod, where only these policies separate the environments. With an account for each environment,
+an account has only the roles of its own environments. A key adds `kms` statements, and a VPC adds `ec2` statements.
 """
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     stack = platform("dev staging prod")
     roles = sorted(stack.of_type("AWS::IAM::Role").values(), key=lambda role: str(role["RoleName"]))
     return "\n".join([INTRODUCTION, *(section(role, stack.statements(role["RoleName"])) for role in roles)])
 
 
 def section(role: Json, statements: list[Json]) -> str:
-    """One role: who may assume it, and its statements as a table."""
+    """Return a role's section: who may assume it, and a table of its statements."""
     lines = [f"## `{role['RoleName']}`", "", f"{role['Description']}. Assumed by {trusted(role)}.", ""]
-    lines += ["| | may | on | if |", "|---|---|---|---|"]
+    lines += ["| Statement | Actions | Resources | Condition |", "|---|---|---|---|"]
     for statement in statements:
         cells = [
-            f"{statement.get('Sid', '')}{' (never)' if statement['Effect'] == 'Deny' else ''}",
+            f"{statement.get('Sid', '')}{' (deny)' if statement['Effect'] == 'Deny' else ''}",
             "<br>".join(f"`{action}`" for action in as_list(statement["Action"])),
             "<br>".join(f"`{short(resource)}`" for resource in as_list(statement["Resource"])),
             "<br>".join(conditions(statement.get("Condition", {}))),
@@ -39,7 +38,7 @@ def section(role: Json, statements: list[Json]) -> str:
 
 
 def trusted(role: Json) -> str:
-    """Who may assume a role, in words."""
+    """Describe who may assume a role."""
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
     if "Service" in statement["Principal"]:
         return f"`{statement['Principal']['Service']}`"
@@ -48,13 +47,13 @@ def trusted(role: Json) -> str:
 
 
 def conditions(condition: Json) -> list[str]:
-    """A condition, one line for each key."""
+    """Return a condition as text, one line for each key."""
     keys = [(key, values) for entries in condition.values() for key, values in entries.items()]
     return [f"`{key}` is " + " or ".join(f"`{short(value)}`" for value in as_list(values)) for key, values in keys]
 
 
 def short(resource: str) -> str:
-    """An ARN without what all have in common: partition, region and account."""
+    """Shorten an ARN: drop partition, region and the example account."""
     parts = str(resource).split(":", 5)
     if len(parts) < 6 or parts[0] != "arn":
         return str(resource)

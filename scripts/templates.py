@@ -1,4 +1,4 @@
-"""Read CloudFormation templates and evaluate them: parameters, conditions, intrinsic functions. No AWS."""
+"""Read CloudFormation templates and evaluate parameters, conditions and intrinsic functions without AWS."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 class _Absent:
-    """What `AWS::NoValue` leaves: nothing."""
+    """The value of `AWS::NoValue`."""
 
 
 ABSENT = _Absent()
@@ -42,13 +42,13 @@ _Loader.add_multi_constructor("!", _short_form)
 
 
 def load(path: Path) -> Json:
-    """A template as CloudFormation reads it, with long forms."""
+    """Return a template with the long forms of its functions."""
     template: Json = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     return template
 
 
 class Stack:
-    """A template with values for its parameters: which resources it makes, and with which properties."""
+    """A template with values for its parameters: the resources that it creates, and their properties."""
 
     def __init__(self, path: Path, account: str, parameters: Mapping[str, Any]) -> None:
         self.template = load(path)
@@ -73,7 +73,7 @@ class Stack:
         }
 
     def holds(self, name: str) -> bool:
-        """Whether a condition of the template holds."""
+        """Return the value of one of the template's conditions."""
         return self._condition(self.template["Conditions"][name])
 
     def _condition(self, body: Json) -> bool:
@@ -87,7 +87,7 @@ class Stack:
         return {"Fn::Not": not results[0], "Fn::And": all(results), "Fn::Or": any(results)}[function]
 
     def resolve(self, value: Any) -> Any:
-        """A value of the template with its functions replaced by what they give; resources by their logical ARN."""
+        """Return a value of the template with its functions evaluated."""
         if isinstance(value, list):
             return [item for item in map(self.resolve, value) if item is not ABSENT]
         if not isinstance(value, dict):
@@ -131,18 +131,17 @@ class Stack:
         return f"<{name}>"
 
     def of_type(self, kind: str) -> Json:
-        """The resources of a type by logical name: their properties."""
+        """Return the properties of the resources of one type, by logical id."""
         return {name: body["Properties"] for name, body in self.resources.items() if body["Type"] == kind}
 
     def role(self, name: str) -> Json:
-        """A role by its full name."""
-        found = [body for body in self.of_type("AWS::IAM::Role").values() if body["RoleName"] == name]
-        assert found, f"no role {name}: {[b['RoleName'] for b in self.of_type('AWS::IAM::Role').values()]}"
-        role: Json = found[0]
-        return role
+        """Return a role's properties by its full name."""
+        roles: dict[str, Json] = {body["RoleName"]: body for body in self.of_type("AWS::IAM::Role").values()}
+        assert name in roles, f"no role {name}: {sorted(roles)}"
+        return roles[name]
 
     def statements(self, name: str) -> list[Json]:
-        """All statements of a role's policies, those of its managed policies included."""
+        """Return all statements of a role: of its own policies and of its managed policies."""
         role = self.role(name)
         documents = [policy["PolicyDocument"] for policy in role.get("Policies", [])]
         for reference in role.get("ManagedPolicyArns", []):
@@ -151,16 +150,16 @@ class Stack:
 
 
 def as_list(value: Any) -> list[Any]:
-    """IAM lets a list of one stand without brackets."""
+    """Return a list; IAM accepts a single value in its place."""
     return value if isinstance(value, list) else [value]
 
 
 def conditions_hold(conditions: Json, context: Mapping[str, str]) -> bool:
-    """IAM's rule: every operator and key must hold, and one of a key's values is enough."""
+    """Evaluate conditions as IAM does: every operator and key must match, with at least one of a key's values."""
     for operator, keys in conditions.items():
-        for key, wanted in keys.items():
+        for key, accepted in keys.items():
             given = context.get(key)
-            values = [str(value) for value in as_list(wanted)]
+            values = [str(value) for value in as_list(accepted)]
             if operator == "StringEqualsIfExists" and given is None:
                 continue
             if given is None:
@@ -172,14 +171,14 @@ def conditions_hold(conditions: Json, context: Mapping[str, str]) -> bool:
                 if not any(fnmatchcase(given, value) for value in values):
                     return False
             else:
-                raise AssertionError(f"the tests do not know the operator {operator}")
+                raise AssertionError(f"unknown operator {operator}")
     return True
 
 
 def allowed(statements: list[Json], action: str, resource: str, **context: str) -> bool:
-    """IAM's verdict on one call: a Deny wins, then an Allow is needed. Context keys: `iam__PassedToService`."""
+    """Evaluate one call as IAM does: no Deny matches, and an Allow does. Context keys: `iam__PassedToService`."""
     known = {key.replace("__", ":", 1).replace("__", "-"): value for key, value in context.items()}
-    verdict = False
+    is_allowed = False
     for statement in statements:
         if not any(fnmatchcase(action.lower(), str(a).lower()) for a in as_list(statement["Action"])):
             continue
@@ -188,19 +187,19 @@ def allowed(statements: list[Json], action: str, resource: str, **context: str) 
         if conditions_hold(statement.get("Condition", {}), known):
             if statement["Effect"] == "Deny":
                 return False
-            verdict = True
-    return verdict
+            is_allowed = True
+    return is_allowed
 
 
 def platform(hosts: str = "dev", account: str = DEV, **parameters: Any) -> Stack:
-    """The platform stack of an account: `platform("staging prod", OPS)`."""
+    """Return the platform stack of an account with these environments: `platform("staging prod", OPS)`."""
     hosted = {f"Hosts{name.capitalize()}": str(name in hosts.split()).lower() for name in ("dev", "staging", "prod")}
     fixed = {"ProjectName": "tumour", "GitHubRepository": "my-org/tumour", "TrainingAccountId": DEV}
     return Stack(PLATFORM, account, fixed | hosted | parameters)
 
 
 def endpoint(**parameters: Any) -> Stack:
-    """The endpoint stack of staging with model 7."""
+    """Return the endpoint stack of staging with model 7."""
     fixed = {
         "ProjectName": "tumour",
         "Environment": "staging",
