@@ -255,18 +255,15 @@ def serve(environment: str, version: int | None, port: int) -> None:
 )
 def invoke(environment: str, file: Path | None, url: str, source: str | None, output: str | None) -> None:
     """Send FILE (.csv or .json; the model's own sample request by default) to a served model, or to ENV's endpoint."""
+    from sagegate.deployment.invoke import invoke_batch, invoke_endpoint, invoke_url
+
     if (source and (file or environment == "local")) or (output and not source):
         raise click.UsageError("--batch takes no FILE and needs --env staging or prod; --output goes with --batch")
     with project(environment) as (_, session):
         if source:
-            from sagegate.deployment.invoke import batch
-
-            batch(session, source, output)
-            return
-        from sagegate.deployment.invoke import invoke, invoke_endpoint
-
-        if environment == "local":
-            invoke(session, file, url)
+            invoke_batch(session, source, output)
+        elif environment == "local":
+            invoke_url(session, file, url)
         else:
             invoke_endpoint(session, file)
 
@@ -339,33 +336,22 @@ PROMOTION_COMMANDS = (promote, deploy, rollback)
     metavar="LOGIN_OR_ORG/TEAM",
     help="With --github: who must approve deployments to ENV (repeatable).",
 )
-@click.option("--delete", is_flag=True, help="Remove ENV's endpoint and platform; data and models stay.")
-@click.option("--delete-data", is_flag=True, help="With --delete: remove data and models too; asks for the name.")
-def bootstrap(
-    environment: str, yes: bool, github: bool, reviewers: tuple[str, ...], delete: bool, delete_data: bool
-) -> None:
+def bootstrap(environment: str, yes: bool, github: bool, reviewers: tuple[str, ...]) -> None:
     """Create or update the platform of ENV's AWS account: show the change set, ask, deploy."""
-    from sagegate.account.bootstrap import bootstrap, github_environment, github_of, next_steps
-    from sagegate.config import find_root
+    from sagegate.account import bootstrap as account
+    from sagegate.config import find_root, load_settings
+    from sagegate.repository.github import open_github
 
-    if delete_data and not delete:
-        raise click.UsageError("--delete-data goes with --delete")
-    if delete and (github or reviewers):
-        raise click.UsageError("--delete does not go with --github or --reviewer")
     if reviewers and not github:
         raise click.UsageError("--reviewer goes with --github")
     root = find_root()
-    if delete:
-        from sagegate.account import bootstrap as teardown
-
-        teardown.delete(root, environment, yes, delete_data)
-        return
-    client = github_of(root) if github else None  # before anything is changed: is there a token?
-    bootstrap(root, environment, yes)
+    # Before anything changes, so that a missing token is reported first.
+    client = open_github(load_settings(root).project.repository) if github else None
+    account.bootstrap(root, environment, yes)
     if client:
-        github_environment(client, environment, reviewers)
+        account.create_github_environment(client, environment, reviewers)
     print("next:")
-    for step in next_steps(root, environment, github):
+    for step in account.next_steps(root, environment, github):
         print(f"  {step}")
 
 

@@ -1,1 +1,1 @@
-"""An AWS account's platform: made, compared, removed, and who may use it."""
+"""The platform of an AWS account: create it, and compare its roles with the expected ones."""

@@ -1,7 +1,9 @@
-"""CloudFormation stacks by change set: what would change, then the change with its progress, then how it ended.
+"""Change CloudFormation stacks by change set, and show a stack's events while it changes.
 
-Running it again after any interruption converges: a change under way is waited for, a change set left behind is
-replaced, a stack whose creation failed is removed first. States: "Stack status codes" in the CloudFormation guide.
+Every function may be repeated after an interruption: it waits for a change that is still running, and deletes a stack
+whose creation failed before it creates the stack again.
+
+Source: "Stack status codes" in the CloudFormation user guide.
 """
 
 from __future__ import annotations
@@ -10,31 +12,39 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, WaiterError
 
 from sagegate.errors import SagegateError
 from sagegate.files import Json
 
+# A stack in one of these states can only be deleted.
+FAILED_STATES = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+# A stack in one of these states has no resources to keep or to compare with.
+UNUSABLE_STATES = (*FAILED_STATES, "REVIEW_IN_PROGRESS")
+STABLE_STATES = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
 NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
-# Nothing but removing a stack leads out of these; it holds nothing, for its creation failed or was never carried out.
-DEAD = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
-STANDS = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
-# How CloudFormation says that a stack is not any more as this process saw it, because another one changes it.
-FASTER = ("can not be updated", "cannot be created again", "does not exist")
+# Error messages that mean that another process changed the stack in the meantime.
+CHANGED_MEANWHILE = ("can not be updated", "cannot be created again", "does not exist")
 ATTEMPTS = 20
-FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 1.0, 10.0
-LIMIT_SECONDS = 3 * 3600.0
+POLL_SECONDS = 5.0
+CHANGE_SET_SECONDS = 600.0
+
+
+class StackFailed(SagegateError):
+    """A change of a stack that failed; the message has the final status and the first resource's error."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A stack as it should be. Tags go on to every resource that can have them.
+class StackSpec:
+    """The template, parameters and tags of a stack. CloudFormation adds the tags to the stack's resources.
 
-    `adopts`: what the account has already under a name of the template becomes the stack's, instead of a failure.
+    With `import_existing`, a resource that the account already has under a name in the template joins the stack
+    instead of failing it.
     """
 
     name: str
@@ -42,238 +52,223 @@ class Wanted:
     parameters: dict[str, str]
     tags: dict[str, str]
     capabilities: tuple[str, ...] = ()
-    adopts: bool = False
+    import_existing: bool = False
 
 
 @dataclass(frozen=True)
-class Change:
-    """A change set that waits to be executed; `changes` are CloudFormation's ResourceChange tables."""
+class ChangeSet:
+    """A change set that can be executed; `changes` has the shape of CloudFormation's ResourceChange."""
 
     stack: str
     name: str
-    changes: list[Json] = field(default_factory=list)
+    changes: list[Json]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a change ended. `reason` is the first failure's own words, None if there was none."""
-
-    status: str
-    reason: str | None
-    outputs: dict[str, str]
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the stack is now as it was wanted."""
-        return self.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
+def poll_seconds(default: float) -> float:
+    """Return the seconds between two requests for a state: SAGEGATE_POLL_SECONDS, or `default`."""
+    return float(os.environ.get("SAGEGATE_POLL_SECONDS") or default)
 
 
 def describe_stack(client: Any, name: str) -> Json | None:
-    """The stack, or None if there is none."""
+    """Return a stack by its name or id, or None if it does not exist."""
     try:
-        stacks = client.describe_stacks(StackName=name)["Stacks"]
+        stack: Json = client.describe_stacks(StackName=name)["Stacks"][0]
     except ClientError as error:
         if "does not exist" in str(error):
             return None
         raise
-    found: Json = stacks[0]
-    return None if found["StackStatus"] == "DELETE_COMPLETE" else found
+    return None if stack["StackStatus"] == "DELETE_COMPLETE" else stack
 
 
 def outputs_of(stack: Json) -> dict[str, str]:
-    """A stack's outputs by key."""
+    """Return a stack's outputs by key."""
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
 def parameters_of(stack: Json) -> dict[str, str]:
-    """A stack's parameters by key."""
+    """Return a stack's parameters by key."""
     return {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack.get("Parameters", [])}
 
 
-def resources(client: Any, name: str) -> dict[str, Json]:
-    """What a stack owns now: StackResourceSummary by logical id."""
+def resource_ids(client: Any, name: str) -> frozenset[str]:
+    """Return the logical ids of the resources in a stack."""
     pages = client.get_paginator("list_stack_resources").paginate(StackName=name)
-    found = (summary for page in pages for summary in page["StackResourceSummaries"])
-    gone = ("DELETE_COMPLETE", "DELETE_SKIPPED")
-    return {summary["LogicalResourceId"]: summary for summary in found if summary["ResourceStatus"] not in gone}
+    summaries = [summary for page in pages for summary in page["StackResourceSummaries"]]
+    deleted = ("DELETE_COMPLETE", "DELETE_SKIPPED")
+    return frozenset(s["LogicalResourceId"] for s in summaries if s["ResourceStatus"] not in deleted)
 
 
-def is_as_wanted(client: Any, wanted: Wanted) -> bool:
-    """Whether the stack stands as wanted already. Reads only."""
-    stack = describe_stack(client, wanted.name)
-    if stack is None or stack["StackStatus"] not in STANDS:
-        return False
-    parameters = parameters_of(stack)
-    if any(parameters.get(name) != value for name, value in wanted.parameters.items()):
-        return False
-    body = client.get_template(StackName=wanted.name, TemplateStage="Original")["TemplateBody"]
-    return isinstance(body, str) and body.strip() == wanted.template.strip()
-
-
-def present(client: Any, name: str, show: Callable[[str], None]) -> Wanted | None:
-    """The stack as it stands once no change is under way, so that it can be put back; None if there is none."""
-    stack = settle(client, name, show)
-    if stack is None or stack["StackStatus"] in (*DEAD, "REVIEW_IN_PROGRESS"):
-        return None
+def template_of(client: Any, name: str) -> str:
+    """Return a stack's template as it was submitted."""
     body = client.get_template(StackName=name, TemplateStage="Original")["TemplateBody"]
-    return Wanted(
-        name,
-        body if isinstance(body, str) else json.dumps(body),
-        {p["ParameterKey"]: p["ParameterValue"] for p in stack.get("Parameters", [])},
-        {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])},
-        tuple(stack.get("Capabilities", [])),
-    )
+    return body if isinstance(body, str) else json.dumps(body)  # boto3 parses a JSON template
 
 
-def bring(client: Any, wanted: Wanted, show: Callable[[str], None]) -> Outcome | None:
-    """Make a stack as wanted and follow that to its end; None if nothing was to be done.
+def is_up_to_date(client: Any, spec: StackSpec) -> bool:
+    """Return True if the stack is stable and has the template and parameters of `spec`."""
+    stack = describe_stack(client, spec.name)
+    if stack is None or stack["StackStatus"] not in STABLE_STATES:
+        return False
+    if not spec.parameters.items() <= parameters_of(stack).items():
+        return False
+    return template_of(client, spec.name).strip() == spec.template.strip()
 
-    Where another process was faster its change is waited for, and then looked at what is left to do.
+
+def snapshot(client: Any, name: str, show: Callable[[str], None]) -> StackSpec | None:
+    """Return the stack as it is once it is stable, so that it can be restored; None if it does not exist."""
+    stack = wait_until_stable(client, name, show)
+    if stack is None or stack["StackStatus"] in UNUSABLE_STATES:
+        return None
+    tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}
+    return StackSpec(name, template_of(client, name), parameters_of(stack), tags, tuple(stack.get("Capabilities", [])))
+
+
+def deploy_stack(client: Any, spec: StackSpec, show: Callable[[str], None]) -> None:
+    """Create or update a stack and wait for the end. Raises StackFailed if CloudFormation rolls the change back.
+
+    If another process is changing the stack, wait for it and then compute the change set again.
     """
     for _ in range(ATTEMPTS):
         try:
-            change = propose(client, wanted, show)
-            return execute(client, change, show) if change else None
+            change = create_change_set(client, spec, show)
+            if change:
+                execute_change_set(client, change, show)
+            return
         except ClientError as error:
-            if not _is_overtaken(error):
+            if not _is_changed_meanwhile(error):
                 raise
-            show(f"{wanted.name}: another process changes it: waiting for that")
-    raise SagegateError(
-        f"stack {wanted.name}: other processes keep changing it: repeat this command when they are done"
-    )
+            show(f"{spec.name}: another process is changing the stack: waiting for it")
+    raise SagegateError(f"stack {spec.name}: other processes keep changing it: run this command again when they finish")
 
 
-def propose(client: Any, wanted: Wanted, show: Callable[[str], None]) -> Change | None:
-    """Make a change set; None if nothing would change. A change under way is waited for first."""
-    stack = settle(client, wanted.name, show)
-    if stack and stack["StackStatus"] in DEAD:
-        show(f"{wanted.name}: {stack['StackStatus']}: removing what is left of it")
-        delete(client, wanted.name, show)
+def create_change_set(client: Any, spec: StackSpec, show: Callable[[str], None]) -> ChangeSet | None:
+    """Create a change set once the stack is stable. Return None, and leave no change set, if nothing would change."""
+    stack = wait_until_stable(client, spec.name, show)
+    if stack and stack["StackStatus"] in FAILED_STATES:
+        show(f"{spec.name}: {stack['StackStatus']}: deleting the failed stack")
+        delete_stack(client, spec.name, show)
         stack = None
     is_new = stack is None or stack["StackStatus"] == "REVIEW_IN_PROGRESS"
-    name = f"mlops-{uuid.uuid4().hex[:16]}"
+    name = f"sagegate-{uuid.uuid4().hex[:16]}"
     client.create_change_set(
-        StackName=wanted.name,
+        StackName=spec.name,
         ChangeSetName=name,
         ChangeSetType="CREATE" if is_new else "UPDATE",
-        TemplateBody=wanted.template,
-        Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in sorted(wanted.parameters.items())],
-        Tags=[{"Key": k, "Value": v} for k, v in sorted(wanted.tags.items())],
-        Capabilities=list(wanted.capabilities),
-        ImportExistingResources=wanted.adopts,
+        TemplateBody=spec.template,
+        Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in sorted(spec.parameters.items())],
+        Tags=[{"Key": k, "Value": v} for k, v in sorted(spec.tags.items())],
+        Capabilities=list(spec.capabilities),
+        ImportExistingResources=spec.import_existing,
         ClientToken=name,
     )
-    for _ in polls():
-        found = client.describe_change_set(StackName=wanted.name, ChangeSetName=name)
-        if found["Status"] == "CREATE_COMPLETE":
-            return Change(wanted.name, name, [change["ResourceChange"] for change in found.get("Changes", [])])
-        if found["Status"] == "FAILED":
-            discard(client, Change(wanted.name, name))
-            if any(words in found.get("StatusReason", "") for words in NO_CHANGE):
-                return None
-            raise SagegateError(f"stack {wanted.name}: CloudFormation refused the change: {found.get('StatusReason')}")
-    raise AssertionError("polls() does not end by itself")
+    pause = poll_seconds(1)
+    config = {"Delay": pause, "MaxAttempts": int(CHANGE_SET_SECONDS / pause)}
+    with suppress(WaiterError):  # the description below has the status and its reason, or raises AWS's own error
+        waiter = client.get_waiter("change_set_create_complete")
+        waiter.wait(StackName=spec.name, ChangeSetName=name, WaiterConfig=config)
+    described = client.describe_change_set(StackName=spec.name, ChangeSetName=name)
+    change = ChangeSet(spec.name, name, [entry["ResourceChange"] for entry in described.get("Changes", [])])
+    if described["Status"] == "CREATE_COMPLETE":
+        return change
+    delete_change_set(client, change)
+    reason = described.get("StatusReason", "")
+    if any(words in reason for words in NO_CHANGE):
+        return None
+    raise SagegateError(f"stack {spec.name}: CloudFormation rejects the change ({described['Status']}): {reason}")
 
 
-def discard(client: Any, change: Change) -> None:
-    """Remove a change set that will not be executed; and the empty stack that was made for it."""
+def delete_change_set(client: Any, change: ChangeSet) -> None:
+    """Delete a change set that will not be executed, and the empty stack that was created for it."""
     client.delete_change_set(StackName=change.stack, ChangeSetName=change.name)
     stack = describe_stack(client, change.stack)
     if stack and stack["StackStatus"] == "REVIEW_IN_PROGRESS":
         client.delete_stack(StackName=change.stack)
 
 
-def execute(client: Any, change: Change, show: Callable[[str], None]) -> Outcome:
-    """Execute a change set and follow it to its end, one line for each event of a resource."""
-    seen = {event["EventId"] for event in _events(client, change.stack)}
+def execute_change_set(client: Any, change: ChangeSet, show: Callable[[str], None]) -> str:
+    """Execute a change set, show the events, and return the final status. Raises StackFailed if it is rolled back."""
+    seen = _event_ids(client, change.stack)
     client.execute_change_set(
         StackName=change.stack,
         ChangeSetName=change.name,
         ClientRequestToken=change.name,
-        RetainExceptOnCreate=True,  # a roll-back leaves nothing behind that the next attempt would stumble over
+        RetainExceptOnCreate=True,  # a failed creation leaves no resource behind that would break the next attempt
     )
-    return _follow(client, change.stack, seen, show)
+    status, reason = _follow(client, change.stack, seen, show)
+    if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"):
+        raise StackFailed(f"stack {change.stack} ended as {status}: {reason or 'CloudFormation gives no reason'}")
+    return status
 
 
-def delete(client: Any, name: str, show: Callable[[str], None]) -> Outcome:
-    """Remove a stack and follow that to its end."""
+def delete_stack(client: Any, name: str, show: Callable[[str], None]) -> None:
+    """Delete a stack and wait for the end. Raises StackFailed if a resource cannot be deleted."""
     stack = describe_stack(client, name)
     if stack is None:
-        return Outcome("DELETE_COMPLETE", None, {})
-    seen = {event["EventId"] for event in _events(client, name)}
+        return
+    seen = _event_ids(client, name)
     client.delete_stack(StackName=name)
-    return _follow(client, stack["StackId"], seen, show)  # by its id, for the name ends with the stack
+    status, reason = _follow(client, stack["StackId"], seen, show)  # a deleted stack has no name, only its id
+    if status != "DELETE_COMPLETE":
+        raise StackFailed(f"stack {name} ended as {status}: {reason}")
 
 
-def settle(client: Any, name: str, show: Callable[[str], None]) -> Json | None:
-    """The stack once no change is under way; raises SagegateError for a state that only a person can end."""
+def wait_until_stable(client: Any, name: str, show: Callable[[str], None]) -> Json | None:
+    """Wait for a running change and return the stack, or None if it does not exist.
+
+    Raises SagegateError for UPDATE_ROLLBACK_FAILED, which only a person can resolve.
+    """
     stack = describe_stack(client, name)
     if stack and stack["StackStatus"].endswith("IN_PROGRESS") and stack["StackStatus"] != "REVIEW_IN_PROGRESS":
-        show(f"{name}: {stack['StackStatus']}: waiting for the change that is under way")
-        _follow(client, stack["StackId"], {event["EventId"] for event in _events(client, name)}, show)
+        show(f"{name}: {stack['StackStatus']}: waiting for the running change")
+        _follow(client, stack["StackId"], _event_ids(client, name), show)
         stack = describe_stack(client, name)
     if stack and stack["StackStatus"] == "UPDATE_ROLLBACK_FAILED":
         raise SagegateError(
-            f"stack {name} is stuck in UPDATE_ROLLBACK_FAILED: look at its events in the CloudFormation console, then "
-            f"`aws cloudformation continue-update-rollback --stack-name {name}`, and repeat this command"
+            f"stack {name} is stuck in UPDATE_ROLLBACK_FAILED: look at its events in the CloudFormation console, run "
+            f"`aws cloudformation continue-update-rollback --stack-name {name}`, then run this command again"
         )
     return stack
 
 
-def _is_overtaken(error: ClientError) -> bool:
-    """Whether another process's change made a call on a stack or a change set impossible."""
-    code, said = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
-    if code in ("ChangeSetNotFound", "InvalidChangeSetStatus"):
-        return True
-    return code == "ValidationError" and any(words in said for words in FASTER)
+def _follow(client: Any, stack: str, seen: set[str], show: Callable[[str], None]) -> tuple[str, str | None]:
+    """Show new events until the change ends; return the stack's status and the first error of a resource.
 
-
-def _follow(client: Any, stack: str, seen: set[str], show: Callable[[str], None]) -> Outcome:
+    A boto3 waiter would do without the events, but an endpoint takes ten minutes and more.
+    """
     reason: str | None = None
-    for _ in polls():
-        described = _describe_by_id(client, stack)  # before the events, so that the last ones are not missed
+    while True:
+        described = describe_stack(client, stack)  # before the events, so that the last ones are not missed
         for event in reversed(_events(client, stack)):
             if event["EventId"] in seen:
                 continue
             seen.add(event["EventId"])
-            said = event.get("ResourceStatusReason", "")
-            if event["ResourceStatus"].endswith("FAILED") and reason is None and "cancelled" not in said.lower():
-                reason = f"{event['LogicalResourceId']}: {said or event['ResourceStatus']}"
-            show(f"  {event['ResourceStatus']:<28} {event['LogicalResourceId']}  {said}".rstrip())
+            text = event.get("ResourceStatusReason", "")
+            if event["ResourceStatus"].endswith("FAILED") and reason is None and "cancelled" not in text.lower():
+                reason = f"{event['LogicalResourceId']}: {text or event['ResourceStatus']}"
+            show(f"  {event['ResourceStatus']:<28} {event['LogicalResourceId']}  {text}".rstrip())
         status = described["StackStatus"] if described else "DELETE_COMPLETE"
         if not status.endswith("IN_PROGRESS") or status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS":
-            return Outcome(status, reason, outputs_of(described) if described else {})
-    raise AssertionError("polls() does not end by itself")
-
-
-def _describe_by_id(client: Any, stack: str) -> Json | None:
-    try:
-        found: Json = client.describe_stacks(StackName=stack)["Stacks"][0]
-    except ClientError as error:
-        if "does not exist" in str(error):
-            return None
-        raise
-    return found
+            return status, reason
+        time.sleep(poll_seconds(POLL_SECONDS))
 
 
 def _events(client: Any, stack: str) -> list[Json]:
-    """A stack's events, the newest first; none before it exists. One page holds a hundred, more than a change makes."""
+    """Return a stack's newest events; the first page has a hundred, more than one poll misses."""
     try:
-        found: list[Json] = client.describe_stack_events(StackName=stack)["StackEvents"]
+        events: list[Json] = client.describe_stack_events(StackName=stack)["StackEvents"]
     except ClientError as error:
         if "does not exist" in str(error):
             return []
         raise
-    return found
+    return events
 
 
-def polls() -> Iterator[None]:
-    """Wait before each look: a second first, ten at last; SAGEGATE_POLL_SECONDS sets them all. Gives up after 3 hours."""
-    given = os.environ.get("SAGEGATE_POLL_SECONDS")
-    pause = float(given) if given else FIRST_POLL_SECONDS
-    start = time.monotonic()
-    while time.monotonic() - start < LIMIT_SECONDS:
-        yield
-        time.sleep(pause)
-        pause = pause if given else min(pause * 1.3, LAST_POLL_SECONDS)
-    raise SagegateError("CloudFormation did not end within 3 hours: look at the stack's events in its console")
+def _event_ids(client: Any, stack: str) -> set[str]:
+    return {event["EventId"] for event in _events(client, stack)}
+
+
+def _is_changed_meanwhile(error: ClientError) -> bool:
+    code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+    if code in ("ChangeSetNotFound", "InvalidChangeSetStatus"):
+        return True
+    return code == "ValidationError" and any(words in message for words in CHANGED_MEANWHILE)

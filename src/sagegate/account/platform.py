@@ -1,8 +1,10 @@
-"""What an account's platform stack should be: pure functions from the settings and what was found there.
+"""Compute the template, parameters and environments of an account's platform stack. No I/O but the template's file.
 
-An account has one platform for all environments in it. What an account can have only once, or keeps when a stack is
-deleted, is made where it is missing and adopted where it is there already: GitHub's identity provider, the role of
-autoscaling, the model package group. (The bucket is imported: CloudFormation knows a bucket by its name.)
+The roles and their permissions are in the project's infra/platform.yaml. This file only fills in its parameters.
+
+An account and region has one platform for all environments in it. Some resources exist once per account or survive the
+deletion of a stack: GitHub's OIDC provider, autoscaling's role, the model package group. The stack creates them only if
+they are missing. (A bucket needs no parameter: the change set imports it by its name.)
 """
 
 from __future__ import annotations
@@ -11,25 +13,25 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sagegate.account.cloudformation import Wanted
+from sagegate.account.cloudformation import StackSpec
 from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json
 from sagegate.names import Names
 
-HOSTED = ("dev", "staging", "prod")
+ENVIRONMENTS = ("dev", "staging", "prod")
 PLACEHOLDER_OWNER = "my-org"
-LIMIT_BYTES = 51_200  # of TemplateBody, API reference of CreateChangeSet
+MAX_TEMPLATE_BYTES = 51_200  # TemplateBody in the API reference of CreateChangeSet
 PROVIDER = "token.actions.githubusercontent.com"
 AUDIENCE = "sts.amazonaws.com"
 
 
 @dataclass(frozen=True)
-class Found:
-    """What there is in the account and region.
+class AccountState:
+    """The resources that an account and region already has.
 
-    `parameters` are the stack's (None: there is no stack), `resources` the logical ids of what it owns, `audiences`
-    those of GitHub's identity provider (None: there is none); the others say whether the account has the thing.
+    `parameters`, `resources` (logical ids) and `outputs` are those of the platform stack; `parameters` is None if there
+    is no stack. `audiences` are those of GitHub's OIDC provider, None if the account has no such provider.
     """
 
     parameters: dict[str, str] | None = None
@@ -40,43 +42,43 @@ class Found:
     has_group: bool = False
 
 
-def template(root: Path) -> str:
-    """The text of infra/platform.yaml; raises SagegateError if CloudFormation would not take it."""
+def read_template(root: Path) -> str:
+    """Return the text of infra/platform.yaml. Raises SagegateError if it is missing or too large for CloudFormation."""
     file = root / "infra" / "platform.yaml"
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SagegateError("infra/platform.yaml is missing: restore it from git", USAGE) from None
     size = len(text.encode())
-    if size > LIMIT_BYTES:
+    if size > MAX_TEMPLATE_BYTES:
         raise SagegateError(
-            f"infra/platform.yaml has {size} bytes, CloudFormation takes {LIMIT_BYTES}: put your own resources into a "
-            "template and a stack of their own",
+            f"infra/platform.yaml has {size} bytes, CloudFormation takes {MAX_TEMPLATE_BYTES}: move your own resources "
+            "to another template and stack",
             USAGE,
         )
     return text
 
 
-def version(text: str) -> str | None:
-    """The template's own version: the output that a stack made from it will have."""
-    found = re.search(r"^ +TemplateVersion: *\{ *Value: *[\"']?([^\"'}\s]+)", text, re.MULTILINE)
-    return found[1] if found else None
+def template_version(text: str) -> str | None:
+    """Return the template's output TemplateVersion, which every stack made from it has."""
+    match = re.search(r"^ +TemplateVersion: *\{ *Value: *[\"']?([^\"'}\s]+)", text, re.MULTILINE)
+    return match[1] if match else None
 
 
-def check(settings: Settings, environments: dict[str, Environment], name: str) -> None:
-    """Raises SagegateError for settings from which no platform can be made for environment `name`."""
-    if name not in HOSTED:
-        raise SagegateError(f"{name!r} has no platform: choose {', '.join(HOSTED)}", USAGE)
+def check_settings(settings: Settings, environments: dict[str, Environment], name: str) -> None:
+    """Raise SagegateError if the settings do not allow a platform for environment `name`."""
+    if name not in ENVIRONMENTS:
+        raise SagegateError(f"{name!r} has no platform: choose {', '.join(ENVIRONMENTS)}", USAGE)
     if environments[name].account_id == PLACEHOLDER_ACCOUNT:
-        raise SagegateError(placeholder(name))
+        raise SagegateError(placeholder_error(name))
     if settings.project.repository.partition("/")[0] == PLACEHOLDER_OWNER:
         raise SagegateError(
             f"mlops.toml: project.repository is still the placeholder {settings.project.repository}: put your own "
-            "owner/name there, for the roles will trust it"
+            "owner/name there, because the roles will trust it"
         )
     if environments["dev"].account_id == PLACEHOLDER_ACCOUNT:
-        raise SagegateError(f"{placeholder('dev')}, for {name} deploys models from there")
-    for other in _real(environments):
+        raise SagegateError(f"{placeholder_error('dev')}, because {name} deploys models from there")
+    for other in _with_account(environments):
         if other.region != environments["dev"].region:
             raise SagegateError(
                 f"environments/{other.name}.toml: region {other.region} is not dev's {environments['dev'].region}: "
@@ -84,83 +86,99 @@ def check(settings: Settings, environments: dict[str, Environment], name: str) -
             )
 
 
-def placeholder(name: str) -> str:
-    """What to say of an environment without an account."""
+def placeholder_error(name: str) -> str:
+    """Return the error for an environment whose account is not set."""
     return (
         f"environments/{name}.toml: account_id is still the placeholder {PLACEHOLDER_ACCOUNT}: put your account there"
     )
 
 
-def sharing(environments: dict[str, Environment], name: str) -> tuple[str, ...]:
-    """The environments in the account and region of `name`, itself included."""
-    place = environments[name].account_id, environments[name].region
-    return tuple(e.name for e in _real(environments) if (e.account_id, e.region) == place)
+def environments_to_serve(
+    environments: dict[str, Environment], name: str, parameters: dict[str, str] | None
+) -> tuple[str, ...]:
+    """Return the environments that the platform of `name` serves after `sagegate bootstrap NAME`.
 
-
-def hosts(environments: dict[str, Environment], name: str, parameters: dict[str, str] | None) -> tuple[str, ...]:
-    """The environments that the platform is to serve: of a new one all that share the account.
-
-    Of one that exists (`parameters`) those it serves now, and `name`: what was deleted stays so until it is asked for.
+    A new platform (`parameters` is None) serves all environments that share the account and region. An existing one
+    keeps those that it serves and adds `name`: an environment that was removed is not created again unless it is named.
     """
-    shared = sharing(environments, name)
-    return shared if parameters is None else tuple(e for e in shared if e == name or e in hosted(parameters))
+    here = environments[name].account_id, environments[name].region
+    sharing = tuple(e.name for e in _with_account(environments) if (e.account_id, e.region) == here)
+    if parameters is None:
+        return sharing
+    return tuple(e for e in sharing if e == name or e in served_environments(parameters))
 
 
-def hosted(parameters: dict[str, str]) -> tuple[str, ...]:
-    """The environments that a stack with these parameters serves."""
-    return tuple(name for name in HOSTED if parameters.get(_host_parameter(name)) == "true")
+def served_environments(parameters: dict[str, str]) -> tuple[str, ...]:
+    """Return the environments that a stack with these parameters serves."""
+    return tuple(name for name in ENVIRONMENTS if parameters.get(f"Hosts{name.capitalize()}") == "true")
 
 
-def parameters(
-    settings: Settings, environments: dict[str, Environment], hosts: tuple[str, ...], found: Found
+def stack_parameters(
+    settings: Settings, environments: dict[str, Environment], served: tuple[str, ...], account: AccountState
 ) -> dict[str, str]:
-    """The template's parameters; those left out keep the template's defaults."""
-    here = [environments[name] for name in hosts]
+    """Return the template's parameters; a parameter that is left out keeps the template's default."""
+    here = [environments[name] for name in served]
     dev = environments["dev"]
-    deploys = any(name != "dev" for name in hosts)
-    others = {e.account_id for e in _real(environments)} - {dev.account_id}
-    key = _one("encryption.kms_key_arn", {e.name: e.encryption.kms_key_arn for e in here if e.encryption})
-    if key == found.outputs.get("KmsKeyArn") and "Key" in found.resources:
-        key = ""  # the stack's own: it stays the stack's
-    makes_key = any(e.platform.create_kms_key for e in here) or "Key" in found.resources
-    far = "dev" not in hosts and dev.encryption
-    email = _one("platform.notification_email", {e.name: e.platform.notification_email for e in here})
-    boundary = _one("platform.permissions_boundary_arn", {e.name: e.platform.permissions_boundary_arn for e in here})
-    schedule = dev.platform.schedule if "dev" in hosts else None
+    serves_dev = "dev" in served
+    other_accounts = {e.account_id for e in _with_account(environments)} - {dev.account_id}
+    owns_key = "Key" in account.resources
+    key = _common_value("encryption.kms_key_arn", {e.name: e.encryption.kms_key_arn for e in here if e.encryption})
+    if owns_key and key == account.outputs.get("KmsKeyArn"):
+        key = ""  # the stack's own key remains the stack's
+    training_key = dev.encryption.kms_key_arn if dev.encryption and not serves_dev else ""
+    email = _common_value("platform.notification_email", {e.name: e.platform.notification_email for e in here})
+    boundary = _common_value(
+        "platform.permissions_boundary_arn", {e.name: e.platform.permissions_boundary_arn for e in here}
+    )
+    schedule = dev.platform.schedule if serves_dev else None
+
+    def creates(resource: str, exists: bool) -> str:
+        return _flag(resource in account.resources or not exists)
+
     values = {
         "ProjectName": settings.project.name,
         "GitHubRepository": settings.project.repository,
         "TrainingAccountId": dev.account_id,
-        "DeployingAccountIds": ",".join(sorted(others)) if "dev" in hosts else "",
-        "CreateOidcProvider": _make("OidcProvider", found, found.audiences is not None),
-        "CreateScalingRole": _make("ScalingRole", found, found.has_scaling_role) if deploys else "false",
-        "CreateModelPackageGroup": _make("ModelPackageGroup", found, found.has_group) if "dev" in hosts else "false",
-        "CreateKmsKey": _flag(makes_key),
+        "DeployingAccountIds": ",".join(sorted(other_accounts)) if serves_dev else "",
+        "CreateOidcProvider": creates("OidcProvider", account.audiences is not None),
+        "CreateScalingRole": creates("ScalingRole", account.has_scaling_role) if set(served) - {"dev"} else "false",
+        "CreateModelPackageGroup": creates("ModelPackageGroup", account.has_group) if serves_dev else "false",
+        "CreateKmsKey": _flag(owns_key or any(e.platform.create_kms_key for e in here)),
         "KmsKeyArn": key,
-        "TrainingKmsKeyArn": dev.encryption.kms_key_arn if far and dev.encryption else "",
+        "TrainingKmsKeyArn": training_key,
         "PermissionsBoundaryArn": boundary,
         "InVpc": _flag(any(e.network for e in here)),
         "NotificationEmail": email,
-        "DataArrivalTrigger": _state("dev" in hosts and dev.platform.data_arrival),
-        "ScheduleTrigger": _state(schedule is not None),
+        "DataArrivalTrigger": "ENABLED" if serves_dev and dev.platform.data_arrival else "DISABLED",
+        "ScheduleTrigger": "ENABLED" if schedule else "DISABLED",
     }
-    hosting = {_host_parameter(name): _flag(name in hosts) for name in HOSTED}
-    return values | hosting | ({"ScheduleExpression": schedule} if schedule else {})
+    values |= {f"Hosts{name.capitalize()}": _flag(name in served) for name in ENVIRONMENTS}
+    return values | ({"ScheduleExpression": schedule} if schedule else {})
 
 
-def wanted(names: Names, text: str, values: dict[str, str]) -> Wanted:
-    """The stack."""
-    tags = {"project": names.project, "repository": values["GitHubRepository"]}
-    return Wanted(names.platform_stack, text, values, tags, ("CAPABILITY_NAMED_IAM",), adopts=True)
+def stack_spec(names: Names, template: str, parameters: dict[str, str]) -> StackSpec:
+    """Return the platform stack."""
+    tags = {"project": names.project, "repository": parameters["GitHubRepository"]}
+    capabilities = ("CAPABILITY_NAMED_IAM",)
+    return StackSpec(names.platform_stack, template, parameters, tags, capabilities, import_existing=True)
 
 
 def group_policy(names: Names, accounts: list[str]) -> Json:
-    """The model package group's policy for the accounts that deploy, as infra/platform.yaml has it, if adopted."""
-    head = f"arn:{names.partition}:sagemaker:{names.region}:{names.account_id}"
+    """Return the resource policy that lets the deploying accounts read a model package group.
+
+    infra/platform.yaml has the same policy for a group that the stack creates; this one is for an existing group.
+    """
+    prefix = f"arn:{names.partition}:sagemaker:{names.region}:{names.account_id}"
 
     def allow(sid: str, actions: str | list[str], resource: str) -> Json:
-        who = {"AWS": accounts}
-        return {"Sid": sid, "Effect": "Allow", "Principal": who, "Action": actions, "Resource": f"{head}:{resource}"}
+        principal = {"AWS": accounts}
+        return {
+            "Sid": sid,
+            "Effect": "Allow",
+            "Principal": principal,
+            "Action": actions,
+            "Resource": f"{prefix}:{resource}",
+        }
 
     uses = ["sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages", "sagemaker:CreateModel"]
     describes = "sagemaker:DescribeModelPackageGroup"
@@ -173,31 +191,20 @@ def group_policy(names: Names, accounts: list[str]) -> Json:
     }
 
 
-def _real(environments: dict[str, Environment]) -> list[Environment]:
-    return [environments[n] for n in HOSTED if environments[n].account_id != PLACEHOLDER_ACCOUNT]
+def _with_account(environments: dict[str, Environment]) -> list[Environment]:
+    return [environments[n] for n in ENVIRONMENTS if environments[n].account_id != PLACEHOLDER_ACCOUNT]
 
 
-def _make(resource: str, found: Found, exists: bool) -> str:
-    """Whether the stack makes a thing: it does if the thing is its own already, or if there is none."""
-    return _flag(resource in found.resources or not exists)
-
-
-def _one(key: str, values: dict[str, str | None]) -> str:
-    """The one value that the environments of an account give; raises SagegateError if they differ."""
+def _common_value(key: str, values: dict[str, str | None]) -> str:
+    """Return the value that the environments of an account share. Raises SagegateError if they differ."""
     given = {name: value for name, value in values.items() if value}
     if len(set(given.values())) > 1:
-        said = " and ".join(f"{name}.toml {value}" for name, value in given.items())
-        raise SagegateError(f"{key}: one platform serves {', '.join(given)}, but {said}: give them the same", USAGE)
+        found = " and ".join(f"{name}.toml {value}" for name, value in given.items())
+        raise SagegateError(
+            f"{key}: one platform serves {', '.join(given)}, but the files have {found}: write the same in each", USAGE
+        )
     return next(iter(given.values()), "")
 
 
 def _flag(value: bool) -> str:
     return "true" if value else "false"
-
-
-def _state(value: bool) -> str:
-    return "ENABLED" if value else "DISABLED"
-
-
-def _host_parameter(name: str) -> str:
-    return f"Hosts{name.capitalize()}"

@@ -1,4 +1,4 @@
-"""Who may assume the project's roles: what infra/platform.yaml says of their trust, and what differs from it."""
+"""The trust policies that infra/platform.yaml gives the project's roles, and their comparison with those in AWS."""
 
 from __future__ import annotations
 
@@ -10,36 +10,53 @@ from sagegate.files import Json
 from sagegate.names import Names
 
 
-def expected(names: Names, repository: str) -> dict[str, Json]:
-    """The trust policy of each role that environment `names.environment` needs, by the role's purpose."""
+def expected_trust(names: Names, repository: str) -> dict[str, Json]:
+    """Return the trust policy of each role that environment `names.environment` needs, by the role's purpose."""
 
     def github(*environments: str) -> Json:
-        return github_trust(names, [f"repo:{repository}:environment:{name}" for name in environments])
+        return _github_trust(names, [f"repo:{repository}:environment:{name}" for name in environments])
 
     if names.environment == "dev":
         return {
-            "execution": service_trust(names),
+            "execution": _sagemaker_trust(names),
             "github-train": github("dev"),
             "github-approve": github("staging", "prod"),
         }
-    return {"endpoint": service_trust(names), f"github-deploy-{names.environment}": github(names.environment)}
+    return {"endpoint": _sagemaker_trust(names), f"github-deploy-{names.environment}": github(names.environment)}
 
 
-def github_trust(names: Names, subjects: list[str]) -> Json:
-    """Workflows of these environments of the repository, and no others."""
-    condition = {f"{PROVIDER}:aud": AUDIENCE, f"{PROVIDER}:sub": subjects}
+def provider_arn(names: Names) -> str:
+    """Return the ARN of GitHub's OIDC provider in the account."""
+    return f"arn:{names.partition}:iam::{names.account_id}:oidc-provider/{PROVIDER}"
+
+
+def is_same_policy(policy: Json, other: Json) -> bool:
+    """Return True if two policies have the same statements, in any order and with any Sid."""
+    return bool(_canonical(_statements(policy)) == _canonical(_statements(other)))
+
+
+def trusted_subjects(policy: Json) -> list[str]:
+    """Return the values of the token's `sub` that a trust policy accepts, under any condition operator."""
+    subjects: list[str] = []
+    for statement in _statements(policy):
+        for operator in statement.get("Condition", {}).values():
+            value = operator.get(f"{PROVIDER}:sub", [])
+            subjects += [value] if isinstance(value, str) else value
+    return subjects
+
+
+def _github_trust(names: Names, subjects: list[str]) -> Json:
     return _policy(
         {
             "Effect": "Allow",
             "Principal": {"Federated": provider_arn(names)},
             "Action": "sts:AssumeRoleWithWebIdentity",
-            "Condition": {"StringEquals": condition},
+            "Condition": {"StringEquals": {f"{PROVIDER}:aud": AUDIENCE, f"{PROVIDER}:sub": subjects}},
         }
     )
 
 
-def service_trust(names: Names) -> Json:
-    """SageMaker, for this account."""
+def _sagemaker_trust(names: Names) -> Json:
     return _policy(
         {
             "Effect": "Allow",
@@ -50,40 +67,20 @@ def service_trust(names: Names) -> Json:
     )
 
 
-def provider_arn(names: Names) -> str:
-    """The ARN of GitHub's identity provider in the account."""
-    return f"arn:{names.partition}:iam::{names.account_id}:oidc-provider/{PROVIDER}"
-
-
-def is_exactly(found: Json, wanted: Json) -> bool:
-    """Whether two policies say the same: no statement, principal, condition or value more or less."""
-    return bool(_canonical(_statements(found)) == _canonical(_statements(wanted)))
-
-
-def subjects(policy: Json) -> list[str]:
-    """The values that a trust policy asks of a token's `sub`, whatever operator compares them."""
-    found: list[str] = []
-    for statement in _statements(policy):
-        for operator in statement.get("Condition", {}).values():
-            value = operator.get(f"{PROVIDER}:sub", [])
-            found += [value] if isinstance(value, str) else value
-    return found
+def _policy(statement: Json) -> Json:
+    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def _statements(policy: Json) -> list[Json]:
-    found = policy.get("Statement", [])
-    return found if isinstance(found, list) else [found]
+    statements = policy.get("Statement", [])
+    return statements if isinstance(statements, list) else [statements]
 
 
 def _canonical(value: Any) -> Any:
-    """The same for the same policy: IAM takes one value for a list of it, and lists in any order."""
+    """Return equal values for equal policies: IAM accepts one value in place of a list, and lists in any order."""
     if isinstance(value, dict):
-        return {key: _canonical(inside) for key, inside in value.items() if key != "Sid"}
+        return {key: _canonical(inner) for key, inner in value.items() if key != "Sid"}
     items = value if isinstance(value, list) else [value]
     return sorted(
         (_canonical(i) if isinstance(i, dict) else i for i in items), key=lambda i: json.dumps(i, sort_keys=True)
     )
-
-
-def _policy(statement: Json) -> Json:
-    return {"Version": "2012-10-17", "Statement": [statement]}

@@ -1,1 +1,1 @@
-"""A pinned model behind an endpoint: deployed, tried, asked."""
+"""Deployments: checks, the endpoint stack, the smoke test, rollback; serving and invoking a model."""

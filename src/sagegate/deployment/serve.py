@@ -1,7 +1,7 @@
-"""`sagegate serve`: a registered model behind /ping and /invocations on this machine, as in SageMaker's container.
+"""`sagegate serve`: serve a registered model locally, behind /ping and /invocations like SageMaker's container.
 
-The same rules as for a deployment: a rejected model, a changed artifact or a model that does not answer its own sample
-as it did when it was trained is refused. `sagegate deploy local` does just that and ends.
+The checks are those of a deployment: the model is not rejected, its artifact is unchanged, and it answers its own
+sample as it did after training. `sagegate deploy local` runs the checks and stops.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 
 from sagegate import output
+from sagegate.deployment.smoke_test import SmokeTestFailed, read_sample, run_smoke_test, url_invoker
 from sagegate.errors import SagegateError
 from sagegate.registry import champion, lineage
 from sagegate.registry.evaluation import read_object
@@ -19,29 +20,33 @@ from sagegate.registry.models import describe_model
 from sagegate.session import Session
 
 REQUESTS = 5
-LIMIT_MILLISECONDS = 10_000.0
+MAX_MEDIAN_MILLISECONDS = 10_000.0
 
 
 def serve(root: Path, session: Session, version: int | None, port: int, *, only_test: bool = False) -> None:
-    """Serve a version (the champion by default) until interrupted; prints the address once it has passed its test."""
-    from sagegate.deployment.smoke_test import sample_of, smoke, url_caller
+    """Test and serve a version, by default the champion, until interrupted."""
     from sagegate.local.server import serve_folder
 
-    version, artifact = _checked(session, version)
-    sample = sample_of(artifact)
+    version, artifact = _read_model(session, version)
+    sample = read_sample(artifact)
+    folder = root / ".mlops" / "serve" / str(version)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(fileobj=io.BytesIO(artifact)) as tar:
+        tar.extractall(folder, filter="data")
 
     def test(url: str) -> bool:
-        result = smoke(url_caller(url), sample, LIMIT_MILLISECONDS, REQUESTS)
-        if result.fault:
-            raise SagegateError(f"model {version}: {result.line}")
-        output.verdict(True, f"model {version}: {result.line}", None)
+        try:
+            result = run_smoke_test(url_invoker(url), sample, MAX_MEDIAN_MILLISECONDS, REQUESTS)
+        except SmokeTestFailed as error:
+            raise SagegateError(f"model {version}: {error}") from None
+        output.verdict(True, f"model {version}: {result}", None)
         return not only_test
 
-    serve_folder(unpack(root, artifact, version), port, f"{session.names.group} model {version}", test)
+    serve_folder(folder, port, f"{session.names.group} model {version}", test)
 
 
-def _checked(session: Session, version: int | None) -> tuple[int, bytes]:
-    """The version to serve and its artifact; raises SagegateError for one that may not be served."""
+def _read_model(session: Session, version: int | None) -> tuple[int, bytes]:
+    """Return the version to serve and its artifact. Raises SagegateError if the model may not be served."""
     best = champion.current_champion(session)
     if version is None:
         if best is None:
@@ -65,12 +70,3 @@ def _checked(session: Session, version: int | None) -> tuple[int, bytes]:
             f"model {version}: {known.artifact_uri} was changed after it was evaluated: run the pipeline again"
         )
     return version, artifact
-
-
-def unpack(root: Path, artifact: bytes, version: int) -> Path:
-    """The artifact, unpacked below `.mlops/serve`."""
-    folder = root / ".mlops" / "serve" / str(version)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=io.BytesIO(artifact)) as tar:
-        tar.extractall(folder, filter="data")
-    return folder

@@ -30,7 +30,7 @@ def test_serverless(shop: Lab) -> None:
     assert invoked(shop, GOOD)
     rows = shop.project / "rows.csv"
     rows.write_text("not,a,row\n", encoding="utf-8")
-    assert "the model refused the request (400): row 1" in shop.sagegate(
+    assert "the model rejects the request (400): row 1" in shop.sagegate(
         "invoke", "rows.csv", "--env", "staging", code=1
     )
 
