@@ -1,4 +1,4 @@
-"""`sagegate bootstrap`: an account's platform made, kept, reduced and removed, against the fake AWS."""
+"""`sagegate bootstrap` creates and updates an account's platform in the fake AWS; `sagegate credentials`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ BUCKET = f"my-model-{DEV}-{REGION}"
 
 @pytest.fixture
 def lab(baked: Bake, tmp_path: Path, fake_aws: Remote, run_in: RunIn, project_env: Path) -> SetupLab:
-    """A project with three accounts, nothing in them."""
-    made = SetupLab(baked(), tmp_path, fake_aws, run_in, project_env)
-    made.accounts()
-    return made
+    """Return a project with three empty accounts."""
+    lab = SetupLab(baked(), tmp_path, fake_aws, run_in, project_env)
+    lab.accounts()
+    return lab
 
 
-def test_a_platform_is_made_once(lab: SetupLab) -> None:
+def test_a_second_bootstrap_changes_nothing_and_leaves_no_change_set(lab: SetupLab) -> None:
     said = lab.sagegate("bootstrap", "dev", "--yes")
     assert f"platform of dev · stack {PLATFORM} · account {DEV}, {REGION}" in said
     assert re.search(r"Add +Bucket +AWS::S3::Bucket", said)
@@ -54,20 +54,11 @@ def test_three_accounts_read_dev_models(lab: SetupLab) -> None:
     assert STAGING in policy and PROD in policy
 
 
-def test_a_new_platform_serves_all_that_share_the_account(lab: SetupLab) -> None:
+def test_a_new_platform_serves_all_environments_of_the_account(lab: SetupLab) -> None:
     lab.accounts(DEV, DEV, DEV)
     assert "platform of dev, staging, prod ·" in lab.sagegate("bootstrap", "dev", "--yes")
     assert lab.parameters()["DeployingAccountIds"] == ""
     assert f"{PLATFORM}: no changes" in lab.sagegate("bootstrap", "prod", "--yes")
-
-    said = lab.sagegate("bootstrap", "staging", "--delete", "--yes")
-    assert "platform of dev, prod ·" in said and re.search(r"Remove +DeployStagingRole", said)
-    assert "my-model-github-deploy-staging" not in lab.roles()
-    assert {"my-model-github-train", "my-model-github-deploy-prod"} <= lab.roles()
-    # What was deleted stays so until it is asked for.
-    assert f"{PLATFORM}: no changes" in lab.sagegate("bootstrap", "dev", "--yes")
-    assert "does not serve staging" in lab.sagegate("bootstrap", "staging", "--delete", "--yes")
-    assert re.search(r"Add +DeployStagingRole", lab.sagegate("bootstrap", "staging", "--yes"))
 
 
 def test_an_environment_that_moved_away_is_no_longer_served(lab: SetupLab) -> None:
@@ -79,68 +70,26 @@ def test_an_environment_that_moved_away_is_no_longer_served(lab: SetupLab) -> No
     assert lab.parameters()["DeployingAccountIds"] == PROD
 
 
-def test_deleting_keeps_data_and_making_it_again_takes_it_up(lab: SetupLab) -> None:
+def test_a_platform_adopts_what_a_deleted_stack_left(lab: SetupLab) -> None:
+    """The bucket, the models and the OIDC provider survive `aws cloudformation delete-stack`."""
     lab.sagegate("bootstrap", "dev", "--yes")
     lab.client("s3").put_object(Bucket=BUCKET, Key="my-model/raw/rows.csv", Body=b"1")
-    said = lab.sagegate("bootstrap", "dev", "--delete", "--yes")
-    assert re.search(rf"{BUCKET} +AWS::S3::Bucket +stays: data", said)
-    assert re.search(r"my-model-execution +AWS::IAM::Role +goes", said)
+    formation = lab.client("cloudformation")
+    formation.delete_stack(StackName=PLATFORM)
+    formation.get_waiter("stack_delete_complete").wait(StackName=PLATFORM, WaiterConfig={"Delay": 0.1})
     assert lab.stacks() == [] and not {r for r in lab.roles() if r.startswith("my-model")}
-    assert lab.client("s3").head_object(Bucket=BUCKET, Key="my-model/raw/rows.csv")
-    assert f"{PLATFORM}: there is none" in lab.sagegate("bootstrap", "dev", "--delete", "--yes")
 
     lab.sagegate("bootstrap", "dev", "--yes")
+    assert lab.client("s3").head_object(Bucket=BUCKET, Key="my-model/raw/rows.csv")
     assert lab.parameters()["CreateModelPackageGroup"] == lab.parameters()["CreateOidcProvider"] == "false"
     policy = lab.client("sagemaker").get_model_package_group_policy(ModelPackageGroupName="my-model")["ResourcePolicy"]
     assert STAGING in policy
     assert f"{PLATFORM}: no changes" in lab.sagegate("bootstrap", "dev", "--yes")
 
 
-def test_data_goes_only_when_the_name_is_typed(lab: SetupLab) -> None:
-    lab.sagegate("bootstrap", "dev", "--yes")
-    s3, sagemaker = lab.client("s3"), lab.client("sagemaker")
-    for body in (b"1", b"2"):
-        s3.put_object(Bucket=BUCKET, Key="my-model/raw/rows.csv", Body=body)
-    s3.delete_object(Bucket=BUCKET, Key="my-model/raw/rows.csv")
-    sagemaker.create_model_package(ModelPackageGroupName="my-model", ModelApprovalStatus="PendingManualApproval")
-
-    asked = "Type my-model to go on"
-    wrong = lab.at_terminal("bootstrap", "dev", "--delete", "--delete-data", types={asked: "my-modle"}, code=2)
-    assert "nothing was deleted" in wrong and lab.stacks() == [PLATFORM]
-    assert "nothing was deleted" in lab.sagegate("bootstrap", "dev", "--delete", "--delete-data", "--yes", code=2)
-
-    said = lab.at_terminal(
-        "bootstrap", "dev", "--delete", "--delete-data", types={asked: "my-model", f"Delete {PLATFORM}?": "y"}
-    )
-    assert "deleted with 3 versions" in said and "deleted with 1 models" in said
-    assert s3.list_buckets()["Buckets"] == [] and lab.stacks() == []
-    assert sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"] == []
-
-
-def test_data_of_others_is_not_deleted(lab: SetupLab) -> None:
-    lab.accounts(DEV, DEV, DEV)
-    lab.sagegate("bootstrap", "dev", "--yes")
-    said = lab.sagegate("bootstrap", "staging", "--delete", "--delete-data", "--yes", code=2)
-    assert "also that of dev, prod" in said and "my-model-github-deploy-staging" in lab.roles()
-
-
-def test_an_endpoint_goes_before_its_platform(lab: SetupLab) -> None:
-    lab.sagegate("bootstrap", "staging", "--yes", account=STAGING)
-    body = json.dumps({"Resources": {"T": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "t"}}}})
-    formation = lab.client("cloudformation", STAGING)
-    formation.create_stack(StackName="my-model-endpoint-staging", TemplateBody=body)
-    formation.get_waiter("stack_create_complete").wait(StackName="my-model-endpoint-staging", WaiterConfig={"Delay": 1})
-    answers = {"Delete my-model-endpoint-staging?": "n"}
-    lab.at_terminal("bootstrap", "staging", "--delete", types=answers, account=STAGING, code=130)
-    assert len(lab.stacks(STAGING)) == 2
-    said = lab.sagegate("bootstrap", "staging", "--delete", "--yes", account=STAGING)
-    assert said.index("my-model-endpoint-staging: deleted") < said.index(f"{PLATFORM}: deleted")
-    assert lab.stacks(STAGING) == []
-
-
-def test_it_asks_a_person_and_refuses_where_there_is_none(lab: SetupLab) -> None:
-    refused = lab.sagegate("bootstrap", "dev", code=2)
-    assert re.search(r"Add +Bucket ", refused) and "repeat with --yes" in refused
+def test_it_asks_before_it_changes_anything(lab: SetupLab) -> None:
+    said = lab.sagegate("bootstrap", "dev", code=2)
+    assert re.search(r"Add +Bucket ", said) and "run this again with --yes" in said
     assert lab.stacks() == []
     lab.at_terminal("bootstrap", "dev", types={"Deploy this?": "n"}, code=130)
     assert lab.stacks() == []
@@ -148,13 +97,12 @@ def test_it_asks_a_person_and_refuses_where_there_is_none(lab: SetupLab) -> None
     assert lab.stacks() == [PLATFORM]
 
 
-def test_an_identity_provider_of_another_project_is_adopted(lab: SetupLab) -> None:
+def test_the_oidc_provider_of_another_project_is_used(lab: SetupLab) -> None:
     iam = lab.client("iam")
     url = "https://token.actions.githubusercontent.com"
-    made = iam.create_open_id_connect_provider(Url=url, ClientIDList=["elsewhere"])
-    arn = made["OpenIDConnectProviderArn"]
-    refused = lab.sagegate("bootstrap", "dev", "--yes", code=1)
-    assert f"--open-id-connect-provider-arn {arn} --client-id sts.amazonaws.com" in refused and lab.stacks() == []
+    arn = iam.create_open_id_connect_provider(Url=url, ClientIDList=["elsewhere"])["OpenIDConnectProviderArn"]
+    said = lab.sagegate("bootstrap", "dev", "--yes", code=1)
+    assert f"--open-id-connect-provider-arn {arn} --client-id sts.amazonaws.com" in said and lab.stacks() == []
     iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=arn)  # (moto cannot add an audience)
     iam.create_open_id_connect_provider(Url=url, ClientIDList=["elsewhere", "sts.amazonaws.com"])
     lab.sagegate("bootstrap", "dev", "--yes")
@@ -162,7 +110,7 @@ def test_an_identity_provider_of_another_project_is_adopted(lab: SetupLab) -> No
     assert f"{PLATFORM}: no changes" in lab.sagegate("bootstrap", "dev", "--yes")
 
 
-def test_what_the_settings_add_is_kept(lab: SetupLab) -> None:
+def test_the_settings_reach_the_stack(lab: SetupLab) -> None:
     boundary = lab.client("iam").create_policy(
         PolicyName="boundary",
         PolicyDocument=json.dumps(
@@ -184,7 +132,7 @@ def test_what_the_settings_add_is_kept(lab: SetupLab) -> None:
     assert lab.client("events").describe_rule(Name="my-model-schedule")["State"] == "ENABLED"
     assert f"{PLATFORM}: no changes" in lab.sagegate("bootstrap", "dev", "--yes")
 
-    # The key that the stack made becomes the jobs' key as well, and stays the stack's.
+    # The jobs may use the stack's key; it remains the stack's.
     outputs = {o["OutputKey"]: o["OutputValue"] for o in lab.stack()["Outputs"]}
     lab.add("environments/dev.toml", f'\n[encryption]\nkms_key_arn = "{outputs["KmsKeyArn"]}"\n')
     assert f"{PLATFORM}: no changes" in lab.sagegate("bootstrap", "dev", "--yes")
@@ -192,7 +140,7 @@ def test_what_the_settings_add_is_kept(lab: SetupLab) -> None:
     assert lab.parameters(STAGING)["TrainingKmsKeyArn"] == outputs["KmsKeyArn"]
 
 
-def test_a_failed_creation_is_told_and_can_be_repeated(lab: SetupLab) -> None:
+def test_a_failed_creation_is_reported_and_can_be_repeated(lab: SetupLab) -> None:
     trust = {"Version": "2012-10-17", "Statement": []}
     iam = lab.client("iam")
     iam.create_role(RoleName="my-model-notify", AssumeRolePolicyDocument=json.dumps(trust))
@@ -203,52 +151,44 @@ def test_a_failed_creation_is_told_and_can_be_repeated(lab: SetupLab) -> None:
 
 
 def test_mistakes_are_one_line(lab: SetupLab) -> None:
-    def refused(*args: str, account: str | None = DEV, code: int = 1) -> str:
+    def error(*args: str, account: str | None = DEV, code: int = 1) -> str:
         said = lab.sagegate("bootstrap", *args, "--yes", account=account, code=code).strip()
         assert len(said.splitlines()) == 1, said
         return said
 
-    assert f"your credentials are of account {PROD}" in refused("dev", account=PROD)
-    assert "there are no AWS credentials here" in refused("dev", account=None)
-    assert "'local' has no platform" in refused("local", code=2)
-    assert "'test' has no platform" in refused("test", code=2)
+    assert f"your credentials are of account {PROD}" in error("dev", account=PROD)
+    assert "there are no AWS credentials here" in error("dev", account=None)
+    assert "'local' has no platform" in error("local", code=2)
+    assert "'test' has no platform" in error("test", code=2)
 
     dev = lab.project / "environments" / "dev.toml"
     text = dev.read_text(encoding="utf-8")
     lab.edit("environments/dev.toml", DEV, "000000000000")
-    assert "dev.toml: account_id is still the placeholder" in refused("dev")
-    assert "for staging deploys models from there" in refused("staging", account=STAGING)
+    assert "dev.toml: account_id is still the placeholder" in error("dev")
+    assert "for staging deploys models from there" in error("staging", account=STAGING)
     dev.write_text(text.replace(REGION, "eu-west-1"), encoding="utf-8")
-    assert "in its own region only" in refused("dev")
+    assert "in its own region only" in error("dev")
     dev.write_text(text, encoding="utf-8")
 
     lab.edit("mlops.toml", "acme/", "my-org/")
-    assert "still the placeholder my-org/my-model" in refused("dev")
+    assert "still the placeholder my-org/my-model" in error("dev")
     lab.edit("mlops.toml", "my-org/", "acme/")
 
     staging = (lab.project / "environments" / "staging.toml").read_text(encoding="utf-8")
     lab.add("environments/staging.toml", '\n[platform]\nschedule = "rate(1 day)"\n')
-    assert "only dev.toml can have it" in refused("dev", code=2)
+    assert "only dev.toml can have it" in error("dev", code=2)
     (lab.project / "environments" / "staging.toml").write_text(staging, encoding="utf-8")
 
     lab.accounts(DEV, DEV, PROD)
     for name in ("dev", "staging"):
         lab.add(f"environments/{name}.toml", f'\n[platform]\nnotification_email = "{name}@example.org"\n')
-    assert "dev.toml dev@example.org and staging.toml staging@example.org" in refused("dev", code=2)
+    assert "dev.toml dev@example.org and staging.toml staging@example.org" in error("dev", code=2)
     lab.accounts()
 
     template = lab.project / "infra" / "platform.yaml"
     template.write_text(template.read_text(encoding="utf-8") + "#" * 10_000, encoding="utf-8")
-    assert "CloudFormation takes 51200" in refused("dev", code=2)
+    assert "CloudFormation takes 51200" in error("dev", code=2)
     assert lab.stacks() == []
-
-
-def test_what_stays_is_what_the_template_retains(lab: SetupLab) -> None:
-    text = (lab.project / "infra" / "platform.yaml").read_text(encoding="utf-8")
-    retained = re.findall(r"^  (\w+):\n(?:    .*\n)*?    DeletionPolicy: Retain", text, re.MULTILINE)
-    source = (lab.project / "sagegate" / "accounts" / "teardown.py").read_text(encoding="utf-8")
-    told = re.findall(r'^    "(\w+)": "', source[source.index("RETAINED") :], re.MULTILINE)
-    assert sorted(retained) == sorted(told)
 
 
 @pytest.mark.parametrize(
@@ -267,10 +207,10 @@ def test_credentials_follow_from_the_settings(lab: SetupLab, args: tuple[str, ..
     assert said == f"role-arn=arn:aws:iam::{role}\nregion={REGION}\nprofile=my-model-{name}\n"
 
 
-def test_credentials_for_what_does_not_exist(lab: SetupLab) -> None:
+def test_credentials_without_a_role_or_an_account(lab: SetupLab) -> None:
     assert "pipelines run in dev" in lab.sagegate("credentials", "prod", "--purpose", "train", account=None, code=2)
     assert "not to dev" in lab.sagegate("credentials", "dev", "--purpose", "deploy", account=None, code=2)
-    assert "which needs no role" in lab.sagegate("credentials", "local", account=None, code=2)
+    assert "local needs no role" in lab.sagegate("credentials", "local", account=None, code=2)
     lab.edit("environments/dev.toml", DEV, "000000000000")
     said = lab.sagegate("credentials", "dev", account=None, code=1)
     assert "account_id is still the placeholder" in said and len(said.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""`sagegate doctor` before and after a set-up, what is broken on purpose; GitHub's environments by `bootstrap`."""
+"""`sagegate doctor` before and after a set-up and after deliberate damage; `sagegate bootstrap --github`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ BUCKET = f"my-model-{DEV}-{REGION}"
 
 @pytest.fixture
 def fresh(baked: Bake, tmp_path: Path, fake_aws: Remote, run_in: RunIn, project_env: Path) -> SetupLab:
-    """A project as it was baked."""
-    made = SetupLab(baked(), tmp_path, fake_aws, run_in, project_env)
-    made.edit("mlops.toml", "acme/my-model", "my-org/my-model")
-    return made
+    """Return a project as it is generated."""
+    lab = SetupLab(baked(), tmp_path, fake_aws, run_in, project_env)
+    lab.edit("mlops.toml", "acme/my-model", "my-org/my-model")
+    return lab
 
 
 @pytest.fixture
 def lab(fresh: SetupLab) -> SetupLab:
-    """A project with its repository and three accounts filled in."""
+    """Return a project with its repository and three accounts filled in."""
     fresh.edit("mlops.toml", "my-org/my-model", "acme/my-model")
     fresh.edit(".github/CODEOWNERS", "@my-org", "@acme")
     fresh.accounts()
@@ -58,11 +58,11 @@ def github(lab: SetupLab, tmp_path: Path) -> Iterator[FakeGitHub]:
 
 
 def found(said: str, state: str) -> list[str]:
-    """The findings of a state."""
+    """Return the findings of one state."""
     return [line.removeprefix(state).strip() for line in said.splitlines() if line.startswith(state + " ")]
 
 
-def test_a_fresh_project_is_told_what_to_fill_in(fresh: SetupLab) -> None:
+def test_a_new_project_has_placeholders_to_fill_in(fresh: SetupLab) -> None:
     said = fresh.sagegate("doctor", account=None, code=1)
     problems = found(said, "problem")
     assert any("project.repository is the placeholder my-org/my-model" in line for line in problems)
@@ -74,15 +74,14 @@ def test_a_fresh_project_is_told_what_to_fill_in(fresh: SetupLab) -> None:
     ]
     assert len(problems) == 5
     good = "\n".join(found(said, "ok"))
-    settings = ("settings are valid", "definition.json is up to date", "deployments/ is empty")
-    for text in ("Python 3", "git version", "uv ", *settings):
+    for text in ("settings are valid", "definition.json is up to date", "deployments/ is empty"):
         assert text in good
     assert "GITHUB_TOKEN is not set" in "\n".join(found(said, "warning"))
 
 
-def test_without_credentials_it_says_what_it_did_not_look_at(lab: SetupLab) -> None:
+def test_an_account_without_credentials_is_a_warning(lab: SetupLab) -> None:
     said = lab.sagegate("doctor", "dev", account=None)
-    assert f"account {DEV} not looked at: no AWS credentials here" in said and "problem: 0" in said
+    assert f"account {DEV} cannot be checked: there are no AWS credentials" in said and "problem: 0" in said
 
 
 def test_before_and_after_the_set_up(lab: SetupLab) -> None:
@@ -90,7 +89,7 @@ def test_before_and_after_the_set_up(lab: SetupLab) -> None:
     problems = "\n".join(found(before, "problem"))
     for text in (
         f"there is no stack {PLATFORM}: `sagegate bootstrap dev`",
-        "no identity provider for GitHub",
+        "no OIDC provider for GitHub",
         "role my-model-execution is missing",
         "role my-model-github-train is missing",
         "role my-model-github-approve is missing",
@@ -107,7 +106,7 @@ def test_before_and_after_the_set_up(lab: SetupLab) -> None:
     assert "quota 'ml.m5.xlarge for training job usage' is 2, 1 needed" in good
 
 
-def test_it_sees_a_quota_that_is_too_small(lab: SetupLab) -> None:
+def test_a_quota_that_is_too_small(lab: SetupLab) -> None:
     lab.sagegate("bootstrap", "dev", "--yes")
     lab.edit("environments/dev.toml", 'instance_type = "ml.m5.xlarge"\ninstance_count = 1', QUOTA)
     problems = found(lab.sagegate("doctor", "dev", code=1), "problem")
@@ -115,13 +114,13 @@ def test_it_sees_a_quota_that_is_too_small(lab: SetupLab) -> None:
     lab.edit("environments/dev.toml", "ml.c5.xlarge", "ml.p99.xlarge")
     warnings = found(lab.sagegate("doctor", "dev"), "warning")
     assert any("there is no quota 'ml.p99.xlarge for training job usage'" in line for line in warnings)
-    # A deployment has the old and the new instances side by side: prod's four at most are eight then.
+    # During a deployment the old and the new instances run side by side: prod's maximum of four needs eight.
     lab.sagegate("bootstrap", "prod", "--yes", account=PROD)
     problems = found(lab.sagegate("doctor", "prod", account=PROD, code=1), "problem")
     assert len(problems) == 1 and "'ml.m5.large for endpoint usage' is 2, the settings need 8" in problems[0]
 
 
-def test_it_sees_what_was_changed_by_hand(lab: SetupLab) -> None:
+def test_a_role_and_a_bucket_changed_by_hand(lab: SetupLab) -> None:
     lab.sagegate("bootstrap", "dev", "--yes")
     iam, s3 = lab.client("iam"), lab.client("s3")
 
@@ -134,33 +133,33 @@ def test_it_sees_what_was_changed_by_hand(lab: SetupLab) -> None:
     problems = "\n".join(found(lab.sagegate("doctor", "dev", code=1), "problem"))
     assert "role my-model-github-train does not trust exactly repo:acme/my-model:environment:dev" in problems
     assert "(it trusts repo:acme/my-model:*)" in problems
-    assert "keeps no former versions" in problems and "could be made public" in problems
+    assert "does not keep old versions" in problems and "does not block public access" in problems
 
 
-def test_it_sees_what_the_stack_lacks(lab: SetupLab) -> None:
+def test_a_stack_that_differs_from_template_and_settings(lab: SetupLab) -> None:
     lab.sagegate("bootstrap", "dev", "--yes")
     lab.add("environments/dev.toml", "\n[platform]\ndata_arrival = true\n")
     lab.edit("infra/platform.yaml", 'TemplateVersion: {Value: "1"}', 'TemplateVersion: {Value: "2"}')
     lab.accounts(DEV, STAGING, DEV)
     problems = "\n".join(found(lab.sagegate("doctor", "dev", code=1), "problem"))
-    assert "is of template version 1, infra/platform.yaml of 2" in problems
-    assert "DataArrivalTrigger is 'DISABLED', the settings ask for 'ENABLED'" in problems
-    assert f"DeployingAccountIds is '{STAGING},{PROD}', the settings ask for '{STAGING}'" in problems
+    assert "has template version 1, infra/platform.yaml has 2" in problems
+    assert "DataArrivalTrigger is 'DISABLED', the settings say 'ENABLED'" in problems
+    assert f"DeployingAccountIds is '{STAGING},{PROD}', the settings say '{STAGING}'" in problems
     problems = "\n".join(found(lab.sagegate("doctor", "prod", code=1), "problem"))
     assert f"stack {PLATFORM} does not serve prod" in problems and "role my-model-endpoint is missing" in problems
 
     lab.sagegate("bootstrap", "dev", "--yes")
     lab.edit("infra/platform.yaml", "Description: One project's resources", "Description: A project's resources")
     said = lab.sagegate("doctor", "dev")
-    assert "was made from another infra/platform.yaml" in "\n".join(found(said, "warning"))
+    assert "was created from another infra/platform.yaml" in "\n".join(found(said, "warning"))
 
 
-def test_it_sees_wrong_credentials(lab: SetupLab) -> None:
+def test_credentials_of_another_account(lab: SetupLab) -> None:
     said = lab.sagegate("doctor", "dev", account=PROD, code=1)
     assert f"your credentials are of account {PROD}" in "\n".join(found(said, "problem"))
 
 
-def test_it_sees_what_is_wrong_in_the_project(lab: SetupLab) -> None:
+def test_a_stale_definition_a_bad_pin_and_a_wrong_remote(lab: SetupLab) -> None:
     lab.add("pipeline/pipeline.py", "\nMORE = 1\n")
     (lab.project / "deployments" / "staging.json").write_text("{}", encoding="utf-8")
     subprocess.run(["git", "init", "-q"], cwd=lab.project, check=True)
@@ -173,12 +172,12 @@ def test_it_sees_what_is_wrong_in_the_project(lab: SetupLab) -> None:
 
     lab.add("environments/prod.toml", "\n[endpiont]\n")
     said = lab.sagegate("doctor", "dev", account=None, code=1)
-    assert "prod.toml: endpiont" in said and "mend the settings first" in said
+    assert "prod.toml: endpiont" in said and "correct the settings first" in said
     assert "choose dev, staging, prod" in lab.sagegate("doctor", "local", account=None, code=2)
 
 
 # --- GitHub --------------------------------------------------------------------------------------------------------
-def test_environments_are_made_with_their_reviewers(lab: SetupLab, github: FakeGitHub) -> None:
+def test_bootstrap_creates_a_github_environment_with_reviewers(lab: SetupLab, github: FakeGitHub) -> None:
     lab.sagegate("bootstrap", "dev", "--yes")
     said = lab.sagegate("doctor", "staging", account=None, code=1)
     assert "GitHub environment staging is missing: `sagegate bootstrap staging --github --reviewer" in said
@@ -203,7 +202,7 @@ def test_environments_are_made_with_their_reviewers(lab: SetupLab, github: FakeG
     assert "branch main is protected" in said and "workflows may open pull requests" in said
 
 
-def test_what_others_set_on_an_environment_is_kept(lab: SetupLab, github: FakeGitHub) -> None:
+def test_bootstrap_keeps_other_settings_of_a_github_environment(lab: SetupLab, github: FakeGitHub) -> None:
     own = {"type": "User", "reviewer": {"id": 11, "login": "reviewer"}}
     rules = [
         {"type": "required_reviewers", "prevent_self_review": True, "reviewers": [own]},
@@ -220,7 +219,7 @@ def test_what_others_set_on_an_environment_is_kept(lab: SetupLab, github: FakeGi
     assert [p["name"] for p in github.actions.branch_policies["dev"]] == ["main"]
 
 
-def test_what_github_refuses_is_one_line(lab: SetupLab, github: FakeGitHub) -> None:
+def test_an_error_of_github_is_one_line(lab: SetupLab, github: FakeGitHub) -> None:
     lab.sagegate("bootstrap", "dev", "--yes")
     args = ("bootstrap", "dev", "--yes", "--github")
     said = lab.sagegate(*args, "--reviewer", "nobody", code=2)
@@ -234,7 +233,7 @@ def test_what_github_refuses_is_one_line(lab: SetupLab, github: FakeGitHub) -> N
     github.tokens["weak"] = {"contents": "read"}
     lab.extra["GITHUB_TOKEN"] = "weak"
     said = lab.sagegate("doctor", "dev", code=1)
-    assert "GitHub rejected GET" in said and "problem: " in said  # each refusal is its finding's text
+    assert "GitHub rejected GET" in said and "problem: " in said  # each error is the text of a finding
     del lab.extra["GITHUB_TOKEN"]
     lab.extra["GITHUB_TOKEN"] = ""
     assert "GITHUB_TOKEN is not set" in lab.sagegate(*args, code=2)
