@@ -6,6 +6,7 @@ It changes nothing. A check that cannot run becomes a warning, so the others sti
 from __future__ import annotations
 
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ from sagegate.files import Json
 from sagegate.pipeline import definition
 from sagegate.registry import deployments
 from sagegate.repository import github as github_environments
-from sagegate.repository.git import Repository
 from sagegate.repository.github import ACTIONS_SETTING, BRANCH, GitHub, GitHubError, open_github
 from sagegate.session import Session, open_session, pages
 
@@ -116,10 +116,11 @@ def check_repository(root: Path, settings: Settings) -> Iterator[Finding]:
         yield problem(f"mlops.toml: project.repository is the placeholder {name}", "put your own owner/name there")
     else:
         yield ok(f"repository {name}")
+        command = ["git", "remote", "get-url", "origin"]
         try:
-            remote = Repository(root).run("remote", "get-url", "origin").strip()
-        except SagegateError:
-            remote = ""
+            remote = subprocess.run(command, cwd=root, capture_output=True, text=True).stdout.strip()
+        except FileNotFoundError:
+            raise SagegateError("git is not installed: sagegate needs it") from None
         if not remote:
             yield warning("git has no remote origin", f"`git remote add origin git@github.com:{name}.git`")
         elif not remote.removesuffix("/").removesuffix(".git").lower().endswith(name.lower()):
