@@ -27,7 +27,7 @@ from sagegate.pipeline import definition
 from sagegate.registry import deployments
 from sagegate.repository import github as github_environments
 from sagegate.repository.github import ACTIONS_SETTING, BRANCH, GitHub, GitHubError, open_github
-from sagegate.session import Session, open_session, pages
+from sagegate.session import Session, open_session, paginate
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 CODEOWNERS = ".github/CODEOWNERS"
@@ -276,7 +276,8 @@ def check_quotas(session: Session) -> Iterator[Finding]:
     if not needed:
         return
     client = session.client("service-quotas")
-    quotas = {q["QuotaName"]: q["Value"] for q in pages(client.list_service_quotas, "Quotas", ServiceCode="sagemaker")}
+    listed = paginate(client, "list_service_quotas", "Quotas", ServiceCode="sagemaker")
+    quotas = {quota["QuotaName"]: quota["Value"] for quota in listed}
     for name, count in needed.items():
         if name not in quotas:
             yield warning(f"there is no quota {name!r}", "check the instance type in environments/")

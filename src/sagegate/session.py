@@ -137,16 +137,10 @@ def open_session(root: Path, settings: Settings, environment: Environment, launc
     return LocalSession(environment, names, store, client)
 
 
-def pages(call: Callable[..., Json], key: str, **request: Any) -> Iterator[Json]:
-    """Yield the items under `key` from all pages of a List* call."""
-    while True:
-        page = call(**request)
+def paginate(client: Any, operation: str, key: str, **request: Any) -> Iterator[Json]:
+    """Yield the items under `key` from all pages of a List* call, such as `list_objects_v2`."""
+    for page in client.get_paginator(operation).paginate(**request):
         yield from page.get(key, [])
-        token = page.get("NextContinuationToken") or page.get("NextToken") or page.get("nextToken")
-        if not token:
-            return
-        name = next(n for n in ("NextContinuationToken", "NextToken", "nextToken") if n in page)
-        request[{"NextContinuationToken": "ContinuationToken"}.get(name, name)] = token
 
 
 def is_missing(session: Session, error: Exception) -> bool:

@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError, WaiterError
 
 from sagegate.errors import SagegateError
 from sagegate.files import Json
+from sagegate.session import paginate
 
 # A stack in one of these states can only be deleted.
 FAILED_STATES = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
@@ -92,8 +93,7 @@ def parameters_of(stack: Json) -> dict[str, str]:
 
 def resource_ids(client: Any, name: str) -> frozenset[str]:
     """Return the logical ids of the resources in a stack."""
-    pages = client.get_paginator("list_stack_resources").paginate(StackName=name)
-    summaries = [summary for page in pages for summary in page["StackResourceSummaries"]]
+    summaries = paginate(client, "list_stack_resources", "StackResourceSummaries", StackName=name)
     deleted = ("DELETE_COMPLETE", "DELETE_SKIPPED")
     return frozenset(s["LogicalResourceId"] for s in summaries if s["ResourceStatus"] not in deleted)
 

@@ -22,7 +22,7 @@ from sagegate.local.processes import Launcher
 from sagegate.local.references import Scope
 from sagegate.local.state import FINAL, Execution, Registry, now, read_json, remove_orphaned_jobs
 from sagegate.local.steps import TYPES, StepRunner
-from sagegate.local.storage import Store
+from sagegate.local.storage import Paginator, Store
 from sagegate.pipeline.definition import Step, dependencies, parameter_values, steps_of
 from sagegate.pipeline.validate import reference_errors
 
@@ -60,6 +60,10 @@ class LocalSageMaker:
         self.arn_prefix = f"arn:aws:sagemaker:{region}:{account_id}"
         self.registry = Registry(self.state / "registry", self.arn_prefix)
         self.engines: dict[str, Engine] = {}  # by execution ARN: the executions of this process
+
+    def get_paginator(self, operation: str) -> Paginator:
+        """Return a paginator for a call."""
+        return Paginator(getattr(self, operation))
 
     # --- pipelines -------------------------------------------------------------------------------------------------
     def create_pipeline(self, *, PipelineName: str, PipelineDefinition: str, RoleArn: str, **request: Any) -> Json:

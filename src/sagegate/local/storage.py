@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,17 @@ class Exceptions:
     """boto3's `client.exceptions`."""
 
     NoSuchKey = NoSuchKey
+
+
+class Paginator:
+    """boto3's paginator, for a call whose response has everything in one page."""
+
+    def __init__(self, call: Callable[..., Json]) -> None:
+        self.call = call
+
+    def paginate(self, **request: Any) -> Iterator[Json]:
+        """Yield the page."""
+        yield self.call(**request)
 
 
 class Store:
@@ -62,6 +74,10 @@ class Store:
         matches = [item for item in objects if str(item["Key"]).startswith(Prefix)]
         page: Json = {"KeyCount": len(matches), "IsTruncated": False}
         return page | {"Contents": matches} if matches else page
+
+    def get_paginator(self, operation: str) -> Paginator:
+        """Return a paginator for a call."""
+        return Paginator(getattr(self, operation))
 
     def delete_object(self, *, Bucket: str, Key: str) -> Json:
         """Delete an object. As in S3, deleting a missing object is no error."""

@@ -24,7 +24,7 @@ from sagegate.config import ENVIRONMENTS, AccountId, Region, Section, Sha256, Ve
 from sagegate.errors import SagegateError
 from sagegate.files import split_uri, write_atomically
 from sagegate.registry.lineage import ARN, Lineage
-from sagegate.session import Session, pages
+from sagegate.session import Session, paginate
 
 FOLDER = "deployments"
 DEPLOYABLE = tuple(name for name in ENVIRONMENTS if name not in ("local", "dev"))
@@ -284,8 +284,8 @@ def records(session: Session, environment: str | None = None) -> Iterator[Record
     """
     name = environment or session.environment.name
     bucket, prefix = split_uri(f"{session.names.artifacts}/deployments/{name}/")
-    keys = [item["Key"] for item in pages(session.s3.list_objects_v2, "Contents", Bucket=bucket, Prefix=prefix)]
-    for key in sorted(keys, reverse=True):
+    objects = paginate(session.s3, "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)
+    for key in sorted((item["Key"] for item in objects), reverse=True):
         content = session.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         try:
             yield convert(Record, json.loads(content), "record")

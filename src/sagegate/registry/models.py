@@ -12,7 +12,7 @@ from sagegate.registry.champion import clear_champion, current_champion, set_cha
 from sagegate.registry.deployments import stages
 from sagegate.registry.evaluation import evaluation_of_package
 from sagegate.registry.lineage import lineage_rows, read_lineage
-from sagegate.session import Session, is_missing, pages
+from sagegate.session import Session, is_missing, paginate
 
 
 def list_models(root: Path, session: Session) -> None:
@@ -91,7 +91,7 @@ def packages_of(session: Session) -> list[Json]:
     """Return the summaries of all versions (ListModelPackages), the newest first."""
     request = {"ModelPackageGroupName": session.names.group, "SortBy": "CreationTime", "SortOrder": "Descending"}
     try:
-        return list(pages(session.sagemaker.list_model_packages, "ModelPackageSummaryList", **request))
+        return list(paginate(session.sagemaker, "list_model_packages", "ModelPackageSummaryList", **request))
     except Exception as error:
         if is_missing(session, error):  # the first registered model creates the group
             return []

@@ -12,7 +12,7 @@ from itertools import islice
 from sagegate import output
 from sagegate.errors import SagegateError
 from sagegate.files import Json
-from sagegate.session import Session, is_missing, pages
+from sagegate.session import Session, is_missing, paginate
 
 LOG_GROUPS = {
     "ProcessingJob": "/aws/sagemaker/ProcessingJobs",
@@ -23,10 +23,17 @@ LOG_GROUPS = {
 
 def latest_executions(session: Session, count: int) -> list[Json]:
     """Return the summaries of the latest executions, newest first; none if there is no pipeline yet."""
-    request = {"PipelineName": session.names.pipeline, "SortBy": "CreationTime", "SortOrder": "Descending"}
-    call = session.sagemaker.list_pipeline_executions
+    summaries = paginate(
+        session.sagemaker,
+        "list_pipeline_executions",
+        "PipelineExecutionSummaries",
+        PipelineName=session.names.pipeline,
+        SortBy="CreationTime",
+        SortOrder="Descending",
+        MaxResults=min(count, 100),
+    )
     try:
-        return list(islice(pages(call, "PipelineExecutionSummaries", **request, MaxResults=min(count, 100)), count))
+        return list(islice(summaries, count))
     except Exception as error:
         if is_missing(session, error):
             return []
@@ -46,8 +53,8 @@ def describe_execution(session: Session, name: str) -> Json:
 
 def execution_steps(session: Session, arn: str) -> list[Json]:
     """Return an execution's steps in the order they started."""
-    call = session.sagemaker.list_pipeline_execution_steps
-    return list(pages(call, "PipelineExecutionSteps", PipelineExecutionArn=arn, SortOrder="Ascending"))
+    request = {"PipelineExecutionArn": arn, "SortOrder": "Ascending"}
+    return list(paginate(session.sagemaker, "list_pipeline_execution_steps", "PipelineExecutionSteps", **request))
 
 
 def execution_definition(session: Session, arn: str) -> Json:
@@ -59,8 +66,9 @@ def execution_definition(session: Session, arn: str) -> Json:
 
 def execution_parameters(session: Session, arn: str) -> dict[str, str]:
     """Return the parameters that an execution was started with; the others have the definition's defaults."""
-    call = session.sagemaker.list_pipeline_parameters_for_execution
-    return {p["Name"]: str(p["Value"]) for p in pages(call, "PipelineParameters", PipelineExecutionArn=arn)}
+    operation = "list_pipeline_parameters_for_execution"
+    parameters = paginate(session.sagemaker, operation, "PipelineParameters", PipelineExecutionArn=arn)
+    return {parameter["Name"]: str(parameter["Value"]) for parameter in parameters}
 
 
 def job_of(step: Json) -> tuple[str, str] | None:
@@ -88,7 +96,7 @@ def job_log_lines(session: Session, kind: str, name: str, count: int) -> list[st
     lines: list[str] = []
     request = {"logGroupName": group, "logStreamNamePrefix": f"{name}/"}
     try:
-        for stream in pages(logs.describe_log_streams, "logStreams", **request):
+        for stream in paginate(logs, "describe_log_streams", "logStreams", **request):
             stream_request = {"logGroupName": group, "logStreamName": stream["logStreamName"], "limit": count}
             events = logs.get_log_events(**stream_request, startFromHead=False)["events"]
             lines += [str(event["message"]).rstrip("\n") for event in events]

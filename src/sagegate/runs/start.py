@@ -18,7 +18,7 @@ from sagegate.pipeline.validate import reference_errors
 from sagegate.registry import champion
 from sagegate.runs.executions import execution_definition
 from sagegate.runs.follow import follow_and_report
-from sagegate.session import Session, is_missing, open_session, pages
+from sagegate.session import Session, is_missing, open_session, paginate
 
 if TYPE_CHECKING:
     from sagegate.local.processes import Launcher
@@ -144,7 +144,8 @@ def upload(session: Session, contents: dict[str, bytes], data: parameters.Data) 
 def _missing(session: Session, keys: list[str], uri: str) -> list[str]:
     """Return those of `keys` that the bucket does not have below `uri`."""
     bucket, prefix = split_uri(uri)
-    known = {found["Key"] for found in pages(session.s3.list_objects_v2, "Contents", Bucket=bucket, Prefix=prefix)}
+    objects = paginate(session.s3, "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)
+    known = {item["Key"] for item in objects}
     return [key for key in keys if key not in known]
 
 
@@ -207,7 +208,8 @@ def start(session: Session, overrides: dict[str, str], selected: frozenset[str],
 def _source_execution(session: Session) -> str:
     """Return the ARN of the latest execution that ended and was not stopped."""
     request = {"PipelineName": session.names.pipeline, "SortBy": "CreationTime", "SortOrder": "Descending"}
-    for summary in pages(session.sagemaker.list_pipeline_executions, "PipelineExecutionSummaries", **request):
+    executions = paginate(session.sagemaker, "list_pipeline_executions", "PipelineExecutionSummaries", **request)
+    for summary in executions:
         if summary["PipelineExecutionStatus"] in ("Succeeded", "Failed"):
             return str(summary["PipelineExecutionArn"])
     raise SagegateError("there is no earlier execution to take results from: run the whole pipeline first")
