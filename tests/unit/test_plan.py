@@ -80,7 +80,7 @@ def test_against_a_revision_names_parameters_and_files(committed: Path, run_in: 
     assert same.strip() == "pipeline my-model, local, against main: nothing changes"
 
     edit(committed, "mlops.toml", "max_depth = 4", "max_depth = 6")
-    edit(committed, "model/features.py", "from __future__", "# a | comment\nfrom __future__")
+    edit(committed, "model/features.py", "from sklearn.compose", "# a | comment\nfrom sklearn.compose")
     plan = run_in(committed, "sagegate", "plan", "--against", "main").stdout
     assert re.search(r"^~ +max_depth +4 +6", plan, re.MULTILINE), plan
     assert re.search(r"^~ +model/features.py +(Preprocess, )?Train", plan, re.MULTILINE), plan

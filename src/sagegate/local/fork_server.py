@@ -15,6 +15,7 @@ import importlib
 import io
 import json
 import os
+import pkgutil  # noqa: F401 - runpy imports it when a script starts; here it is imported once
 import runpy
 import select
 import signal
