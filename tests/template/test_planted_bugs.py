@@ -70,11 +70,11 @@ GATE_BUGS: dict[str, dict[str, Plant]] = {
     "test_no_worse_model_replaces_the_champion": {
         "improvement-below-zero": text("mlops.toml", "min_improvement = 0.0", "min_improvement = -1.0"),
     },
-    "test_a_margin_follows_the_metrics_direction[0.9-0.7-True]": {
+    "test_a_margin_follows_the_metrics_direction[auc-0.9-0.7]": {
         "margin-without-a-sign": text(EVALUATE, "sign * (candidate - threshold)", "abs(candidate - threshold)"),
     },
-    "test_a_margin_follows_the_metrics_direction[0.7-0.9-False]": {
-        "margin-of-one-direction": text(EVALUATE, "sign = 1.0 if greater else -1.0", "sign = 1.0"),
+    "test_a_margin_follows_the_metrics_direction[rmse-0.7-0.9]": {
+        "margin-of-one-direction": text(EVALUATE, "sign = -1.0 if metric in LOWER_IS_BETTER else 1.0", "sign = 1.0"),
     },
     "test_each_metric_has_its_direction[log_loss]": {
         "metric-without-its-direction": text("model/metrics.py", '= {"log_loss", ', "= {"),

@@ -84,22 +84,21 @@ def predict_with_own_code(folder: Path, rows: pd.DataFrame) -> NDArray[np.float6
     return predicted
 
 
-def finite(values: dict[str, float], whose: str) -> dict[str, float]:
-    """Return `values`. Raises DataError if one is not a finite number, because a gate must not decide by it."""
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise DataError(f"{name} of {whose} is {value}: the test set or the model is degenerate")
-    return values
+def finite(value: float, name: str) -> float:
+    """Return `value`. Raises DataError if it is not a finite number, because a gate must not decide by it."""
+    if not math.isfinite(value):
+        raise DataError(f"{name} is {value}: the test set or the model is degenerate")
+    return value
 
 
 def judge(
-    metric: str, candidate: float, champion: tuple[float, int] | None, greater: bool, threshold: float, needed: float
+    metric: str, candidate: float, champion: tuple[float, int] | None, threshold: float, needed: float
 ) -> dict[str, Any]:
     """Return the gate's numbers. `champion` is its value and version, `needed` the smallest improvement on it.
 
     Margin and improvement are signed: 0 or more is good enough, in whichever direction the metric is better.
     """
-    sign = 1.0 if greater else -1.0
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     margin = sign * (candidate - threshold)
     reason = f"{metric} {candidate:.6g} {'meets' if margin >= 0 else 'misses'} the threshold {threshold:.6g}; "
     if champion:
@@ -112,7 +111,7 @@ def judge(
         reason, verdict = reason + "no champion yet", "no champion"
     return {
         "metric": metric,
-        "greater_is_better": greater,
+        "greater_is_better": metric not in LOWER_IS_BETTER,
         "candidate": candidate,
         "threshold": threshold,
         "threshold_margin": margin,
@@ -137,24 +136,17 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     rows = read_split(args.test)
     y = encode_target(rows[schema.target], schema)
     with tempfile.TemporaryDirectory() as scratch:
-        archive, candidate, champion = (
-            args.model / "model.tar.gz",
-            Path(scratch) / "candidate",
-            Path(scratch) / "champion",
-        )
-        unpack(archive, candidate)
+        candidate, champion = Path(scratch) / "candidate", Path(scratch) / "champion"
+        unpack(args.model / "model.tar.gz", candidate)
         predicted = load(candidate).predict(rows)
-        recorded = candidate / "lineage.json"  # another train.py may not write it
-        lineage = json.loads(recorded.read_text()) if recorded.is_file() else {"rows": {}, "versions": {}}
+        record = candidate / "training.json"  # another train.py may not write it
+        recorded = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         version = unpack_champion(args.champion, schema, champion)
         scores = predict_with_own_code(champion, rows) if version else None
-    lineage["rows"]["test"] = len(rows)
-    lineage["artifact_sha256"] = hashlib.sha256(archive.read_bytes()).hexdigest()
-    values = finite(measure(table, y, predicted), "the candidate")
+    values = {name: finite(v, f"{name} of the candidate") for name, v in measure(table, y, predicted).items()}
     spread = bootstrap(table, y, predicted, args.bootstrap, args.seed)
     theirs = {} if scores is None else measure(table, y, scores)
-    against = (finite({args.metric: theirs[args.metric]}, "the champion")[args.metric], version) if version else None
-    greater = args.metric not in LOWER_IS_BETTER
+    against = (finite(theirs[args.metric], f"{args.metric} of the champion"), version) if version else None
     found: dict[str, Any] = {
         name: {"value": value} | ({"standard_deviation": spread[name]} if math.isfinite(spread[name]) else {})
         for name, value in values.items()
@@ -165,10 +157,14 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         found["receiver_operating_characteristic_curve"] = roc_curve(y, predicted)
     return {
         f"{schema.problem_type}_metrics": found,
-        "gate": judge(args.metric, values[args.metric], against, greater, args.threshold, args.min_improvement),
+        "gate": judge(args.metric, values[args.metric], against, args.threshold, args.min_improvement),
         "champion_values": {name: value for name, value in theirs.items() if math.isfinite(value)},
         "greater_is_better": {name: name not in LOWER_IS_BETTER for name in table},
-        "lineage": lineage,
+        "lineage": {
+            "rows": recorded.get("rows", {}) | {"test": len(rows)},
+            "versions": recorded.get("versions", {}),
+            "artifact_sha256": hashlib.sha256((args.model / "model.tar.gz").read_bytes()).hexdigest(),
+        },
     }
 
 

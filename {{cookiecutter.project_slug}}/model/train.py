@@ -98,11 +98,13 @@ def train(tables: dict[str, pd.DataFrame], schema: Schema, args: argparse.Namesp
         callbacks=[LogRounds(), xgb.callback.EarlyStopping(rounds=args.early_stopping_rounds, save_best=True)],
     )
     # --- end ---
+    modules = (np, pa, pd, sklearn, xgb)
     record = {
         "rounds": booster.num_boosted_rounds(),
         "best": {parameters["eval_metric"][-1]: float(booster.best_score)},
         "hyperparameters": parameters | {"num_round": args.num_round},
         "rows": {name: len(table) for name, table in tables.items()},
+        "versions": {"python": platform.python_version()} | {module.__name__: module.__version__ for module in modules},
     }
     return Model(schema, preprocessing, booster), record
 
@@ -123,17 +125,10 @@ def write_artifact(model: Model, record: dict[str, Any], sample: pd.DataFrame, f
     request = json.dumps({"instances": rows}, indent=1)
     # What an endpoint must answer: the smoke test of a deployment compares the two.
     response, _ = output_fn(predict_fn(input_fn(request, "application/json"), model), "application/json")
-    versions = {module.__name__: module.__version__ for module in (np, pa, pd, sklearn, xgb)}
-    lineage = {"rows": record["rows"], "versions": {"python": platform.python_version(), **versions}}
-    texts = {
-        "training.json": json.dumps(record, indent=1, sort_keys=True),
-        "lineage.json": json.dumps(lineage, indent=1, sort_keys=True),
-        "sample_request.json": request,
-        "sample_response.json": response,
-    }
     save(model, folder)
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "sample_request.json").write_text(request, encoding="utf-8")
+    (folder / "sample_response.json").write_text(response, encoding="utf-8")
+    (folder / "training.json").write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> None:

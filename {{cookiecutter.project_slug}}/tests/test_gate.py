@@ -87,8 +87,7 @@ def test_a_model_that_learned_nothing_misses_the_threshold() -> None:
     y = data.encode_target(csv_files.read_folder(ROOT / "data", SCHEMA)[SCHEMA.target], SCHEMA)
     same = np.tile(np.bincount(y) / len(y), (len(y), 1)) if IS_MULTICLASS else np.full(len(y), y.mean())
     value = METRICS[GATE["metric"]](y, same, np.ones(len(y)))
-    is_greater_better = GATE["metric"] not in metrics.LOWER_IS_BETTER
-    judged = evaluate.judge(GATE["metric"], value, None, is_greater_better, GATE["threshold"], 0.0)
+    judged = evaluate.judge(GATE["metric"], value, None, GATE["threshold"], 0.0)
     assert judged["threshold_margin"] < 0, judged["reason"]
 
 
@@ -96,10 +95,10 @@ def test_no_worse_model_replaces_the_champion() -> None:
     assert GATE["min_improvement"] >= 0
 
 
-@pytest.mark.parametrize(("better", "worse", "greater"), [(0.9, 0.7, True), (0.7, 0.9, False)])
-def test_a_margin_follows_the_metrics_direction(better: float, worse: float, greater: bool) -> None:
+@pytest.mark.parametrize(("metric", "better", "worse"), [("auc", 0.9, 0.7), ("rmse", 0.7, 0.9)])
+def test_a_margin_follows_the_metrics_direction(metric: str, better: float, worse: float) -> None:
     def passes(candidate: float, champion: float, threshold: float) -> bool:
-        return bool(evaluate.judge("metric", candidate, (champion, 1), greater, threshold, 0.0)["passed"])
+        return bool(evaluate.judge(metric, candidate, (champion, 1), threshold, 0.0)["passed"])
 
     assert passes(better, worse, 0.8) and passes(better, better, 0.8)
     assert not passes(worse, worse, 0.8), "misses the threshold"
@@ -118,4 +117,4 @@ def test_each_metric_has_its_direction(name: str) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_metric_that_is_no_number_fails_the_evaluation(value: float) -> None:
     with pytest.raises(data.DataError, match="auc of the candidate is"):
-        evaluate.finite({"auc": value}, "the candidate")
+        evaluate.finite(value, "auc of the candidate")

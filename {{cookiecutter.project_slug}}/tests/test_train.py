@@ -96,17 +96,6 @@ def test_two_hosts_train_one_model_like_one_host(splits: Path, tmp_path: Path) -
     assert record["rows"]["train"] == len(data.read_split(splits / "train")), "all rows, not a share of them"
 
 
-def test_a_lost_host_fails_the_others_in_one_line(splits: Path, tmp_path: Path) -> None:
-    lost = "import os\ntrain.LogRounds.after_iteration = lambda self, model, epoch, log: os._exit(9)"
-    first = start(splits, tmp_path / "algo-1", ["algo-1", "algo-2"], "algo-1")
-    second = start(splits, tmp_path / "algo-2", ["algo-1", "algo-2"], "algo-2", lost)
-    logs = [wait(process) for process in (second, first)]
-    assert (first.returncode, second.returncode) == (1, 9), logs
-    reason = (tmp_path / "algo-1" / "out" / "failure").read_text()
-    assert reason.startswith("XGBoost: another host of this job failed or was lost") and "[bt]" not in reason
-    assert not (tmp_path / "algo-1" / "model").exists()
-
-
 def test_a_first_host_that_never_comes_is_one_line(splits: Path, tmp_path: Path) -> None:
     second = start(splits, tmp_path / "algo-2", ["algo-1", "algo-2"], "algo-2", "import hosts\nhosts.STARTING = 0.2")
     last = wait(second).splitlines()[-1]
