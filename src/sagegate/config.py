@@ -55,6 +55,11 @@ def convert(model: type[Model], values: dict[str, Any], file: str) -> Model:
         if field:
             where = f"{where}.{field[2]}".lstrip(".")
             message = "is missing" if field[1] == "missing required" else "no such key"
+        leaves = dict(_leaves(msgspec.json.schema(model)))
+        for path, pattern in leaves.items():
+            example = leaves.get((*path[:-1], "examples", "0"))
+            if path[-1] == "pattern" and example and repr(pattern) in message:
+                message = f"expected text like `{example}`"
         explained = ": ".join(part for part in (file, where, message) if part)
         raise ValueError(explained.replace("\n", "\\n")) from None  # an unknown key may hold a line end
 
@@ -112,7 +117,7 @@ class Settings(Section, frozen=True):
     project: ProjectSection
     data: DataSection
     gate: GateSection
-    hyperparameters: dict[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")], int | float | str]
+    hyperparameters: dict[str, int | float | str]
     template: int = SHAPE
 
     def parameter_types(self) -> dict[str, str]:
@@ -243,6 +248,14 @@ def load_settings(root: Path) -> Settings:
             "pyproject.toml names, or update the project with cruft",
             USAGE,
         )
+    hyperparameters = values.get("hyperparameters")
+    for name, value in hyperparameters.items() if isinstance(hyperparameters, dict) else ():
+        expected = "" if re.match(r"^[a-z][a-z0-9_]*\Z", name) else "a name like `max_depth`"
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            expected = f"a number or text, got {value!r}"
+        if expected:  # msgspec would not name the key
+            shown = name.replace("\n", "\\n")
+            raise SagegateError(f"mlops.toml: hyperparameters.{shown}: expected {expected}", USAGE)
     return _validate(Settings, "mlops.toml", values)
 
 
