@@ -60,28 +60,10 @@ def compile_(only_checks: bool, since: str | None) -> None:
 @click.command()
 def check() -> None:
     """Check the project offline: settings, definition and deployments/ are sound, and nothing undoes the gate."""
-    from sagegate.config import ENVIRONMENTS, find_root, load_environment, load_settings
-    from sagegate.pipeline import definition
-    from sagegate.pipeline.validate import argument_errors, reference_errors
-    from sagegate.registry import deployments
+    from sagegate.check import check
+    from sagegate.config import find_root
 
-    root = find_root()
-    settings = load_settings(root)
-    for name in ENVIRONMENTS:
-        load_environment(root, name)
-    deployments.check_manifests(root)
-    compiled = definition.load(root)
-    faults = [*reference_errors(compiled), *argument_errors(compiled)]
-    for fault in faults:
-        print(f"pipeline/definition.json: {fault}", file=sys.stderr)
-    if faults:
-        raise SagegateError(f"{len(faults)} faults: fix pipeline/pipeline.py and run `sagegate compile`")
-    if definition.is_stale(root, settings):
-        raise SagegateError(
-            "pipeline/definition.json is stale (pipeline.py, or a name or type in [hyperparameters], is not what it "
-            "was compiled from): run `sagegate compile` and commit it"
-        )
-    print(f"ok: {len(definition.steps_of(compiled))} steps, {len(compiled['Parameters'])} parameters")
+    check(find_root())
 
 
 @click.command()
@@ -99,9 +81,6 @@ def plan(environment: str, against: str | None, markdown: bool) -> None:
         with project(environment) as (root, session):
             found = plans.plan(root, session)
     print(found.markdown()) if markdown else found.print()
-
-
-AUTHORING_COMMANDS = (compile_, check, plan)
 
 
 @click.command()
@@ -134,15 +113,13 @@ def run(
     from sagegate.config import find_root
 
     root = find_root()
+    launcher = None
     if environment == "local":
         from sagegate.local.processes import Launcher, remembered_libraries
 
-        launcher: Launcher | None = Launcher(root)
-        assert launcher
+        launcher = Launcher(root)
         # The fork server imports the heavy libraries while this process imports what it needs itself.
         launcher.warm_up(remembered_libraries(root, no_cache or bool(overrides)))
-    else:
-        launcher = None
     try:
         from sagegate.runs.start import RunOptions, run
 
@@ -268,9 +245,6 @@ def invoke(environment: str, file: Path | None, url: str, source: str | None, ou
             invoke_endpoint(session, file)
 
 
-EVERYDAY_COMMANDS = (run, status, explain, stop, models, approve, reject, serve, invoke)
-
-
 @click.command()
 @click.argument("environment", metavar="ENV")
 @click.option("--model", "version", type=click.IntRange(1), help="This version; by default the newest candidate.")
@@ -320,9 +294,6 @@ def rollback(environment: str, version: int | None, opens: bool, now: bool) -> N
             click.echo(f"  next: `sagegate rollback {environment}` opens the pull request that pins it")
         sys.exit(code)
     rollback(root, environment, version, opens)
-
-
-PROMOTION_COMMANDS = (promote, deploy, rollback)
 
 
 @click.command()
@@ -391,14 +362,11 @@ def vendor() -> None:
     print(f"vendor/{wheel.name}: commit vendor/ and pyproject.toml; then `uv sync`, or `pip install vendor/*.whl .`")
 
 
-SETUP_COMMANDS = (bootstrap, doctor, credentials, vendor)
-
-
 SECTIONS = {
-    "Every day": EVERYDAY_COMMANDS,
-    "Changing the pipeline": AUTHORING_COMMANDS,
-    "Promotion and deployment": PROMOTION_COMMANDS,
-    "Set-up": SETUP_COMMANDS,
+    "Every day": (run, status, explain, stop, models, approve, reject, serve, invoke),
+    "Changing the pipeline": (compile_, check, plan),
+    "Promotion and deployment": (promote, deploy, rollback),
+    "Set-up": (bootstrap, doctor, credentials, vendor),
 }
 FILE_SYSTEM = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
 
@@ -413,8 +381,27 @@ class Commands(click.Group):
                 formatter.write_dl([(command.name or "", command.get_short_help_str(75)) for command in commands])
 
 
+def _print_version(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if not is_given:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"sagegate {version('sagegate')}")
+    except PackageNotFoundError:
+        click.echo("sagegate (run from its source; it is not installed)")
+    context.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="sagegate")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Train, gate, register, promote, deploy and serve this repository's model."""
 
@@ -425,18 +412,16 @@ for command in (command for commands in SECTIONS.values() for command in command
 
 def main() -> None:
     """Run a command. A user's mistake is one line on standard error and an exit code."""
-    sys.dont_write_bytecode = False  # even if PYTHONDONTWRITEBYTECODE is set: imports would be slower
+    sys.dont_write_bytecode = False  # if a shell sets PYTHONDONTWRITEBYTECODE, every start compiles the package again
     gc.set_threshold(50_000)  # imports allocate many long-lived objects; collect less often
     try:
         cli.main(standalone_mode=False)
     except SagegateError as error:
         _end(error)
-    except click.exceptions.Abort:
-        sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(FAILED)

@@ -22,8 +22,8 @@ INSTALLER_FILES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_bu
 def vendor(root: Path) -> Path:
     """Write the wheel to `vendor/` and depend on it in pyproject.toml; return the wheel's path.
 
-    The version gets a local label (PEP 440), which no public index accepts, so that `sagegate==0.1.0+vendored.1a2b3c4d`
-    can only be this wheel. Raises SagegateError if sagegate is an editable installation, or no dependency of the project.
+    The version gets a local label (PEP 440), which no public index accepts, so `sagegate==0.1.0+vendored.1a2b3c4d` can
+    only be this wheel. Raises SagegateError if sagegate is an editable installation, or no dependency of the project.
     """
     project = root / "pyproject.toml"
     text = project.read_text(encoding="utf-8")

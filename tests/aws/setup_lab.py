@@ -59,7 +59,7 @@ class SetupLab:
         )
 
     def sagegate(self, *args: str, account: str | None = DEV, code: int = 0) -> str:
-        """What `sagegate ARGS` prints, with the credentials of an account or with none; its exit code must be `code`."""
+        """Return the output of `sagegate ARGS` with an account's credentials, or none; the exit code must be `code`."""
         env = self.environment(account) if account else no_credentials() | {"UV": find_uv()} | self.extra
         done = self._run_in(self.project, "sagegate", *args, check=False, env=env)
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
