@@ -1,6 +1,6 @@
 """Fake of aws-actions/configure-aws-credentials: exchanges the job's identity token for a role's credentials.
 
-The fake of STS accepts every token, so this action rejects what AWS would reject: a role that does not trust the
+The fake AWS accepts every token, so this action rejects what AWS would reject: a role that does not trust the
 token's subject and audience, and a session that is longer than the role allows.
 """
 
@@ -72,7 +72,7 @@ def claims_of(token: str) -> Json:
 
 def role_of(arn: str, region: str) -> Json:
     """Return the role from IAM; fails the step if there is none."""
-    key = f"STANDIN0{arn.split(':')[4]}"
+    key = f"FAKEKEY0{arn.split(':')[4]}"
     iam = boto3.client("iam", region_name=region, aws_access_key_id=key, aws_secret_access_key="not-a-secret")
     try:
         role: Json = iam.get_role(RoleName=arn.rpartition("/")[2])["Role"]

@@ -1,7 +1,6 @@
-"""`python -m fake_aws [--port N] [--check-roles]`: run the fake until Ctrl-C; prints what to export.
+"""`python -m fakes [--port N] [--check-roles]`: serve until Ctrl-C, and print the variables to export.
 
-`sagegate` (the machinery of a generated project) and tests/ must be on the path. Jobs run with this Python, so it must
-have what the project's scripts import.
+src/ and tests/ must be on PYTHONPATH. Jobs run with this Python, so it needs what the project's scripts import.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ import signal
 import sys
 import threading
 
+from fakes.remote import READY
 from fakes.server import FakeAws
 
 
 def main() -> int:
-    """Serve until a signal comes."""
-    parser = argparse.ArgumentParser(prog="fake_aws", description="An AWS on this machine, for tests and for trying.")
+    """Serve until a signal arrives."""
+    parser = argparse.ArgumentParser(prog="python -m fakes", description="A fake AWS for tests and for trying.")
     parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
-    parser.add_argument("--check-roles", action="store_true", help="jobs need roles that exist and trust SageMaker")
+    parser.add_argument("--check-roles", action="store_true", help="jobs need a role that exists and trusts SageMaker")
     arguments = parser.parse_args()
     os.environ.pop("PYTHONPATH", None)  # jobs must not import from here
     done = threading.Event()
@@ -28,12 +28,12 @@ def main() -> int:
     try:
         fake_aws = FakeAws(arguments.port)
     except OSError as error:
-        print(f"port {arguments.port}: {error.strerror}: choose another with --port", file=sys.stderr)
+        print(f"port {arguments.port}: {error.strerror}; choose another with --port", file=sys.stderr)
         return 1
-    fake_aws.check_roles = arguments.check_roles
+    fake_aws.set_check_roles(arguments.check_roles)
     for name, value in fake_aws.environment().items():
         print(f"export {name}={value}")
-    print("# fake for AWS: ready; Ctrl-C ends it", flush=True)
+    print(f"{READY}; Ctrl-C stops it", flush=True)
     done.wait()
     fake_aws.close()
     return 0

@@ -1,24 +1,37 @@
-"""Credentials that say whose they are: an access key ends with its account, so that none has to be set up first.
-
-moto wants a key of 20 characters.
-"""
+"""Accounts: access keys that name one, service quotas, and the resources that a platform stack would have created."""
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import re
-from collections.abc import Callable
+import zipfile
+from pathlib import Path
 
-from moto.iam import models
+from moto.awslambda.models import lambda_backends
+from moto.iam import models as iam_models
+from moto.iam.access_control import PermissionResult
+from moto.s3.models import FakeBucket, s3_backends
+from moto.servicequotas.responses import ServiceQuotasResponse
+from moto.utilities.utils import get_partition
 
-KEY = re.compile(r"STANDIN0(\d{12})")
-DEFAULT_ACCOUNT, DEFAULT_REGION = "123456789012", "us-east-1"  # moto's own account
+from fakes.remote import DEFAULT_ACCOUNT, DEFAULT_REGION, access_key
+
+TEMPLATE = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
+SERVICE_OF_ROLE = {"execution": "sagemaker", "endpoint": "sagemaker", "notify": "lambda"}
+INSTANCE_TYPES = ("ml.m5.large", "ml.m5.xlarge", "ml.c5.xlarge")
+USES = ("processing job", "training job", "spot training job", "transform job", "endpoint")
+QUOTAS = sorted(f"{instance} for {use} usage" for instance in INSTANCE_TYPES for use in USES)
+QUOTAS_PER_PAGE = 5
+KEY = re.compile(access_key(r"(\d{12})"))
 
 
-def environment(url: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION) -> dict[str, str]:
-    """The variables with which boto3, a CLI or a job talks to the fake as an account."""
+def credentials(url: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION) -> dict[str, str]:
+    """Return the variables with which boto3 talks to the fake at `url` as an account's administrator."""
     return {
         "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": f"STANDIN0{account_id}",
+        "AWS_ACCESS_KEY_ID": access_key(account_id),
         "AWS_SECRET_ACCESS_KEY": "not-a-secret",
         "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -27,17 +40,61 @@ def environment(url: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAU
     }
 
 
-def install() -> Callable[[], None]:
-    """Make moto read the account from such a key; the function that undoes it."""
-    own = models.get_account_id_from
+def install() -> None:
+    """Patch moto."""
+    original = iam_models.get_account_id_from
 
     def get_account_id_from(access_key: str) -> str:
         match = KEY.fullmatch(access_key)
-        return match[1] if match else own(access_key)
+        return match[1] if match else original(access_key)
 
-    models.get_account_id_from = get_account_id_from
+    iam_models.get_account_id_from = get_account_id_from
+    ServiceQuotasResponse.list_service_quotas = list_service_quotas  # type: ignore[attr-defined]
+    # moto denies a request if a Deny statement's condition does not hold. The fake judges no policies at all.
+    FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL  # type: ignore[method-assign]
 
-    def uninstall() -> None:
-        models.get_account_id_from = own
 
-    return uninstall
+def list_service_quotas(self: ServiceQuotasResponse) -> str:
+    """Answer ListServiceQuotas: an account may have two instances of each type for each use."""
+    request = json.loads(self.body)
+    names = QUOTAS if request["ServiceCode"] == "sagemaker" else []
+    start = int(request.get("NextToken", 0))
+    end = start + QUOTAS_PER_PAGE
+    page = [{"QuotaName": name, "ServiceCode": "sagemaker", "Value": 2.0} for name in names[start:end]]
+    return json.dumps({"Quotas": page} | ({"NextToken": str(end)} if end < len(names) else {}))
+
+
+def prepare(project: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION) -> str:
+    """Create the bucket, roles and notification function of a project's platform, and return the bucket's name."""
+    partition = get_partition(region)
+    bucket = f"{project}-{account_id}-{region}"
+    s3, iam = s3_backends[account_id][partition], iam_models.iam_backends[account_id][partition]
+    if bucket not in s3.buckets:
+        s3.create_bucket(bucket, region)
+    existing = {role.name for role in iam.roles.values()}
+    for purpose, service in SERVICE_OF_ROLE.items():
+        if f"{project}-{purpose}" not in existing:
+            principal = {"Service": f"{service}.amazonaws.com"}
+            statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+            iam.create_role(
+                role_name=f"{project}-{purpose}",
+                assume_role_policy_document=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+                path="/",
+                permissions_boundary=None,
+                description="",
+                tags=[],
+                max_session_duration="3600",
+            )
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(TEMPLATE / "infra" / "notify" / "handler.py", "handler.py")
+    lambda_backends[account_id][region].create_function(
+        {
+            "FunctionName": f"{project}-notify",
+            "Runtime": "python3.12",
+            "Role": f"arn:{partition}:iam::{account_id}:role/{project}-notify",
+            "Handler": "handler.handler",
+            "Code": {"ZipFile": base64.b64encode(packed.getvalue()).decode()},
+        }
+    )
+    return bucket

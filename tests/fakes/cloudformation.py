@@ -25,7 +25,6 @@ from .planning import LiveStack, Resource
 from .stacks import Run
 
 NOTHING = "The submitted information didn't contain changes. Submit different information to create a change set."
-MOTO: dict[str, Any] = {}
 LOCK = threading.Lock()
 
 
@@ -225,19 +224,11 @@ def install(url: str) -> None:
     assert platform_types  # importing it registers its types
     URL.append(url)
     for name, function in FUNCTIONS.items():
-        MOTO[name] = CloudFormationResponse.__dict__.get(name)
         setattr(CloudFormationResponse, name, function)
 
 
-def close() -> None:
-    """Wait for what runs; moto's operations are back."""
+def wait() -> None:
+    """Wait for what runs."""
     for thread in list(THREADS):
         thread.join()
     THREADS.clear()
-    for name in FUNCTIONS:
-        operation = MOTO.pop(name)
-        if operation is None:
-            delattr(CloudFormationResponse, name)
-        else:
-            setattr(CloudFormationResponse, name, operation)
-    URL.pop()

@@ -1,7 +1,7 @@
-"""moto's Model Registry, with what it drops and lacks: fields, deletion, policies, other accounts.
+"""SageMaker's Model Registry: moto's records, with the fields, deletion, policies and other accounts that moto lacks.
 
-moto's own records are kept, so that whatever reads them (its models, its CloudFormation) sees the same packages. The
-fields that moto's record has no place for are in its attribute `more`.
+Fields without a place in moto's record are in its attribute `more`. Errors are SagegateError (a ValidationException),
+PermissionError (AccessDeniedException) and FileExistsError (ConflictException).
 """
 
 from __future__ import annotations
@@ -18,117 +18,127 @@ from sagegate.errors import SagegateError
 from sagegate.files import Json
 from sagegate.local.state import Registry, now
 
-OF_MOTO = (
+IN_MOTO = (
     *("ModelPackageDescription", "InferenceSpecification", "SourceAlgorithmSpecification", "ValidationSpecification"),
     *("CertifyForMarketplace", "ModelApprovalStatus", "MetadataProperties", "ModelMetrics"),
     *("CustomerMetadataProperties", "DriftCheckBaselines", "Domain", "Task", "SamplePayloadUrl"),
     *("AdditionalInferenceSpecifications", "ClientToken", "Tags"),
 )
-BEYOND = ("ModelLifeCycle", "SourceUri", "ModelCard", "SecurityConfig", "SkipModelValidation")
+NOT_IN_MOTO = ("ModelLifeCycle", "SourceUri", "ModelCard", "SecurityConfig", "SkipModelValidation")
+DEFAULT_PAGE = 10  # small, so that a caller who ignores NextToken is caught
 LOCK = threading.RLock()
 
 
+def page(key: str, items: list[Json], request: Json) -> Json:
+    """Return one page of a list, with NextToken if there are more; raises SagegateError for an unknown token."""
+    token = request.get("NextToken", "page-0")
+    if not (token.startswith("page-") and token[5:].isdigit()):
+        raise SagegateError(f"Invalid NextToken: {token}")
+    start = int(token[5:])
+    end = start + int(request.get("MaxResults") or DEFAULT_PAGE)
+    return {key: items[start:end]} | ({"NextToken": f"page-{end}"} if end < len(items) else {})
+
+
 class MotoRegistry(Registry):
-    """What a RegisterModel step writes to."""
+    """The registry that RegisterModel steps write to."""
 
     def __init__(self, folder: Path, account_id: str, region: str) -> None:
         super().__init__(folder, f"arn:{get_partition(region)}:sagemaker:{region}:{account_id}")
         self.backend = sagemaker_backends[account_id][region]
-        self.region = region
 
     def register(self, request: Json) -> Json:
-        """Add a model package as the next version of its group (made if new); its description."""
+        """Add a version to a group, which is created if it does not exist, and return its description."""
         with LOCK:
-            group = request["ModelPackageGroupName"].rpartition("/")[2]
+            group = short(request["ModelPackageGroupName"])
             if group not in self.backend.model_package_groups:
                 self.backend.create_model_package_group(group, "", [])
-            return described(create(self.backend, request))
+            arn = create(self.backend, request)["ModelPackageArn"]
+            return describe(self.backend, {"ModelPackageName": arn})
 
 
-def create(backend: SageMakerModelBackend, request: Json) -> ModelPackage:
-    """CreateModelPackage; raises SagegateError as SageMaker refuses it. A version's number is never given twice."""
+def short(name: str) -> str:
+    """Return the name in a name or ARN of a group."""
+    return name.rpartition("/")[2]
+
+
+# --- packages ----------------------------------------------------------------------------------------------------
+def create(backend: SageMakerModelBackend, request: Json) -> Json:
+    """CreateModelPackage, of versions in groups only. The number of a deleted version is not used again."""
     with LOCK:
-        name = str(request.get("ModelPackageGroupName", "")).rpartition("/")[2]
-        single = request.get("ModelPackageName")
-        if bool(name) == bool(single):
-            raise SagegateError("Exactly one of ModelPackageName and ModelPackageGroupName must be given.")
-        version = _next_version(backend, name) if name else None
-        fields: Json = {camelcase_to_underscores(field): request.get(field) for field in OF_MOTO}
+        group = find_group(backend, request["ModelPackageGroupName"])
+        name = group.model_package_group_name
+        versions = [p.model_package_version or 0 for p in members(backend, name)]
+        version = max(getattr(group, "last_version", 0), *versions, 0) + 1
+        group.last_version = version  # type: ignore[attr-defined]
+        fields: Json = {camelcase_to_underscores(field): request.get(field) for field in IN_MOTO}
+        fields["model_approval_status"] = fields["model_approval_status"] or "PendingManualApproval"
         package = ModelPackage(
-            model_package_name=name or str(single),
-            model_package_group_name=name or None,
+            model_package_name=name,
+            model_package_group_name=name,
             model_package_version=version,
-            model_package_type="Versioned" if name else "Unversioned",
+            model_package_type="Versioned",
             approval_description=None,
             region_name=backend.region_name,
             account_id=backend.account_id,
             **fields,
         )
-        if name and package.model_approval_status is None:
-            package.model_approval_status = "PendingManualApproval"
-        package.more = {field: request[field] for field in BEYOND if field in request}  # type: ignore[attr-defined]
+        package.more = {field: request[field] for field in NOT_IN_MOTO if field in request}  # type: ignore[attr-defined]
         backend.model_packages[package.arn] = package
-        backend.model_package_name_mapping |= {package.arn: package.arn, package.model_package_name: package.arn}
-        return package
+        backend.model_package_name_mapping |= {package.arn: package.arn, name: package.arn}
+        return {"ModelPackageArn": package.arn}
 
 
-def _next_version(backend: SageMakerModelBackend, name: str) -> int:
-    group = group_of(backend, name)
-    versions = (
-        p.model_package_version or 0 for p in backend.model_packages.values() if p.model_package_group_name == name
-    )
-    version = max(getattr(group, "last_version", 0), *versions, 0) + 1
-    group.last_version = version  # type: ignore[attr-defined]
-    return version
+def members(backend: SageMakerModelBackend, group: str) -> list[ModelPackage]:
+    """Return the packages of a group."""
+    return [p for p in list(backend.model_packages.values()) if p.model_package_group_name == group]
 
 
-def group_of(backend: SageMakerModelBackend, name: str) -> ModelPackageGroup:
-    """A group by its name or ARN; raises SagegateError."""
-    group = backend.model_package_groups.get(name.rpartition("/")[2])
-    if group is None:
-        head = f"arn:{backend.partition}:sagemaker:{backend.region_name}:{backend.account_id}"
-        raise SagegateError(f"ModelPackageGroup {head}:model-package-group/{name.rpartition('/')[2]} does not exist.")
-    return group
-
-
-def package_of(backend: SageMakerModelBackend, name: str) -> ModelPackage:
-    """A package by its ARN (or name), of another account too where its group's policy names the caller's account.
-
-    Raises SagegateError.
-    """
+def find(backend: SageMakerModelBackend, name: str) -> ModelPackage:
+    """Return a package by its ARN or name; of another account if its group's policy names the caller's account."""
     parts = name.split(":")
-    home = backend
-    if len(parts) == 6 and (parts[4], parts[3]) != (backend.account_id, backend.region_name):
-        home = sagemaker_backends[parts[4]][parts[3]]
+    home = sagemaker_backends[parts[4]][parts[3]] if len(parts) == 6 else backend
     package = home.model_packages.get(home.model_package_name_mapping.get(name, name))
     if package is None:
         raise SagegateError(f"ModelPackage {name} does not exist.")
-    if home.account_id != backend.account_id:
-        group = home.model_package_groups[str(package.model_package_group_name)]
-        if backend.account_id not in getattr(group, "policy", ""):
-            raise PermissionError(f"Account {backend.account_id} is not authorized to access resource {name}")
+    group = home.model_package_groups[str(package.model_package_group_name)]
+    if home.account_id != backend.account_id and backend.account_id not in getattr(group, "policy", ""):
+        raise PermissionError(f"Account {backend.account_id} is not authorized to access resource {name}")
     return package
 
 
-def described(package: ModelPackage) -> Json:
-    """DescribeModelPackage's response."""
+def describe(backend: SageMakerModelBackend, request: Json) -> Json:
+    """DescribeModelPackage."""
+    package = find(backend, request["ModelPackageName"])
     return package.gen_response_object() | dict(getattr(package, "more", {}))
 
 
+def list_packages(backend: SageMakerModelBackend, request: Json) -> Json:
+    """ListModelPackages of a group, oldest first by default as SageMaker does."""
+    status = request.get("ModelApprovalStatus")
+    matches = [
+        package
+        for package in members(backend, short(request["ModelPackageGroupName"]))
+        if status in (None, package.model_approval_status)
+    ]
+    # Versions that were created at the same instant keep their order.
+    matches.sort(
+        key=lambda p: (p.creation_time, p.model_package_version or 0), reverse=request.get("SortOrder") == "Descending"
+    )
+    summaries = [describe(backend, {"ModelPackageName": package.arn}) for package in matches]
+    return page("ModelPackageSummaryList", summaries, request)
+
+
 def update(backend: SageMakerModelBackend, request: Json) -> Json:
-    """UpdateModelPackage: only what is given changes."""
+    """UpdateModelPackage: change the given fields only."""
     with LOCK:
-        package = package_of(backend, request["ModelPackageArn"])
+        package = find(backend, request["ModelPackageArn"])
         validate_model_approval_status(request.get("ModelApprovalStatus"))
         for field in ("ModelApprovalStatus", "ApprovalDescription", "InferenceSpecification"):
             if field in request:
                 setattr(package, camelcase_to_underscores(field), request[field])
         properties = dict(package.customer_metadata_properties or {}) | request.get("CustomerMetadataProperties", {})
-        for key in request.get("CustomerMetadataPropertiesToRemove", []):
-            properties.pop(key, None)
         package.customer_metadata_properties = properties or None
-        package.add_additional_inference_specifications(request.get("AdditionalInferenceSpecificationsToAdd"))
-        more = getattr(package, "more", {}) | {field: request[field] for field in BEYOND if field in request}
+        more = getattr(package, "more", {}) | {field: request[field] for field in NOT_IN_MOTO if field in request}
         package.more = more  # type: ignore[attr-defined]
         package.last_modified_time = now()
         package.last_modified_by = package.created_by
@@ -138,7 +148,7 @@ def update(backend: SageMakerModelBackend, request: Json) -> Json:
 def delete(backend: SageMakerModelBackend, request: Json) -> Json:
     """DeleteModelPackage."""
     with LOCK:
-        package = package_of(backend, request["ModelPackageName"])
+        package = find(backend, request["ModelPackageName"])
         del backend.model_packages[package.arn]
         mapping = backend.model_package_name_mapping
         for name in [name for name, arn in mapping.items() if arn == package.arn]:
@@ -146,39 +156,47 @@ def delete(backend: SageMakerModelBackend, request: Json) -> Json:
     return {}
 
 
-def delete_group(backend: SageMakerModelBackend, request: Json) -> Json:
-    """DeleteModelPackageGroup: an empty one; raises FileExistsError for one that still has versions."""
-    with LOCK:
-        group = group_of(backend, request["ModelPackageGroupName"])
-        name = group.model_package_group_name
-        if any(p.model_package_group_name == name for p in backend.model_packages.values()):
-            raise FileExistsError(f"Model Package Group {name} contains model packages: delete them first.")
-        del backend.model_package_groups[name]
-    return {}
+# --- groups ------------------------------------------------------------------------------------------------------
+def find_group(backend: SageMakerModelBackend, name: str) -> ModelPackageGroup:
+    """Return a group by its name or ARN."""
+    group = backend.model_package_groups.get(short(name))
+    if group is None:
+        prefix = f"arn:{backend.partition}:sagemaker:{backend.region_name}:{backend.account_id}"
+        raise SagegateError(f"ModelPackageGroup {prefix}:model-package-group/{short(name)} does not exist.")
+    return group
 
 
 def create_group(backend: SageMakerModelBackend, request: Json) -> Json:
-    """CreateModelPackageGroup; raises SagegateError where it exists."""
+    """CreateModelPackageGroup."""
     with LOCK:
         name = request["ModelPackageGroupName"]
         if name in backend.model_package_groups:
             raise SagegateError(f"Model Package Group already exists: {backend.model_package_groups[name].arn}")
         description = request.get("ModelPackageGroupDescription", "")
-        return {
-            "ModelPackageGroupArn": backend.create_model_package_group(name, description, request.get("Tags") or [])
-        }
+        arn = backend.create_model_package_group(name, description, request.get("Tags") or [])
+        return {"ModelPackageGroupArn": arn}
 
 
-def policy(backend: SageMakerModelBackend, request: Json) -> Json:
+def delete_group(backend: SageMakerModelBackend, request: Json) -> Json:
+    """DeleteModelPackageGroup; only an empty one can be deleted."""
+    with LOCK:
+        name = find_group(backend, request["ModelPackageGroupName"]).model_package_group_name
+        if members(backend, name):
+            raise FileExistsError(f"Model Package Group {name} contains model packages: delete them first.")
+        del backend.model_package_groups[name]
+    return {}
+
+
+def get_policy(backend: SageMakerModelBackend, request: Json) -> Json:
     """GetModelPackageGroupPolicy."""
-    group = group_of(backend, request["ModelPackageGroupName"])
+    group = find_group(backend, request["ModelPackageGroupName"])
     if not getattr(group, "policy", ""):
         raise SagegateError(f"Cannot find resource policy for: {group.arn}")
     return {"ResourcePolicy": group.policy}  # type: ignore[attr-defined]
 
 
 def put_policy(backend: SageMakerModelBackend, request: Json) -> Json:
-    """PutModelPackageGroupPolicy; without ResourcePolicy it is DeleteModelPackageGroupPolicy."""
-    group = group_of(backend, request["ModelPackageGroupName"])
-    group.policy = request.get("ResourcePolicy", "")  # type: ignore[attr-defined]
+    """PutModelPackageGroupPolicy."""
+    group = find_group(backend, request["ModelPackageGroupName"])
+    group.policy = request["ResourcePolicy"]  # type: ignore[attr-defined]
     return {"ModelPackageGroupArn": group.arn}

@@ -1,6 +1,6 @@
-"""A fake in a process of its own, with the methods of one in this process.
+"""Start the fake AWS in a process of its own, and control it from tests.
 
-The process needs moto and what the jobs' scripts import; this one needs neither.
+That process needs moto and the libraries that the jobs' scripts import; the tests need neither.
 """
 
 from __future__ import annotations
@@ -8,27 +8,32 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-READY = "# fake for AWS: ready"
-TESTS = Path(__file__).resolve().parent.parent
-MACHINERY = TESTS.parent / "src"
-DEFAULT_ACCOUNT, DEFAULT_REGION = "123456789012", "us-east-1"
+READY = "# fake AWS: ready"
+TESTS = Path(__file__).resolve().parents[1]
+DEFAULT_ACCOUNT, DEFAULT_REGION = "123456789012", "us-east-1"  # moto's own
+
+
+def access_key(account_id: str) -> str:
+    """Return the access key of an account's administrator (20 characters, as moto expects)."""
+    return f"FAKEKEY0{account_id}"
 
 
 class Remote:
-    """A fake that `python` runs. `.url` is where it listens."""
+    """A fake AWS that runs at `url`."""
 
-    def __init__(self, python: Path, machinery: Path = MACHINERY) -> None:
-        """Start it and wait until it serves; raises RuntimeError with its output if it ends instead."""
+    def __init__(self, python: Path) -> None:
+        """Start it with this Python, and wait until it is ready; raises RuntimeError if it ends instead."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTEST_", "MOTO_"))}
-        path = os.pathsep.join([str(machinery), str(TESTS)])
         self._process = subprocess.Popen(
             [str(python), "-m", "fakes"],
-            env=kept | {"PYTHONPATH": path},
+            env=kept | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
@@ -41,40 +46,35 @@ class Remote:
             name, _, value = line.removeprefix("export ").rstrip("\n").partition("=")
             self._environment[name] = value
         else:
-            raise RuntimeError(f"the fake did not start: exit code {self._process.wait()}, see its errors above")
+            raise RuntimeError(f"the fake AWS did not start (exit code {self._process.wait()}); see its output above")
         self.url = self._environment["AWS_ENDPOINT_URL"]
 
     def environment(self, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION) -> dict[str, str]:
-        """The variables to export to talk to it as an account."""
-        own = {"AWS_ACCESS_KEY_ID": f"STANDIN0{account_id}", "AWS_DEFAULT_REGION": region}
-        return self._environment | own
+        """Return the variables with which boto3 talks to the fake as an account's administrator."""
+        return self._environment | {"AWS_ACCESS_KEY_ID": access_key(account_id), "AWS_DEFAULT_REGION": region}
 
     def add_fault(self, step: str, reason: str, **more: Any) -> None:
-        """Let the next attempt of a step fail; the fields are those of faults.Fault."""
-        self._post("faults", {"step": step, "reason": reason, **more})
+        """Make the next attempt of a step fail; `more` are fields of jobs.Fault."""
+        self._post("add_fault", step=step, reason=reason, **more)
 
     def prepare(self, project: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION) -> str:
-        """Make the bucket and the roles that a project needs; the bucket's name."""
-        return str(self._post("prepare", {"project": project, "account_id": account_id, "region": region}))
+        """Create the bucket and roles of a project's platform, and return the bucket's name."""
+        return str(self._post("prepare", project=project, account_id=account_id, region=region))
 
     def forget(self, pipeline: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION) -> None:
-        """Delete a pipeline although it runs."""
-        self._post("forget", {"pipeline": pipeline, "account_id": account_id, "region": region})
+        """Stop a pipeline's executions and delete it."""
+        self._post("forget", pipeline=pipeline, account_id=account_id, region=region)
 
     def set_check_roles(self, check: bool) -> None:
-        """Whether jobs need roles that exist and trust SageMaker."""
-        self._post("settings", {"check_roles": check})
-
-    def set_enforce(self, enforce: bool) -> None:
-        """Whether sessions of roles may do only what the roles' policies allow."""
-        self._post("settings", {"enforce": enforce})
+        """Let jobs fail unless their role exists and trusts SageMaker."""
+        self._post("set_check_roles", check=check)
 
     def reset(self) -> None:
-        """End what runs and forget everything."""
-        self._post("reset", {})
+        """Stop everything that runs, and delete everything."""
+        self._post("reset")
 
     def close(self) -> None:
-        """End it and the jobs that run."""
+        """Stop the process and its jobs."""
         self._process.terminate()
         try:
             self._process.wait(60)
@@ -84,11 +84,34 @@ class Remote:
         if self._process.stdout:
             self._process.stdout.close()
 
-    def _post(self, what: str, body: dict[str, Any]) -> Any:
+    def _post(self, method: str, **arguments: Any) -> Any:
         headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.url}/fake/{what}", json.dumps(body).encode(), headers)
+        request = urllib.request.Request(f"{self.url}/fake/{method}", json.dumps(arguments).encode(), headers)
         try:
             with urllib.request.urlopen(request) as answer:
                 return json.load(answer)["result"]
         except urllib.error.HTTPError as error:
             raise ValueError(json.load(error)["error"]) from None
+
+
+def client(service: str, environment: dict[str, str]) -> Any:
+    """Return a boto3 client of a fake that does not retry, so that no error is hidden."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        service,
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
+    )
+
+
+def until(check: Callable[[], Any], seconds: float = 20) -> None:
+    """Wait until `check()` is true; raises AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"not true after {seconds} s"
+        time.sleep(0.02)

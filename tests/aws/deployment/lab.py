@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 from clean_copy import ROOT
 from conftest import without_shell_settings
-from fakes.aws_lab import client
 from fakes.proxy import Proxy, Weather
+from fakes.remote import client
 from places import ACCOUNT
 
 from sagegate.files import Json, archive

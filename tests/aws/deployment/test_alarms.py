@@ -2,7 +2,7 @@
 
 import re
 
-from fakes.hosting_lab import until
+from fakes.remote import until
 
 from deployment.lab import GOOD, OTHER, PROJECT, Lab, failures
 

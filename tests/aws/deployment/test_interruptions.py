@@ -1,7 +1,7 @@
 """Killed, throttled, cut off, expired, twice at once: repeating it converges, and the endpoint serves throughout."""
 
-from fakes.hosting_lab import until
 from fakes.proxy import Weather
+from fakes.remote import until
 
 from deployment.lab import GOOD, OTHER, SKEWED, Lab, Recorder, failures
 

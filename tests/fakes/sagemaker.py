@@ -1,0 +1,109 @@
+"""SageMaker's control plane: answers these operations in the place of moto's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from moto.core.responses import ActionResult
+from moto.sagemaker.exceptions import ConflictException, SagemakerClientError, ValidationError
+from moto.sagemaker.exceptions import ResourceNotFound as NotFound
+from moto.sagemaker.responses import SageMakerResponse
+
+from fakes import registry
+from fakes.pipelines import Service
+from sagegate.errors import SagegateError
+from sagegate.files import Json
+from sagegate.local.client import ResourceNotFound
+
+if TYPE_CHECKING:
+    from fakes.server import FakeAws
+
+Operation = Callable[[Service, Json], Json | None]
+
+
+class AccessDenied(SagemakerClientError):
+    """The caller's account may not do this."""
+
+    code = "AccessDeniedException"
+
+
+def describe_job(kind: str) -> Operation:
+    """Return a Describe*Job operation, which is moto's for a job that no pipeline ran."""
+    return lambda service, request: service.jobs.describe(kind, request[f"{kind}JobName"])
+
+
+def add_tags(service: Service, request: Json) -> Json | None:
+    """AddTags: replace the value of a key that exists (moto adds a second one)."""
+    resource = service.backend._get_resource_from_arn(request["ResourceArn"])
+    if resource is None or not isinstance(getattr(resource, "tags", None), list):
+        return None
+    new = {tag["Key"]: tag for tag in request["Tags"]}
+    resource.tags[:] = [tag for tag in resource.tags if tag["Key"] not in new] + list(new.values())
+    return {"Tags": list(resource.tags)}
+
+
+def of_registry(function: Callable[[Any, Json], Json]) -> Operation:
+    """Return an operation of the model registry."""
+    return lambda service, request: function(service.backend, request)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "create_pipeline": Service.create,
+    "update_pipeline": Service.update,
+    "delete_pipeline": Service.delete,
+    "describe_pipeline": lambda service, request: service.describe_pipeline(PipelineName=request["PipelineName"]),
+    "start_pipeline_execution": Service.start,
+    "stop_pipeline_execution": Service.stop,
+    "retry_pipeline_execution": Service.retry,
+    "describe_pipeline_execution": Service.describe_execution,
+    "list_pipeline_executions": Service.list_executions,
+    "list_pipeline_execution_steps": Service.list_steps,
+    "list_pipeline_parameters_for_execution": Service.list_parameters,
+    "describe_pipeline_definition_for_execution": Service.describe_definition,
+    "describe_processing_job": describe_job("Processing"),
+    "describe_training_job": describe_job("Training"),
+    "describe_transform_job": describe_job("Transform"),
+    "describe_hyper_parameter_tuning_job": describe_job("HyperParameterTuning"),
+    "create_transform_job": Service.create_transform_job,
+    "create_model_package": of_registry(registry.create),
+    "describe_model_package": of_registry(registry.describe),
+    "update_model_package": of_registry(registry.update),
+    "list_model_packages": of_registry(registry.list_packages),
+    "delete_model_package": of_registry(registry.delete),
+    "create_model_package_group": of_registry(registry.create_group),
+    "describe_model_package_group": of_registry(
+        lambda backend, request: registry.find_group(backend, request["ModelPackageGroupName"]).response_object
+    ),
+    "delete_model_package_group": of_registry(registry.delete_group),
+    "get_model_package_group_policy": of_registry(registry.get_policy),
+    "put_model_package_group_policy": of_registry(registry.put_policy),
+    "add_tags": add_tags,
+}
+
+
+def install(fake_aws: FakeAws) -> None:
+    """Patch moto."""
+    for name, operation in OPERATIONS.items():
+        setattr(SageMakerResponse, name, method(fake_aws, operation, getattr(SageMakerResponse, name, None)))
+
+
+def method(fake_aws: FakeAws, operation: Operation, moto: Any) -> Callable[[SageMakerResponse], ActionResult]:
+    """Return a method of moto's class; it calls `moto` if the operation returns None."""
+
+    def answer(self: SageMakerResponse) -> ActionResult:
+        service = fake_aws.service(self.current_account, self.region)
+        try:
+            result = operation(service, json.loads(self.body or "{}"))
+        except ResourceNotFound as error:
+            raise NotFound(message=str(error)) from None
+        except SagegateError as error:
+            raise ValidationError(message=str(error)) from None
+        except FileExistsError as error:
+            raise ConflictException(str(error)) from None
+        except PermissionError as error:
+            raise AccessDenied(str(error)) from None
+        return moto(self) if result is None else ActionResult(result)
+
+    return answer
