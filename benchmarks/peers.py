@@ -1,4 +1,4 @@
-"""What users would otherwise pick, running the same three scripts: those that are installed take part in `make bench`.
+"""Other tools that run the same three scripts: those that are installed take part in `make bench`.
 
 Each writes its own description of the three stages into the contest's folder, in its simplest idiomatic form, and
 counts as one whole command: once with every stage forced to run, and, if the tool has a cache, once more with nothing

@@ -1,4 +1,4 @@
-"""What the data may look like, and the one line for each mistake in it."""
+"""The data: valid values, and one line for each mistake in it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What `schema.toml` may say, and the one line for each mistake in it."""
+"""`schema.toml`: valid content, and one line for each mistake in it."""
 
 from pathlib import Path
 

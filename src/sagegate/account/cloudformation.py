@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -63,6 +64,16 @@ class ChangeSet:
     stack: str
     name: str
     changes: list[Json]
+
+
+def declared_only(template: str, parameters: dict[str, str]) -> dict[str, str]:
+    """Return the parameters that the template (YAML text) declares; CloudFormation rejects any other.
+
+    So an older project, whose templates lack a parameter of today, works with this version.
+    """
+    block = re.search(r"(?m)^Parameters:\n((?:(?: .*|#.*)?\n)+)", template)
+    declared = re.findall(r"(?m)^  (\w+):", block[1]) if block else []
+    return {name: value for name, value in parameters.items() if name in declared}
 
 
 def poll_seconds(default: float) -> float:

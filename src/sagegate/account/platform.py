@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sagegate.account.cloudformation import StackSpec
+from sagegate.account.cloudformation import StackSpec, declared_only
 from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json
@@ -160,6 +160,7 @@ def stack_spec(names: Names, template: str, parameters: dict[str, str]) -> Stack
     """Return the platform stack."""
     tags = {"project": names.project, "repository": parameters["GitHubRepository"]}
     capabilities = ("CAPABILITY_NAMED_IAM",)
+    parameters = declared_only(template, parameters)
     return StackSpec(names.platform_stack, template, parameters, tags, capabilities, import_existing=True)
 
 

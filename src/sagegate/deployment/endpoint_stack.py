@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagegate.account.cloudformation import StackSpec
+from sagegate.account.cloudformation import StackSpec, declared_only
 from sagegate.config import Environment
 from sagegate.names import Names
 
@@ -34,7 +34,7 @@ def endpoint_stack(root: Path, environment: Environment, names: Names, model: Mo
     parameters = endpoint_parameters(environment, names, model)
     content = json.dumps([template, parameters], sort_keys=True)
     parameters["Revision"] = hashlib.sha256(content.encode()).hexdigest()[:8]
-    return StackSpec(names.endpoint_stack, template, parameters, tags)
+    return StackSpec(names.endpoint_stack, template, declared_only(template, parameters), tags)
 
 
 def endpoint_parameters(environment: Environment, names: Names, model: Model) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""What the pipeline is: the compiled definition, what it is compiled from, and what it must keep."""
+"""The pipeline: compiling it, reading its definition, packing its code and filling its parameters."""

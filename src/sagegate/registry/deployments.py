@@ -1,4 +1,4 @@
-"""What is deployed where: deployment manifests in git, and deployment records in S3.
+"""Deployment manifests in git, and deployment records in S3.
 
 The manifest `deployments/ENV.json` pins the one model package that ENV serves, with its evidence. No file means that
 nothing is deployed yet. A promotion pull request writes the manifest, merging it deploys, reverting it rolls back. The

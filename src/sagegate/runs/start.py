@@ -57,7 +57,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a run uploads, upserts and starts. `contents` maps keys to content, `body` is the definition as JSON."""
+    """Request of a run. `contents` maps keys to the content to upload, `body` is the definition as JSON."""
 
     contents: dict[str, bytes]
     data: parameters.Data
