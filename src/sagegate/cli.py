@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -413,7 +412,6 @@ for command in (command for commands in SECTIONS.values() for command in command
 def main() -> None:
     """Run a command. A user's mistake is one line on standard error and an exit code."""
     sys.dont_write_bytecode = False  # if a shell sets PYTHONDONTWRITEBYTECODE, every start compiles the package again
-    gc.set_threshold(50_000)  # imports allocate many long-lived objects; collect less often
     try:
         cli.main(standalone_mode=False)
     except SagegateError as error:

@@ -1,17 +1,9 @@
-"""Output: links to AWS consoles, tables for the terminal (rich), and GitHub Markdown for job summaries.
-
-Text from elsewhere appears in Markdown as code, never as markup, a mention, a link or a command.
-Source: "Adding a job summary" in the GitHub Actions documentation.
-"""
+"""Output to the terminal, and links to AWS consoles."""
 
 from __future__ import annotations
 
-import os
-import re
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,95 +13,42 @@ from rich.table import Table
 from sagegate.evaluation import Evaluation
 from sagegate.files import Json
 
-HOSTS = {
+CONSOLE_HOSTS = {
     "aws": "console.aws.amazon.com",
     "aws-cn": "console.amazonaws.cn",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
-
-
-def studio(partition: str, region: str) -> str:
-    """Studio's landing page: what comes after it has the domain's own address, which nothing here knows."""
-    return f"{_console(partition, region)}/sagemaker/home?region={region}#/studio-landing"
-
-
-def job_logs(partition: str, region: str) -> str:
-    """The log groups of SageMaker's jobs in CloudWatch."""
-    groups = "$3FlogGroupNameFilter$3D$252Faws$252Fsagemaker$252F"
-    return f"{_console(partition, region)}/cloudwatch/home?region={region}#logsV2:log-groups{groups}"
-
-
-def _console(partition: str, region: str) -> str:
-    return f"https://{region}.{HOSTS.get(partition, HOSTS['aws'])}"
-
-
-LONGEST = 300  # characters of one value
-
-
-def code(text: object, in_table: bool = False) -> str:
-    """`text` as a code span, in which GitHub resolves no @mention, #number, link or HTML. Empty text stays empty.
-
-    The span's fence is longer than any run of backticks inside (CommonMark, "Code spans"); a table's cell ends at a
-    bar even inside a span, unless it is escaped (GitHub Flavored Markdown, "Tables").
-    """
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    if len(line) > LONGEST:
-        line = f"{line[: LONGEST - 1]}…"
-    if not line:
-        return ""
-    fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
-    pad = " " if line[0] == "`" or line[-1] == "`" else ""
-    return fence + pad + (line.replace("|", "\\|") if in_table else line) + pad + fence
-
-
-def link(text: object, url: str, in_table: bool = False) -> str:
-    """A link whose text is `text` as code; only the text where the URL is not a plain https one."""
-    is_plain = re.fullmatch(r"https?://[A-Za-z0-9._~:/?#@!$&*+,;=%-]+", url)
-    return f"[{code(text, in_table)}]({url})" if is_plain and text else code(text, in_table)
-
-
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int = 1) -> list[str]:
-    """A table's lines; cells are markdown already. Columns from `numbers_from` on are aligned to the right."""
-    rule = ["---" if index < numbers_from else "---:" for index in range(len(headings))]
-    return [f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)]
-
-
-# A log or a file has no width of its own: tables are not folded to 80 columns there.
+# A log or a file has no width of its own: do not fold tables to 80 columns there.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
-def metrics_table(evaluation: Evaluation) -> None:
-    """The candidate's metrics with their standard deviation; the gate's metric beside the champion's."""
-    show_table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left")
-    for heading in ("metric", "candidate", "± std"):
-        show_table.add_column(heading, justify="left" if heading == "metric" else "right")
-    gate = evaluation.gate
-    has_champion = isinstance(gate.get("champion"), int | float)
-    if has_champion:
-        show_table.add_column(f"champion v{gate.get('champion_version')}", justify="right")
-    for name, (value, deviation) in evaluation.metrics.items():
-        is_gate = name == gate.get("metric")
-        row = [
-            f"[bold]{name}[/]" if is_gate else name,
-            f"{value:.4f}",
-            "" if deviation is None else f"{deviation:.4f}",
-        ]
-        if has_champion:
-            row.append(f"{gate['champion']:.4f}" if is_gate else "")
-        show_table.add_row(*row)
-    console.print(show_table)
+# --- links to AWS consoles -------------------------------------------------------------------------------------------
+def studio(partition: str, region: str) -> str:
+    """Return the URL of Studio's landing page. The pages behind it have the address of the account's own domain."""
+    return f"{_console_url(partition, region)}/sagemaker/home?region={region}#/studio-landing"
 
 
-def verdict(passed: bool, line: str, todo: str | None) -> None:
-    """Print how a command ended, and what to do next."""
-    console.print(f"[bold green]✔[/] {escape(line)}" if passed else f"[bold red]✘[/] {escape(line)}")
-    if todo:
-        console.print(f"  next: {escape(todo)}")
+def job_logs(partition: str, region: str) -> str:
+    """Return the URL of the log groups of SageMaker's jobs in CloudWatch."""
+    groups = "$3FlogGroupNameFilter$3D$252Faws$252Fsagemaker$252F"
+    return f"{_console_url(partition, region)}/cloudwatch/home?region={region}#logsV2:log-groups{groups}"
 
 
+def _console_url(partition: str, region: str) -> str:
+    return f"https://{region}.{CONSOLE_HOSTS.get(partition, CONSOLE_HOSTS['aws'])}"
+
+
+# --- the terminal ----------------------------------------------------------------------------------------------------
 def line(text: str) -> None:
     """Print one plain line."""
     console.print(escape(text))
+
+
+def verdict(passed: bool, line: str, todo: str | None) -> None:
+    """Print a command's result, and what to do next."""
+    console.print(f"[bold green]✔[/] {escape(line)}" if passed else f"[bold red]✘[/] {escape(line)}")
+    if todo:
+        console.print(f"  next: {escape(todo)}")
 
 
 def log(step: str, lines: list[str]) -> None:
@@ -131,13 +70,41 @@ def pairs(rows: list[tuple[str, Any]]) -> None:
 
 
 def table(headings: list[str], rows: list[list[Any]]) -> None:
-    """Print a plain table."""
+    """Print a table; a cell that is None stays empty."""
     made = Table(box=None, padding=(0, 2, 0, 0))
     for heading in headings:
         made.add_column(heading, overflow="fold")
     for row in rows:
         made.add_row(*["" if cell is None else escape(str(cell)) for cell in row])
     console.print(made)
+
+
+def metrics_table(evaluation: Evaluation) -> None:
+    """Print the metrics; the row of the gate's metric is bold."""
+    headings, rows = metrics_rows(evaluation)
+    made = Table(box=None, padding=(0, 2, 0, 0))
+    for index, heading in enumerate(headings):
+        made.add_column(heading, justify="right" if index else "left")
+    for name, *numbers in rows:
+        made.add_row(escape(name), *numbers, style="bold" if name == evaluation.gate.get("metric") else "")
+    console.print(made)
+
+
+# --- values, for the terminal and for Markdown -----------------------------------------------------------------------
+def metrics_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows: each metric with its standard deviation; the gate's also with the champion's value."""
+    gate, headings = evaluation.gate, ["metric", "candidate", "± std"]
+    champion = gate.get("champion")
+    has_champion = isinstance(champion, int | float)
+    if has_champion:
+        headings.append(f"champion v{gate.get('champion_version')}")
+    rows = []
+    for name, (value, deviation) in evaluation.metrics.items():
+        row = [name, f"{value:.4f}", "" if deviation is None else f"{deviation:.4f}"]
+        if has_champion:
+            row.append(f"{champion:.4f}" if name == gate.get("metric") else "")
+        rows.append(row)
+    return headings, rows
 
 
 def seconds(step: Json) -> str:
@@ -159,114 +126,3 @@ def note(step: Json) -> str:
         return f"attempt {step['AttemptCount']}"
     outcome = step.get("Metadata", {}).get("Condition", {}).get("Outcome")
     return {"True": "passed", "False": "not passed"}.get(outcome, "") if outcome else ""
-
-
-LOG_COLUMNS = 300
-MARKS = {True: "✅", False: "❌"}
-
-
-def append_summary(lines: Sequence[str]) -> None:
-    """Append a block to the summary of a GitHub job. Do nothing outside a job."""
-    file = os.environ.get("GITHUB_STEP_SUMMARY")
-    if file:
-        with Path(file).open("a", encoding="utf-8") as summary:
-            summary.write("\n".join(["", *lines, "", ""]))
-
-
-def verdict_summary(passed: bool, title: str, line: str, todo: str | None = None) -> list[str]:
-    """Return a heading, the reason and the next step."""
-    lines = [f"### {MARKS[passed]} {_plain(title)}", ""]
-    lines += [code(line)] if line else []
-    return lines + (["", f"Next: {code(todo)}"] if todo else [])
-
-
-def run_summary(
-    title: str,
-    passed: bool,
-    line: str,
-    todo: str | None,
-    evaluation: Evaluation | None,
-    steps: list[Json],
-    facts: Sequence[tuple[str, object]] = (),
-) -> list[str]:
-    """An execution that has ended: the verdict, its metrics beside the champion's, its steps, and facts about it."""
-    lines = [*verdict_summary(passed, title, line, todo)]
-    if evaluation and evaluation.metrics:
-        lines += ["", *markdown_metrics(evaluation)]
-    if steps:
-        lines += ["", *folded("Steps and where the time went", steps_table(steps))]
-    shown = [
-        link(name, value) if isinstance(value, str) and value.startswith("https://") else f"{name} {code(value)}"
-        for name, value in facts
-        if value not in ("", None)
-    ]
-    return lines + (["", " · ".join(shown)] if shown else [])
-
-
-def deployment_summary(
-    environment: str,
-    version: int,
-    passed: bool,
-    line: str,
-    facts: Sequence[tuple[str, object]] = (),
-    events: Sequence[str] = (),
-) -> list[str]:
-    """Return the summary of a deployment: its outcome, facts (name, value) and the stack's events."""
-    title = f"{environment}: model {version} {'is live' if passed else 'was not deployed'}"
-    lines = verdict_summary(passed, title, line)
-    rows = [[name, code(value, in_table=True)] for name, value in facts if value not in ("", None)]
-    if rows:
-        lines += ["", *markdown_table(["", ""], rows, numbers_from=2)]
-    return lines + (["", *folded("What happened", fenced(events))] if events else [])
-
-
-def pull_request_summary(branch: str, number: int, what: str, url: str, todo: str | None) -> list[str]:
-    """Return the outcome of a branch's pull request, with a link to it."""
-    lines = [f"### {MARKS[True]} {_plain(branch)}: pull request {number} {_plain(what)}", "", link(url, url)]
-    return lines + (["", f"Next: {code(todo)}"] if todo else [])
-
-
-def markdown_metrics(evaluation: Evaluation) -> list[str]:
-    """The candidate's metrics with their standard deviation; the gate's metric in bold, beside the champion's."""
-    gate = evaluation.gate
-    champion = gate.get("champion")
-    headings = ["metric", "candidate", "± std"]
-    has_champion = isinstance(champion, int | float)
-    if has_champion:
-        headings.append(f"champion v{_plain(str(gate.get('champion_version')))}")
-    rows = []
-    for name, (value, deviation) in evaluation.metrics.items():
-        is_gate = name == gate.get("metric")
-        shown = code(name, in_table=True)
-        row = [f"**{shown}**" if is_gate else shown, f"{value:.4f}", "" if deviation is None else f"{deviation:.4f}"]
-        if has_champion:
-            row.append(f"{champion:.4f}" if is_gate else "")
-        rows.append(row)
-    return markdown_table(headings, rows)
-
-
-def steps_table(steps: list[Json]) -> list[str]:
-    """Return a table of the steps: status, time, remark."""
-    rows = []
-    for step in steps:
-        remark = step.get("FailureReason") or note(step)
-        rows.append([code(step["StepName"], True), step["StepStatus"], seconds(step), code(remark, True)])
-    return markdown_table(["step", "status", "time", ""], rows, numbers_from=4)
-
-
-def folded(heading: str, lines: Sequence[str]) -> list[str]:
-    """Return lines that a heading unfolds."""
-    return [f"<details><summary>{_plain(heading)}</summary>", "", *lines, "", "</details>"]
-
-
-def fenced(lines: Sequence[str]) -> list[str]:
-    """Lines of a log as they are; the fence is longer than any run of backticks in them."""
-    shown = ["".join(c for c in line if c.isprintable() or c == "\t")[:LOG_COLUMNS] for line in lines]
-    longest = max((len(run) for line in shown for run in re.findall("`+", line)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return [f"{fence}text", *shown, fence]
-
-
-def _plain(text: str) -> str:
-    """A heading without what would be markup in it."""
-    return re.sub(r"[^\w .,:;()/+%=-]", "", " ".join(text.split()))

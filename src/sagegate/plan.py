@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagegate import output
+from sagegate import markdown, output
 from sagegate.config import load_environment, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json
@@ -64,12 +64,12 @@ class Plan:
 
     def markdown(self) -> str:
         """Return the plan as GitHub's Markdown; long tables are folded."""
-        blocks = [f"### {self.title}", *(f"> [!WARNING]\n> {output.code(warning)}" for warning in self.warnings)]
+        blocks = [f"### {self.title}", *(f"> [!WARNING]\n> {markdown.code(warning)}" for warning in self.warnings)]
         for table in self.tables:
-            rows = [[row[0], *(output.code(cell, in_table=True) for cell in row[1:])] for row in table.rows]
-            lines = output.markdown_table(table.columns, rows, numbers_from=len(table.columns))
+            rows = [[row[0], *(markdown.code(cell, in_table=True) for cell in row[1:])] for row in table.rows]
+            lines = markdown.table(table.columns, rows, numbers_from=len(table.columns))
             if len(rows) > LONG_TABLE:
-                blocks.append("\n".join(output.folded(f"{table.heading} ({len(rows)})", lines)))
+                blocks.append("\n".join(markdown.folded(f"{table.heading} ({len(rows)})", lines)))
             else:
                 blocks.append("\n".join([f"**{table.heading}**", "", *lines]))
         return "\n\n".join(blocks)

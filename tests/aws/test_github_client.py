@@ -12,7 +12,7 @@ import pytest
 from fakes.github import OIDC_TOKEN, Failure, FakeGitHub
 
 from sagegate.errors import SagegateError
-from sagegate.output import code, link
+from sagegate.markdown import code, link
 from sagegate.repository.github import (
     ACTIONS_SETTING,
     BranchMovedError,

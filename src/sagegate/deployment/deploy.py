@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sagegate import output
+from sagegate import markdown, output
 from sagegate.account import cloudformation
 from sagegate.account.cloudformation import StackFailed, StackSpec
 from sagegate.config import load_environment, load_settings
@@ -58,7 +58,7 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
         has_endpoint = session.environment.endpoint.mode != "batch"
         sample = _read_sample(inputs.artifact or b"", package) if has_endpoint else None
     except SagegateError as error:
-        output.append_summary(output.deployment_summary(environment, package.version, False, str(error)))
+        markdown.append_summary(markdown.deployment_summary(environment, package.version, False, str(error)))
         raise SagegateError(f"{environment}: {error}") from None
 
     model = Model(package.arn, package.version, package.artifact.sha256)
@@ -70,7 +70,7 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
     if is_healthy and cloudformation.is_up_to_date(client, spec):
         line = f"{environment}: model {model.version} is deployed and healthy already"
         output.verdict(True, line, None)
-        output.append_summary(output.verdict_summary(True, line, "nothing was changed"))
+        markdown.append_summary(markdown.verdict_summary(True, line, "nothing was changed"))
         return 0
 
     source = origin(root, environment)
@@ -217,4 +217,4 @@ def _write_record(
         ("deployed by", record.deployed_by),
         ("pull request", record.pull_request),
     ]
-    output.append_summary(output.deployment_summary(environment, record.version, healthy, reason, facts))
+    markdown.append_summary(markdown.deployment_summary(environment, record.version, healthy, reason, facts))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from sagegate import output
+from sagegate import markdown, output
 from sagegate.config import load_environment, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.pipeline.parameters import started_by
@@ -209,8 +209,8 @@ def _apply(root: Path, branch: str, choose: Callable[[Manifests], Change], open_
             if outcome.result.startswith("declined"):
                 todo = "--model VERSION proposes it again"
             output.verdict(True, f"pull request {outcome.number} {outcome.result}: {outcome.url}", todo)
-            summary = output.pull_request_summary(branch, outcome.number, outcome.result, outcome.url, todo)
-            output.append_summary(summary)
+            summary = markdown.pull_request_summary(branch, outcome.number, outcome.result, outcome.url, todo)
+            markdown.append_summary(summary)
             return
         change = choose(LocalManifests(root))
         deployments.write_manifest(root, change.environment, change.after)
@@ -221,7 +221,7 @@ def _apply(root: Path, branch: str, choose: Callable[[Manifests], Change], open_
     except NothingToPromote as nothing:
         output.verdict(True, str(nothing), None)
         if open_pr:
-            output.append_summary(output.verdict_summary(True, f"{branch}: no pull request", str(nothing)))
+            markdown.append_summary(markdown.verdict_summary(True, f"{branch}: no pull request", str(nothing)))
 
 
 def _check_environment(environment: str) -> None:

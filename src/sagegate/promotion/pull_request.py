@@ -1,7 +1,7 @@
 """The title and body of the pull request that changes what an environment serves.
 
 The body's last line is a comment that identifies the change, so that `sagegate promote` recognises its own pull
-requests. Text that others wrote is shown as code (sagegate.output.code).
+requests. Text that others wrote is shown as code (sagegate.markdown.code).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 from sagegate import output
 from sagegate.config import Endpoint
-from sagegate.output import code, link, markdown_table
+from sagegate.markdown import code, link, table
 from sagegate.registry.deployments import Evidence, Manifest, Metric
 
 Kind = Literal["promote", "rollback"]
@@ -136,7 +136,7 @@ def _metrics(change: Change) -> str:
         notes += " (~): less than one standard deviation."
     if deployed and deployed.data.version != after.data.version:
         notes += " The deployed model was measured on other data (see Lineage), so compare with care."
-    return "\n".join([*markdown_table(headings, rows), "", notes])
+    return "\n".join([*table(headings, rows), "", notes])
 
 
 def _comparison(metric: Metric, other: float | None) -> list[str]:
@@ -163,7 +163,7 @@ def _lineage(change: Change) -> str:
         partition = arn.split(":")[1] if arn.startswith("arn:") else "aws"
         studio = link(arn.rpartition("/")[2], output.studio(partition, model.region), in_table=True)
         execution = f"{studio} (in Studio: Pipelines, {code(model.group, True)})"
-    table = {
+    lines = {
         "model package": code(model.arn, True),
         "artifact": f"{code(model.artifact.uri, True)}<br>SHA-256 {code(model.artifact.sha256)}",
         "data": f"{code(evidence.data.uri, True)}<br>version {code(evidence.data.version, True)}"
@@ -174,7 +174,7 @@ def _lineage(change: Change) -> str:
         "libraries": ", ".join(code(f"{name} {version}", True) for name, version in libraries),
         "evaluation": f"{code(evidence.evaluation.uri, True)}<br>SHA-256 {code(evidence.evaluation.sha256)}",
     }
-    return "\n".join(markdown_table(["", ""], [[name, text] for name, text in table.items() if text], numbers_from=2))
+    return "\n".join(table(["", ""], [[name, text] for name, text in lines.items() if text], numbers_from=2))
 
 
 def _commit(evidence: Evidence, server_url: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sagegate import output
+from sagegate import markdown, output
 from sagegate.errors import FAILED, INTERRUPTED, REJECTED, SagegateError
 from sagegate.evaluation import Evaluation
 from sagegate.files import Json
@@ -170,12 +170,12 @@ def report(session: Session, arn: str, definition: Json) -> int:
         output.log(failed["StepName"], log)
     passed = verdict.exit_code == 0
     output.verdict(passed, verdict.line, verdict.todo)
-    lines = output.run_summary(
+    lines = markdown.run_summary(
         verdict.title, passed, verdict.line, None if passed else verdict.todo, evaluation, steps, facts
     )
     if log and failed:
-        lines += ["", *output.folded(f"The end of the log of {failed['StepName']}", output.fenced(log))]
-    output.append_summary(lines)
+        lines += ["", *markdown.folded(f"The end of the log of {failed['StepName']}", markdown.fenced(log))]
+    markdown.append_summary(lines)
     return verdict.exit_code
 
 
