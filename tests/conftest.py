@@ -1,4 +1,4 @@
-"""What the tests share: a clean copy of the template, ways to bake it, an environment for baked projects."""
+"""Shared fixtures: a clean copy of the template, generated projects, and the Python environments that they run in."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ Bake = Callable[..., Path]
 
 
 def bake_template(template: Path, output: Path, **answers: str) -> Path:
-    """Bake with the defaults and these answers, apart from the user's own configuration and replay files."""
+    """Generate a project from defaults and answers, without the user's own cookiecutter configuration."""
     questions = json.loads((template / "cookiecutter.json").read_text(encoding="utf-8"))
     unknown = answers.keys() - {name for name in questions if not name.startswith("_")}
     assert not unknown, f"the template does not ask for {sorted(unknown)}, and cookiecutter would ignore it"
@@ -65,7 +65,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bake(template: Path, tmp_path: Path) -> Bake:
-    """Bake a project of one's own: `bake(problem_type="regression")` gives its folder."""
+    """Generate a project for one test: `bake(problem_type="regression")` returns its folder."""
 
     def bake_here(**answers: str) -> Path:
         return bake_template(template, tmp_path / "baked", **answers)
@@ -75,7 +75,7 @@ def bake(template: Path, tmp_path: Path) -> Bake:
 
 @pytest.fixture(scope="session")
 def baked(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
-    """Baked projects that tests share and must not change: `baked("regression")` gives the folder of one."""
+    """Share generated projects, which tests must not change: `baked("regression")` returns the folder of one."""
     projects: dict[str, Path] = {}
 
     def of_type(problem_type: str = PROBLEM_TYPES[0]) -> Path:
@@ -88,30 +88,29 @@ def baked(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
 
 
 def without_shell_settings(env: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment without what would leak into a project's commands: other environments, AWS, pytest."""
+    """Return the environment variables without those of other environments, AWS and pytest."""
     leaking = ("AWS_", "UV_PROJECT", "PYTEST_")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(leaking) and k not in ("VIRTUAL_ENV", "PYTHONPATH")}
     return kept | (env or {})
 
 
 def find_uv() -> str:
-    """`uv run` and `make test` set UV; a bare `pytest` may find uv on the path or where make put it."""
+    """Return the path of uv: from UV, which `uv run` and `make test` set, from PATH, or where make installs it."""
     found = os.environ.get("UV") or shutil.which("uv") or shutil.which("uv", path=ROOT / ".tools" / "bin")
     assert found, "uv is missing: run the tests with `make test`, or install it with `pip install uv`"
     return found
 
 
 def shared_environment(project: Path, *groups: str, extra: tuple[str, ...] = ()) -> Path:
-    """Make the environment of a baked project once, and again only when its pyproject.toml changes.
+    """Create the environment of a generated project, unless it exists for this pyproject.toml; return its Python.
 
-    It has the project's dependencies, and those of sagegate in place of sagegate, which tests import from src/. `extra`
-    are requirements beyond the project's. Returns its Python.
+    It has the project's dependencies, those of sagegate, which tests import from src/, and the requirements `extra`.
     """
     text = (project / "pyproject.toml").read_text(encoding="utf-8")
     own = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     text = re.sub(r'(?m)^    "sagegate.*",$', "".join(f"    {json.dumps(name)},\n" for name in own).rstrip("\n"), text)
-    wanted = text + sys.version + " ".join([*groups, *extra])
-    folder = ROOT / "build" / "environments" / hashlib.sha256(wanted.encode()).hexdigest()[:12]
+    key = text + sys.version + " ".join([*groups, *extra])
+    folder = ROOT / "build" / "environments" / hashlib.sha256(key.encode()).hexdigest()[:12]
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -124,14 +123,14 @@ def shared_environment(project: Path, *groups: str, extra: tuple[str, ...] = ())
             install = ["pip", "install", f"--python={python}", *extra]
             env = without_shell_settings({"UV_PROJECT_ENVIRONMENT": str(folder)})
             for command in [sync, install] if extra else [sync]:
-                asked = [find_uv(), *command, "--quiet", "--compile-bytecode"]
-                subprocess.run(asked, cwd=source, env=env, check=True, stdin=subprocess.DEVNULL)
+                arguments = [find_uv(), *command, "--quiet", "--compile-bytecode"]
+                subprocess.run(arguments, cwd=source, env=env, check=True, stdin=subprocess.DEVNULL)
             (folder / "ready").touch()
     return python
 
 
 def fake_aws_python(project: Path) -> Path:
-    """A Python with the project's dependencies and the moto that this repository pins."""
+    """Return a Python with the project's dependencies and the version of moto that this repository pins."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
     own = groups["dev"]
     return shared_environment(project, extra=tuple(name for name in own if name.startswith("moto[")))
@@ -139,25 +138,25 @@ def fake_aws_python(project: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def project_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of the environment that all baked projects share: dependencies and `dev` group."""
+    """The Python of the environment that generated projects share: dependencies and `dev` group."""
     return shared_environment(bake_template(template, tmp_path_factory.mktemp("environment")))
 
 
 @pytest.fixture(scope="session")
 def sdk_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `project_env`, with the SageMaker SDK as well. For tests that compile."""
+    """`project_env` with the SageMaker SDK, for tests that compile."""
     return shared_environment(bake_template(template, tmp_path_factory.mktemp("environment")), "compile")
 
 
 @pytest.fixture(scope="session")
 def fake_aws_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `project_env`, with moto as well: the Python of a fake AWS, whose jobs can train."""
+    """`project_env` with moto: the Python of the fake AWS, whose jobs can train."""
     return fake_aws_python(bake_template(template, tmp_path_factory.mktemp("environment")))
 
 
 @pytest.fixture(scope="session")
 def fake_aws_process(fake_aws_env: Path) -> Iterator["Remote"]:
-    """a fake AWS in a process of its own, shared by all tests of a pytest worker."""
+    """A fake AWS in a process of its own, shared by all tests of a pytest worker."""
     from fakes.remote import Remote
 
     started = Remote(fake_aws_env)
@@ -167,7 +166,7 @@ def fake_aws_process(fake_aws_env: Path) -> Iterator["Remote"]:
 
 @pytest.fixture
 def fake_aws(fake_aws_process: "Remote") -> "Remote":
-    """a fake AWS with nothing in it, whose pipelines truly run: `.environment(account, region)` to export."""
+    """An empty fake AWS that runs pipelines; `.environment(account, region)` has the variables to export."""
     fake_aws_process.reset()
     return fake_aws_process
 
@@ -175,7 +174,7 @@ def fake_aws(fake_aws_process: "Remote") -> "Remote":
 def run_module(
     python: Path, project: Path, *args: str, check: bool = True, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m ARGS` in a baked project's folder; with `check`, fail with all output when it fails."""
+    """Run `python -m ARGS` in a generated project; with `check`, fail and show the output if the exit code is not 0."""
     done = subprocess.run(
         [str(python), "-m", *args],
         cwd=project,
@@ -203,7 +202,7 @@ def run_in(project_env: Path) -> RunIn:
 
 
 def make_place(name: str, project: Path, run_in: RunIn, fake_aws: "Remote | None") -> "Place":
-    """An environment of a project; of AWS's with what its platform stack would have made."""
+    """Return an environment of a project, on AWS with the resources of its platform stack."""
     from places import ACCOUNT, Place, use_account
 
     if fake_aws is None:
@@ -215,7 +214,7 @@ def make_place(name: str, project: Path, run_in: RunIn, fake_aws: "Remote | None
 
 @pytest.fixture
 def own_project(baked: Bake, tmp_path: Path) -> Path:
-    """A baked project that the test may change."""
+    """A generated project that the test may change."""
     project = tmp_path / "my-model"
     shutil.copytree(baked(), project, ignore=shutil.ignore_patterns(".mlops", "__pycache__"))
     return project
@@ -223,20 +222,20 @@ def own_project(baked: Bake, tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["local", "dev"])
 def place(request: pytest.FixtureRequest, own_project: Path, run_in: RunIn) -> "Place":
-    """A project of one's own, on this machine and on AWS."""
+    """A project that the test may change, locally and on AWS."""
     fake_aws = request.getfixturevalue("fake_aws") if request.param == "dev" else None
     return make_place(request.param, own_project, run_in, fake_aws)
 
 
 @pytest.fixture
 def dev(own_project: Path, run_in: RunIn, fake_aws: "Remote") -> "Place":
-    """A project of one's own, on AWS."""
+    """A project that the test may change, on AWS."""
     return make_place("dev", own_project, run_in, fake_aws)
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator["Lab"]:
-    """The local engine in an empty project, with short ways to write definitions (tests/local/local_lab.py)."""
+    """The local engine in an empty project, with functions that write short definitions (tests/local/local_lab.py)."""
     from local_lab import make_lab
 
     made = make_lab(tmp_path)

@@ -85,16 +85,20 @@ class AwsSession(Session):
 
         self._clients: dict[str, Any] = {}
         profile = f"{names.project}-{environment.name}"
-        found = boto3.Session()
-        known = profile in found.available_profiles
-        self._session = boto3.Session(profile_name=profile if known else None, region_name=environment.region)
-        _check_account(self.client("sts").get_caller_identity()["Account"], environment)
+        has_profile = profile in boto3.Session().available_profiles
+        self._session: Any = boto3.Session(
+            profile_name=profile if has_profile else None, region_name=environment.region
+        )
+        account = self.client("sts").get_caller_identity()["Account"]
+        if account != environment.account_id:
+            raise SagegateError(
+                f"environments/{environment.name}.toml says account {environment.account_id}, but your credentials are "
+                f"of account {account}: log in to the right one, or correct account_id"
+            )
 
     def client(self, service: str) -> Any:
         """Return boto3's client. It tries throttled calls and lost connections AWS_MAX_ATTEMPTS (10) times."""
         from botocore.config import Config
-
-        make: Callable[..., Any] = self._session.client
 
         if service not in self._clients:
             attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", 10))
@@ -105,7 +109,7 @@ class AwsSession(Session):
                 tcp_keepalive=True,
                 user_agent_extra="sagegate",
             )
-            self._clients[service] = make(service, config=config)
+            self._clients[service] = self._session.client(service, config=config)
         return self._clients[service]
 
     def wait(self, arn: str, seconds: float) -> bool:
@@ -149,11 +153,3 @@ def is_missing(session: Session, error: Exception) -> bool:
         return True
     details = getattr(error, "response", {}).get("Error", {})
     return details.get("Code") == "ValidationException" and "does not exist" in details.get("Message", "")
-
-
-def _check_account(found: str, environment: Environment) -> None:
-    if found != environment.account_id:
-        raise SagegateError(
-            f"environments/{environment.name}.toml says account {environment.account_id}, but your credentials are of "
-            f"account {found}: log in to the right one, or correct account_id"
-        )

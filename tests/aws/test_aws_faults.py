@@ -1,4 +1,4 @@
-"""A bad day on AWS: throttling, lost connections, missing things. Exactly once, and one line that says what to do."""
+"""Errors of AWS: throttling, lost connections, missing resources. Each call counts once; each error is one line."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ REGION = "us-east-1"
 
 
 def client(place: Place, service: str) -> Any:
-    """boto3's client of the fake itself, without a proxy between."""
+    """Return a boto3 client of the fake AWS, without the proxy."""
     env = place.env
     return boto3.client(
         service,
@@ -30,8 +30,8 @@ def client(place: Place, service: str) -> Any:
 
 
 @pytest.fixture
-def stormy(dev: Place) -> Iterator[tuple[Place, Proxy, Any]]:
-    """A place behind a proxy that spoils a fifth of all calls, the proxy, and a client that goes round it."""
+def unreliable(dev: Place) -> Iterator[tuple[Place, Proxy, Any]]:
+    """Yield an environment behind a proxy that disturbs a fifth of all calls, the proxy, and a client without it."""
     direct = client(dev, "sagemaker")
     proxy = Proxy(dev.env["AWS_ENDPOINT_URL"], Weather(throttle=0.08, reset_before=0.06, reset_after=0.06), seed=7)
     dev.env["AWS_ENDPOINT_URL"] = proxy.url
@@ -39,32 +39,28 @@ def stormy(dev: Place) -> Iterator[tuple[Place, Proxy, Any]]:
     proxy.close()
 
 
-def test_a_fifth_of_all_calls_may_go_wrong(stormy: tuple[Place, Proxy, Any]) -> None:
-    place, proxy, direct = stormy
+def test_commands_succeed_when_a_fifth_of_all_calls_fail(unreliable: tuple[Place, Proxy, Any]) -> None:
+    place, proxy, direct = unreliable
     output = place.run("run")
     assert "model 1 registered" in output
     place.run("approve", "1", "--reason", "good")
     assert "pipeline unchanged" in place.run("run")
     place.run("models")
     place.run("reject", "2", "--reason", "the same as the first")
-    # Exactly once: two runs are two executions and two packages, however often calls were repeated.
+    # Repeated calls have no second effect: two runs are two executions and two packages.
     assert len(direct.list_pipeline_executions(PipelineName="my-model")["PipelineExecutionSummaries"]) == 2
     packages = direct.list_model_packages(ModelPackageGroupName="my-model", SortOrder="Ascending")
     found = {p["ModelPackageVersion"]: p["ModelApprovalStatus"] for p in packages["ModelPackageSummaryList"]}
     assert found == {1: "Approved", 2: "Rejected"}
-    spoilt = {what: proxy.counts[what] for what in ("throttle", "reset_before", "reset_after")}
-    assert all(spoilt.values()), f"the proxy spoilt too little to prove anything: {proxy.counts}"
+    disturbed = {kind: proxy.counts[kind] for kind in ("throttle", "reset_before", "reset_after")}
+    assert all(disturbed.values()), f"the proxy disturbed too few calls: {proxy.counts}"
 
 
-def test_starting_is_not_repeated_when_its_answer_is_lost(dev: Place) -> None:
-    """Each call that changes something loses its first answer: after it was done."""
-
-    class LosesFirstAnswers(Weather):
-        """Resets the connection after the first of each kind of call."""
-
+def test_a_lost_response_does_not_start_a_second_execution(dev: Place) -> None:
+    """The first response of each call that changes something is lost."""
     seen: set[str] = set()
     direct = client(dev, "sagemaker")
-    proxy = Proxy(dev.env["AWS_ENDPOINT_URL"], LosesFirstAnswers())
+    proxy = Proxy(dev.env["AWS_ENDPOINT_URL"], Weather())
     lock = threading.Lock()
 
     def fate(operation: str) -> str:
@@ -83,10 +79,10 @@ def test_starting_is_not_repeated_when_its_answer_is_lost(dev: Place) -> None:
     assert len(direct.list_pipeline_executions(PipelineName="my-model")["PipelineExecutionSummaries"]) == 1
 
 
-def one_line(said: str) -> str:
-    """The last line, which must be the command's own."""
-    lines = said.strip().splitlines()
-    assert lines[-1].startswith("sagegate: "), said
+def error_line(output: str) -> str:
+    """Return the last line, which must be the command's error."""
+    lines = output.strip().splitlines()
+    assert lines[-1].startswith("sagegate: "), output
     assert not any("Traceback" in line for line in lines)
     return lines[-1]
 
@@ -94,48 +90,48 @@ def one_line(said: str) -> str:
 def test_no_credentials(dev: Place) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         del dev.env[name]
-    assert "there are no AWS credentials here: log in" in one_line(dev.run("run", code=1))
+    assert "there are no AWS credentials here: log in" in error_line(dev.run("run", code=1))
 
 
 def test_the_wrong_account(dev: Place) -> None:
     use_account(dev.project, "210987654321")
-    said = one_line(dev.run("run", code=1))
-    assert "says account 210987654321" in said and f"account {ACCOUNT}" in said
+    output = error_line(dev.run("run", code=1))
+    assert "says account 210987654321" in output and f"account {ACCOUNT}" in output
 
 
-def test_the_account_is_a_placeholder(dev: Place) -> None:
+def test_the_account_is_still_the_placeholder(dev: Place) -> None:
     use_account(dev.project, "000000000000")
-    assert "account_id is still the placeholder" in one_line(dev.run("run", code=1))
+    assert "account_id is still the placeholder" in error_line(dev.run("run", code=1))
 
 
-def test_nothing_answers(dev: Place) -> None:
+def test_aws_does_not_answer(dev: Place) -> None:
     dev.env["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
     dev.env["AWS_MAX_ATTEMPTS"] = "1"
-    assert "AWS does not answer" in one_line(dev.run("status", code=1))
+    assert "AWS does not answer" in error_line(dev.run("status", code=1))
 
 
 def test_the_bucket_is_missing(dev: Place, fake_aws: "Remote") -> None:
     fake_aws.reset()
-    said = one_line(dev.run("run", code=1))
-    assert f"my-model-{ACCOUNT}-{REGION}" in said and "sagegate bootstrap" in said
+    output = error_line(dev.run("run", code=1))
+    assert f"my-model-{ACCOUNT}-{REGION}" in output and "sagegate bootstrap" in output
 
 
 def test_the_role_is_missing(dev: Place, fake_aws: "Remote") -> None:
     fake_aws.set_check_roles(True)
     client(dev, "iam").delete_role(RoleName="my-model-execution")
-    said = dev.run("run", code=1)
-    assert "my-model-execution" in said and "Traceback" not in said
+    output = dev.run("run", code=1)
+    assert "my-model-execution" in output and "Traceback" not in output
 
 
 def test_the_pipeline_is_deleted_while_it_runs(dev: Place, fake_aws: "Remote") -> None:
     name = execution(dev.run("run", "--no-wait"))
     fake_aws.forget("my-model", ACCOUNT)
-    said = one_line(dev.run("status", name, "--follow", code=1))
-    assert name in said and "sagegate status" in said
+    output = error_line(dev.run("status", name, "--follow", code=1))
+    assert name in output and "sagegate status" in output
 
 
-def test_following_ends_when_credentials_expire(dev: Place) -> None:
-    """The run goes on without the one who follows it, and the line says how to come back."""
+def test_credentials_expire_during_a_run(dev: Place) -> None:
+    """The execution goes on, and the error says how to follow it again."""
     program = Path(dev.project) / "expire.py"
     program.write_text(
         "import sys\n"
@@ -151,11 +147,11 @@ def test_following_ends_when_credentials_expire(dev: Place) -> None:
     )
     done = dev.python("expire")
     assert done.returncode == 1
-    said = one_line(done.stderr)
-    assert "credentials expired; the execution goes on" in said and "--follow --env dev" in said
+    output = error_line(done.stderr)
+    assert "credentials expired; the execution goes on" in output and "--follow --env dev" in output
 
 
-def test_an_execution_that_is_not_waited_for_can_be_followed_and_stopped(dev: Place) -> None:
+def test_an_execution_started_with_no_wait_can_be_stopped_and_followed(dev: Place) -> None:
     dev.edit("model/train.py", "def main(", "import time\n\ntime.sleep(60)\n\n\ndef main(")
     started = dev.run("run", "--no-wait")
     name = execution(started)
@@ -164,26 +160,26 @@ def test_an_execution_that_is_not_waited_for_can_be_followed_and_stopped(dev: Pl
     assert "Stopped" in dev.run("status", name, "--follow", code=1)
 
 
-def test_tags_say_what_the_pipeline_is(dev: Place) -> None:
+def test_tags_of_the_pipeline(dev: Place) -> None:
     dev.run("run", "--no-wait")
     arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/my-model"
     tags = {t["Key"]: t["Value"] for t in client(dev, "sagemaker").list_tags(ResourceArn=arn)["Tags"]}
     assert tags["project"] == "my-model" and tags["repository"] == "my-org/my-model" and "commit" in tags
 
 
-def test_nothing_is_uploaded_twice(dev: Place) -> None:
+def test_unchanged_code_and_data_are_not_uploaded_again(dev: Place) -> None:
     dev.run("run", "--no-wait")
     s3 = client(dev, "s3")
 
-    def stamps() -> dict[str, Any]:
+    def upload_times() -> dict[str, Any]:
         bucket = f"my-model-{ACCOUNT}-{REGION}"
         found = s3.list_objects_v2(Bucket=bucket, Prefix="my-model/")["Contents"]
         return {o["Key"]: o["LastModified"] for o in found if "/code/" in o["Key"] or "/raw/" in o["Key"]}
 
-    before = stamps()
+    before = upload_times()
     assert before
     assert "pipeline unchanged" in dev.run("run", "--no-wait")
-    assert stamps() == before
+    assert upload_times() == before
     dev.edit("model/evaluate.py", "def main(", "# changed\ndef main(")
     assert "pipeline updated" in dev.run("run", "--no-wait")
-    assert len(stamps()) > len(before) and json.dumps(sorted(before)) != json.dumps(sorted(stamps()))
+    assert len(upload_times()) > len(before) and json.dumps(sorted(before)) != json.dumps(sorted(upload_times()))

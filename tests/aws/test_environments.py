@@ -1,6 +1,6 @@
-"""The same verbs on this machine and on AWS: every test here runs with `--env local` and with `--env dev`.
+"""The same commands locally and on AWS: every test runs with `--env local` and with `--env dev`.
 
-AWS is the fake: boto3 speaks to it over HTTP and validates each request, and its pipelines truly train.
+AWS is a fake in a process of its own: boto3 validates each request, and the fake's pipelines train models.
 """
 
 import json
@@ -12,7 +12,7 @@ import pytest
 from places import Place, execution
 
 
-def test_the_loop_of_a_data_scientist(place: Place) -> None:
+def test_train_approve_and_reject(place: Place) -> None:
     assert "no model is registered yet" in place.run("models")
     assert "nothing has run yet" in place.run("status")
 
@@ -37,7 +37,6 @@ def test_the_loop_of_a_data_scientist(place: Place) -> None:
 
     worse = place.run("run", "--set", "num_round=2", "--set", "max_depth=1", code=3)
     assert "Candidate rejected" in worse and "nothing was registered" in worse and "champion v1" in worse
-    # The rejected trial: parameters against metrics.
     table = place.run("models", "--compare")
     assert re.search(rf"{execution(worse)} +Rejected +1 +2 ", table) and re.search(r"max_depth +num_round", table)
 
@@ -49,7 +48,7 @@ def test_the_loop_of_a_data_scientist(place: Place) -> None:
     assert "Rejected" in place.run("models") and "champion" not in place.run("models")
 
 
-def test_part_of_a_pipeline(place: Place) -> None:
+def test_running_a_part_of_the_pipeline(place: Place) -> None:
     first = place.run("run")
     part = place.run("run", "--from", "Evaluate")
     assert f"taken from {execution(first)}" in part and re.search(r"Evaluate +\d", part)
@@ -64,18 +63,18 @@ def test_a_failed_step_is_shown_and_can_be_retried(place: Place) -> None:
     assert "RuntimeError: the disc is on fire" in failed and "Train" in failed
     shown = place.run("status", execution(failed))
     assert "the disc is on fire" in shown
-    # A retry runs the code it was started with: the same failure, and Preprocess is not run again.
+    # A retry runs the code of the first attempt, so it fails again.
     assert "the disc is on fire" in place.run("run", "--retry", execution(failed), code=1)
 
 
-def test_following_again(place: Place) -> None:
+def test_following_an_execution_that_has_ended(place: Place) -> None:
     name = execution(place.run("run"))
     assert "model 1 registered" in place.run("status", name, "--follow")
     assert "has ended already: Succeeded" in place.run("stop", name, code=1)
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "says"),
+    ("args", "code", "message"),
     [
         (("run", "--set", "max_dept=3"), 2, "did you mean max_depth"),
         (("run", "--set", "max_depth=deep"), 2, "max_depth is Integer"),
@@ -87,13 +86,13 @@ def test_following_again(place: Place) -> None:
     ],
     ids=["parameter", "type", "retry", "status", "model", "approve", "from"],
 )
-def test_mistakes_are_one_line(place: Place, args: tuple[str, ...], code: int, says: str) -> None:
-    said = place.run(*args, code=code).strip()
-    assert says in said and len(said.splitlines()) == 1
+def test_mistakes_are_one_line(place: Place, args: tuple[str, ...], code: int, message: str) -> None:
+    output = place.run(*args, code=code).strip()
+    assert message in output and len(output.splitlines()) == 1
 
 
-def test_the_definition_is_the_same_object_everywhere(place: Place) -> None:
-    """What an execution ran is the compiled definition with this environment's defaults, and nothing else changed."""
+def test_the_upserted_pipeline_is_the_compiled_definition(place: Place) -> None:
+    """Only the parameters' defaults differ between environments."""
     place.run("run")
     committed = json.loads((place.project / "pipeline" / "definition.json").read_text(encoding="utf-8"))
     if place.name == "local":
@@ -116,7 +115,7 @@ def test_the_definition_is_the_same_object_everywhere(place: Place) -> None:
         assert [step["Arguments"] for step in upserted["Steps"]] == [step["Arguments"] for step in committed["Steps"]]
 
 
-def test_git_state_is_recorded(place: Place) -> None:
+def test_a_model_records_its_commit(place: Place) -> None:
     def git(*args: str) -> str:
         identity = ("-c", "user.name=T", "-c", "user.email=t@example.org")
         done = subprocess.run(["git", *identity, *args], cwd=place.project, check=True, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""A newcomer's mistakes: each gives one line that says what, where and what to do, and leaves nothing half-written."""
+"""Mistakes of users: each is one line that says what is wrong and where, and leaves no partial results."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +68,9 @@ DATA = {
 
 
 @pytest.mark.parametrize(("mistake", "words"), DATA.values(), ids=DATA.keys())
-def test_bad_data_is_one_line(bake: Bake, run_in: RunIn, mistake: Callable[[Path], None], words: list[str]) -> None:
+def test_a_mistake_in_the_data_is_one_line(
+    bake: Bake, run_in: RunIn, mistake: Callable[[Path], None], words: list[str]
+) -> None:
     project = bake()
     mistake(project)
     done = run_in(project, "sagegate", "run", check=False)
@@ -110,7 +112,7 @@ SETTINGS = {
         lambda project: prepend(project / "environments" / "local.toml", 'name = "prod"\n'),
         ["environments/local.toml: name: no such key"],
     ),
-    "no-room": (lambda project: (project / ".mlops").write_text(""), [".mlops", "Not a directory"]),
+    "mlops-is-a-file": (lambda project: (project / ".mlops").write_text(""), [".mlops", "Not a directory"]),
     "no-script": (lambda project: (project / "model" / "evaluate.py").unlink(), ["model/evaluate.py"]),
     "syntax-error": (
         lambda project: (project / "model" / "train.py").write_text("def main(:\n"),
@@ -120,7 +122,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize(("mistake", "words"), SETTINGS.values(), ids=SETTINGS.keys())
-def test_bad_settings_are_one_line(
+def test_a_mistake_in_settings_or_files_is_one_line(
     bake: Bake, run_in: RunIn, mistake: Callable[[Path], None], words: list[str]
 ) -> None:
     project = bake()
