@@ -110,8 +110,7 @@ def run(request: Json) -> int:
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    if log > 2:
-        os.close(log)
+    os.close(log)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
