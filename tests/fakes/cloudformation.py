@@ -1,234 +1,305 @@
-"""CloudFormation's operations on stacks and change sets, in the place of moto's: they work in the background.
+"""CloudFormation's change sets and stacks, which change in the background (stacks.py).
 
-moto makes a stack within the request, skips what it does not know and cannot roll back (stacks.py says what is done).
+Replaces operations of moto, which creates a stack within the request, ignores unknown types and cannot roll back.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
 
+import boto3
+from botocore.config import Config
 from moto.cloudformation.exceptions import AlreadyExistsException, CloudFormationError, ValidationError
-from moto.cloudformation.models import ChangeSet
+from moto.cloudformation.models import ChangeSet, Stack
+from moto.cloudformation.parsing import OutputMap
 from moto.cloudformation.responses import CloudFormationResponse
-from moto.cloudformation.utils import generate_changeset_id
+from moto.cloudformation.utils import generate_changeset_id, generate_stack_id
 from moto.core.responses import ActionResult, EmptyResult
-from moto.core.utils import utcnow
 
+from fakes.resources import Clients
+from fakes.stacks import Change, LiveStack, Run, plan
 from sagegate.files import Json
 
-from . import planning, platform_types, templates
-from .formation import THREADS, URL, Shared, go, names_of
-from .planning import LiveStack, Resource
-from .stacks import Run
-
-NOTHING = "The submitted information didn't contain changes. Submit different information to create a change set."
+NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
+NAME_OF = {"AWS::IAM::Role": "RoleName", "AWS::IAM::ManagedPolicy": "ManagedPolicyName"}
 LOCK = threading.Lock()
-
-
-def one_at_a_time(operation: Callable[[Any], ActionResult]) -> Callable[[Any], ActionResult]:
-    """Operations that change a stack do not overlap: two requests at once must not make two stacks of one name."""
-
-    @wraps(operation)
-    def locked(self: Any) -> ActionResult:
-        with LOCK:
-            return operation(self)
-
-    return locked
+THREADS: list[threading.Thread] = []
+URL: list[str] = []  # of the server that creates the resources
 
 
 class ChangeSetNotFound(CloudFormationError):
-    """There is no such change set."""
+    """The change set does not exist."""
 
     code = "ChangeSetNotFound"
 
 
 class InvalidChangeSetStatus(CloudFormationError):
-    """The change set is not one to be executed."""
+    """The change set cannot be executed."""
 
     code = "InvalidChangeSetStatus"
 
 
-class Operations(Shared):
-    """The operations, to be put on moto's class."""
+class InsufficientCapabilities(CloudFormationError):
+    """The template creates IAM resources, which the request does not allow."""
 
-    @one_at_a_time
-    def create_stack(self) -> ActionResult:
-        """CREATE_IN_PROGRESS, then CREATE_COMPLETE or ROLLBACK_COMPLETE."""
-        if self._named():
-            raise AlreadyExistsException(f"Stack [{self._get_param('StackName')}] already exists")
-        body, stack = self._body(), self._new_stack()
-        parameters = self._checked(body, None)
-        planning.plan(stack, templates.parse(body), names_of(stack, templates.parse(body), parameters, {}))
-        self.cloudformation_backend.stacks[stack.stack_id] = stack
-        stack.template = body
-        self._begin(stack, "CREATE", body, parameters)
-        return ActionResult({"StackId": stack.stack_id})
+    code = "InsufficientCapabilitiesException"
 
-    @one_at_a_time
-    def update_stack(self) -> ActionResult:
-        """UPDATE_IN_PROGRESS, then UPDATE_COMPLETE or UPDATE_ROLLBACK_COMPLETE."""
-        stack = self._named()
-        if stack is None:
-            raise ValidationError(self._get_param("StackName"))
-        self._busy(stack)
-        body = self._body(stack)
-        parameters = self._checked(body, stack)
-        if not self._changes(stack, body, parameters):
-            raise ValidationError(message="No updates are to be performed.")
-        self._begin(stack, "UPDATE", body, parameters)
-        return ActionResult({"StackId": stack.stack_id})
 
-    @one_at_a_time
-    def delete_stack(self) -> ActionResult:
-        """DELETE_IN_PROGRESS, then gone."""
-        stack, backend = self._named(), self.cloudformation_backend
-        if stack is None:
-            return EmptyResult()
-        run = Run(stack, self._clients())
-        exports = [export.name for export in stack.exports]
-        run.status("DELETE_IN_PROGRESS", "User Initiated")
+# --- checks of a request -----------------------------------------------------------------------------------------
+def parse(body: str) -> Json:
+    """Return a template; raises ValidationError if it has no resources."""
 
-        def work() -> None:
-            if run.delete():
-                for export in exports:
-                    backend.exports.pop(export, None)
-                backend.deleted_stacks[stack.stack_id] = stack
-                backend.stacks.pop(stack.stack_id, None)
+    def fix_conditions(value: Any) -> Any:
+        """Rename moto's Fn::Condition, which it does not know itself."""
+        if isinstance(value, dict):
+            return {"Condition" if k == "Fn::Condition" else k: fix_conditions(v) for k, v in value.items()}
+        return [fix_conditions(item) for item in value] if isinstance(value, list) else value
 
-        go(work)
-        return EmptyResult()
+    template = fix_conditions(Stack.parse_template(body))
+    if not isinstance(template, dict) or not template.get("Resources"):
+        raise ValidationError(message="Template format error: At least one Resources member must be defined.")
+    return template
 
-    @one_at_a_time
+
+def check_capabilities(template: Json, given: list[str]) -> None:
+    """Raise InsufficientCapabilities if the template needs more."""
+    resources = [r for r in template["Resources"].values() if r["Type"] in NAME_OF]
+    named = any(NAME_OF[r["Type"]] in r.get("Properties", {}) for r in resources)
+    enough = {"CAPABILITY_NAMED_IAM"} if named else {"CAPABILITY_NAMED_IAM", "CAPABILITY_IAM"}
+    if resources and not enough & set(given):
+        raise InsufficientCapabilities(f"Requires capabilities : [CAPABILITY_{'NAMED_' if named else ''}IAM]")
+
+
+def parameter_values(given: list[Json], template: Json) -> dict[str, str]:
+    """Return a request's Parameters by name; raises ValidationError as CloudFormation does."""
+    known = template.get("Parameters") or {}
+    values = {item["ParameterKey"]: str(item["ParameterValue"]) for item in given}
+    if unknown := [name for name in values if name not in known]:
+        raise ValidationError(message=f"Parameters: [{', '.join(unknown)}] do not exist in the template")
+    if missing := [name for name, slot in known.items() if name not in values and "Default" not in slot]:
+        raise ValidationError(message=f"Parameters: [{', '.join(missing)}] must have values")
+    for name, value in values.items():
+        problem, slot = constraint_problem(value, known[name]), known[name]
+        if problem and "ConstraintDescription" in slot:
+            text = f"Parameter {name} failed to satisfy constraint: {slot['ConstraintDescription']}"
+            raise ValidationError(message=text)
+        if problem:
+            raise ValidationError(message=f"Parameter '{name}' must {problem}")
+    return values
+
+
+def constraint_problem(value: str, slot: Json) -> str:
+    """Return the constraint of a parameter that its value violates, or ""."""
+    if "AllowedValues" in slot and value not in [str(allowed) for allowed in slot["AllowedValues"]]:
+        return "be one of AllowedValues"
+    if "AllowedPattern" in slot and not re.fullmatch(slot["AllowedPattern"], value):
+        return f"match pattern {slot['AllowedPattern']}"
+    if slot.get("Type") == "Number":
+        try:
+            number = float(value)
+        except ValueError:
+            return "be a number."
+        if number < float(slot.get("MinValue", number)):
+            return f"be a number not less than {slot['MinValue']}"
+        if number > float(slot.get("MaxValue", number)):
+            return f"be a number not greater than {slot['MaxValue']}"
+    elif not int(slot.get("MinLength", 0)) <= len(value) <= int(slot.get("MaxLength", len(value))):
+        return "contain a number of characters within its limits"
+    return ""
+
+
+# --- operations --------------------------------------------------------------------------------------------------
+def run_in_thread(work: Callable[[], Any]) -> None:
+    """Run a function in a thread that `wait` waits for."""
+    thread = threading.Thread(target=work, name="stack", daemon=True)
+    THREADS[:] = [*(t for t in THREADS if t.is_alive()), thread]
+    thread.start()
+
+
+def locked(operation: Callable[[Any], ActionResult]) -> Callable[[Any], ActionResult]:
+    """Let an operation run alone, so that two requests cannot create one stack twice."""
+
+    @wraps(operation)
+    def alone(self: Any) -> ActionResult:
+        with LOCK:
+            return operation(self)
+
+    return alone
+
+
+class Operations(CloudFormationResponse):
+    """Operations that replace those of moto's class."""
+
+    def _stack(self) -> LiveStack | None:
+        name, known = self._get_param("StackName"), list(self.cloudformation_backend.stacks.values())
+        return next((cast(LiveStack, stack) for stack in known if name in (stack.name, stack.stack_id)), None)
+
+    def _clients(self) -> Clients:
+        """Return a function that gives clients with the caller's credentials."""
+        token = self.headers.get("X-Amz-Security-Token")
+        session = boto3.Session(self.get_access_key(), "secret", token, region_name=self.region)
+        config, clients = Config(retries={"total_max_attempts": 1}), {}
+
+        def client(service: str) -> Any:
+            if service not in clients:
+                clients[service] = session.client(service, endpoint_url=URL[-1], config=config)
+            return clients[service]
+
+        return client
+
+    def _check_updatable(self, stack: LiveStack) -> None:
+        if stack.status.endswith(("_IN_PROGRESS", "ROLLBACK_FAILED")) or stack.status == "ROLLBACK_COMPLETE":
+            text = f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated."
+            raise ValidationError(message=text)
+
+    @locked
     def create_change_set(self) -> ActionResult:
-        """CREATE_COMPLETE, or FAILED if nothing would change."""
-        backend, stack = self.cloudformation_backend, self._named()
+        """CreateChangeSet: CREATE_COMPLETE, or FAILED if nothing would change."""
+        backend, stack = self.cloudformation_backend, self._stack()
         kind, name = self._get_param("ChangeSetType", "UPDATE"), self._get_param("ChangeSetName")
-        if kind == "CREATE":
-            if stack and stack.status != "REVIEW_IN_PROGRESS":
-                text = f"Stack [{stack.name}] already exists and cannot be created again with the changeSet [{name}]."
-                raise ValidationError(message=text)
-            stack = stack or self._new_stack()
-        elif stack is None:
+        token = self._get_param("ClientToken")
+        if kind == "CREATE" and stack and stack.status != "REVIEW_IN_PROGRESS":
+            text = f"Stack [{stack.name}] already exists and cannot be created again with the changeSet [{name}]."
+            raise ValidationError(message=text)
+        if kind != "CREATE" and stack is None:
             raise ValidationError(self._get_param("StackName"))
-        else:
-            self._busy(stack)
-        body = self._body(stack)
-        parameters = self._checked(body, stack)
+        if kind != "CREATE" and stack:
+            self._check_updatable(stack)
+        body = self._get_param("TemplateBody")
+        template = parse(body)
+        check_capabilities(template, self._get_param("Capabilities", []))
+        parameters = parameter_values(self._get_param("Parameters", []), template)
+        if stack is None:
+            tags = {item["Key"]: item["Value"] for item in self._get_param("Tags", [])}
+            where = (self.current_account, self.region)
+            identity = generate_stack_id(self._get_param("StackName"), self.region, self.current_account)
+            stack = LiveStack(identity, self._get_param("StackName"), {}, {}, *where, [], tags)
         for known in backend.change_sets.values():
             if known.change_set_name == name and known.stack_id == stack.stack_id:
-                if self._get_param("ClientToken") and self._get_param("ClientToken") == getattr(known, "token", None):
+                if token and token == getattr(known, "token", None):
                     return ActionResult({"Id": known.change_set_id, "StackId": stack.stack_id})
                 raise AlreadyExistsException(f"ChangeSet {name} already exists")
-        changes = self._changes(stack, body, parameters)
+        changes = self._changes(stack, template, parameters)
         if stack.stack_id not in backend.stacks:
             backend.stacks[stack.stack_id] = stack
             Run(stack, self._clients()).status("REVIEW_IN_PROGRESS", "User Initiated")
         identity = generate_changeset_id(name, self.region, self.current_account)
-        made = ChangeSet(kind, identity, name, stack, body, parameters, self._get_param("Description"), tags=stack.tags)
-        made.changes = changes or []  # type: ignore[assignment]
-        made.status, made.execution_status, made.status_reason = "CREATE_COMPLETE", "AVAILABLE", None
+        change_set = ChangeSet(kind, identity, name, stack, body, parameters, "", tags=stack.tags)
+        change_set.changes = changes or []  # type: ignore[assignment]
+        change_set.status, change_set.execution_status, change_set.status_reason = "CREATE_COMPLETE", "AVAILABLE", None
         if changes is None:
-            made.status, made.execution_status, made.status_reason = "FAILED", "UNAVAILABLE", NOTHING
-        made.token = self._get_param("ClientToken")  # type: ignore[attr-defined]
-        backend.change_sets[identity] = made
+            change_set.status, change_set.execution_status = "FAILED", "UNAVAILABLE"
+            change_set.status_reason = NO_CHANGES
+        change_set.token = token  # type: ignore[attr-defined]
+        backend.change_sets[identity] = change_set
         return ActionResult({"Id": identity, "StackId": stack.stack_id})
+
+    def _changes(self, stack: LiveStack, template: Json, parameters: dict[str, str]) -> list[Change] | None:
+        """Return the changes of resources, and None if the outputs would not change either."""
+        changes = plan(stack, template, stack.names_of(template, parameters))
+        is_same = not changes and template.get("Outputs") == (stack.template_dict or {}).get("Outputs")
+        return None if is_same else changes
 
     def _change_set(self) -> ChangeSet:
         name, stack = self._get_param("ChangeSetName"), self._get_param("StackName")
-        for found in self.cloudformation_backend.change_sets.values():
-            ours = stack is None or stack in (found.stack_name, found.stack_id)
-            if name == found.change_set_id or (name == found.change_set_name and ours):
-                return found
+        for known in self.cloudformation_backend.change_sets.values():
+            of_stack = stack in (None, known.stack_name, known.stack_id)
+            if name == known.change_set_id or (name == known.change_set_name and of_stack):
+                return known
         raise ChangeSetNotFound(f"ChangeSet [{name}] does not exist")
 
     def describe_change_set(self) -> ActionResult:
-        """As moto's, but of the stack that is named."""
+        """DescribeChangeSet."""
         return ActionResult(self._change_set())
 
     def delete_change_set(self) -> ActionResult:
-        """Forget it; the stack that was only reviewed stays, as AWS's does."""
+        """DeleteChangeSet; a stack in REVIEW_IN_PROGRESS remains, as AWS's does."""
         self.cloudformation_backend.change_sets.pop(self._change_set().change_set_id)
         return EmptyResult()
 
-    @one_at_a_time
+    @locked
     def execute_change_set(self) -> ActionResult:
-        """As CreateStack or UpdateStack."""
-        found, token = self._change_set(), self._get_param("ClientRequestToken")
-        if token and token == getattr(found, "executed_by", None):
+        """ExecuteChangeSet: CREATE_IN_PROGRESS or UPDATE_IN_PROGRESS, then complete or rolled back."""
+        change_set, token = self._change_set(), self._get_param("ClientRequestToken")
+        if token and token == getattr(change_set, "executed_by", None):
             return EmptyResult()  # the same request again
-        if found.execution_status != "AVAILABLE":
-            text = f"ChangeSet [{found.change_set_id}] cannot be executed in its current status of [{found.status}]"
-            raise InvalidChangeSetStatus(text)
-        stack = cast(LiveStack, found.stack)
-        if found.change_set_type == "UPDATE":
-            self._busy(stack)
-        found.execution_status = "EXECUTE_COMPLETE"
-        found.executed_by = token  # type: ignore[attr-defined]
-        stack.template = stack.template or found.template
-        self._begin(stack, found.change_set_type, found.template, found.parameters)
-        self.cloudformation_backend.change_sets = {
-            key: kept
-            for key, kept in self.cloudformation_backend.change_sets.items()
-            if kept.stack_id != stack.stack_id or kept is found
+        if change_set.execution_status != "AVAILABLE":
+            state = f"current status of [{change_set.status}]"
+            raise InvalidChangeSetStatus(f"ChangeSet [{change_set.change_set_id}] cannot be executed in its {state}")
+        stack, backend = cast(LiveStack, change_set.stack), self.cloudformation_backend
+        kind, body, parameters = change_set.change_set_type, change_set.template, change_set.parameters
+        if kind == "UPDATE":
+            self._check_updatable(stack)
+        change_set.execution_status = "EXECUTE_COMPLETE"
+        change_set.executed_by = token  # type: ignore[attr-defined]
+        backend.change_sets = {
+            key: known
+            for key, known in backend.change_sets.items()
+            if known.stack_id != stack.stack_id or known is change_set
         }
+        template = parse(body)
+        names = stack.names_of(template, parameters)
+        if kind == "CREATE":
+            stack.template, stack.resource_map = body, names
+            stack.output_map = OutputMap(names, {}, stack.stack_id)
+
+        def finish() -> None:
+            stack.template, stack.template_dict, stack.parameters = body, template, parameters
+            stack.description = template.get("Description")
+            stack.resource_map, stack.output_map = names, OutputMap(names, template, stack.stack_id)
+
+        run = Run(stack, self._clients(), finish)
+        run.status(f"{kind}_IN_PROGRESS", "User Initiated")
+        run_in_thread(lambda: run.deploy(template, names))
         return EmptyResult()
 
-    def _resources(self) -> tuple[LiveStack, list[Resource]]:
-        stack = self._named()
+    @locked
+    def delete_stack(self) -> ActionResult:
+        """DeleteStack: DELETE_IN_PROGRESS, then gone."""
+        stack, backend = self._stack(), self.cloudformation_backend
         if stack is None:
-            stack = cast(LiveStack, self.cloudformation_backend.get_stack(self._get_param("StackName")))
-        return stack, list(stack.made.values())
+            return EmptyResult()
+        run = Run(stack, self._clients())
+        run.status("DELETE_IN_PROGRESS", "User Initiated")
 
-    def _detail(self, stack: LiveStack, resource: Resource) -> Json:
-        return {
-            "StackName": stack.name,
-            "StackId": stack.stack_id,
-            "LogicalResourceId": resource.logical_resource_id,
-            "PhysicalResourceId": resource.physical_resource_id,
-            "ResourceType": resource.cf_resource_type,
-            "ResourceStatus": resource.status,
-            "Timestamp": utcnow(),
-            "LastUpdatedTimestamp": utcnow(),
-        }
+        def work() -> None:
+            if run.delete():
+                backend.deleted_stacks[stack.stack_id] = stack
+                backend.stacks.pop(stack.stack_id, None)
 
-    def describe_stack_resources(self) -> ActionResult:
-        """Each with its own status."""
-        stack, found = self._resources()
-        one = self._get_param("LogicalResourceId")
-        shown = [self._detail(stack, r) for r in found if one in (None, r.logical_resource_id)]
-        return ActionResult({"StackResources": shown})
-
-    def describe_stack_resource(self) -> ActionResult:
-        """One."""
-        stack, found = self._resources()
-        one = self._get_param("LogicalResourceId")
-        for resource in found:
-            if resource.logical_resource_id == one:
-                return ActionResult({"StackResourceDetail": self._detail(stack, resource)})
-        raise ValidationError(message=f"Resource {one} does not exist for stack {stack.name}")
+        run_in_thread(work)
+        return EmptyResult()
 
     def list_stack_resources(self) -> ActionResult:
-        """Each with its own status."""
-        stack, found = self._resources()
-        return ActionResult({"StackResourceSummaries": [self._detail(stack, resource) for resource in found]})
-
-
-FUNCTIONS = {name: f for name, f in {**Shared.__dict__, **Operations.__dict__}.items() if not name.startswith("__")}
+        """ListStackResources."""
+        stack = self._stack()
+        if stack is None:
+            raise ValidationError(self._get_param("StackName"))
+        summaries = [
+            {
+                "LogicalResourceId": resource.logical_resource_id,
+                "PhysicalResourceId": resource.physical_resource_id,
+                "ResourceType": resource.cf_resource_type,
+                "ResourceStatus": resource.status,
+            }
+            for resource in list(stack.resources.values())
+        ]
+        return ActionResult({"StackResourceSummaries": summaries})
 
 
 def install(url: str) -> None:
-    """Put the operations in the place of moto's; resources are made through the server at `url`."""
-    assert platform_types  # importing it registers its types
+    """Patch moto; the resources are created by the server at `url`."""
     URL.append(url)
-    for name, function in FUNCTIONS.items():
-        setattr(CloudFormationResponse, name, function)
+    for name, function in Operations.__dict__.items():
+        if not name.startswith("__"):
+            setattr(CloudFormationResponse, name, function)
 
 
 def wait() -> None:
-    """Wait for what runs."""
+    """Wait for all changes of stacks."""
     for thread in list(THREADS):
         thread.join()
-    THREADS.clear()

@@ -1,41 +1,225 @@
-"""A stack's life: the thread that brings it to a template, event by event, cleans up after it, or rolls back.
+"""Changes of a stack: its resources in order, compared with those that exist, then changed one by one with events.
 
-Source: "How CloudFormation works" and "Continue rolling back an update" in the CloudFormation user guide.
+moto parses templates and resolves intrinsic functions. Sources: "Understand update behaviors of stack resources" and
+"How CloudFormation works" in the CloudFormation user guide.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from moto.cloudformation.models import Event
+from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.models import Event, Stack
 from moto.cloudformation.parsing import (
-    OutputMap,
+    ResourceMap,
+    clean_json,
     generate_resource_name,
     resource_class_from_type,
     resource_name_property_from_type,
 )
 
+from fakes.resources import TYPES, Clients, Failed
 from sagegate.files import Json
-
-from .planning import LiveStack, Map, Resource, differs, order, resolved
-from .resource_types import TYPES, Clients, Failed
 
 REPLACING = "Requested update requires the creation of a new physical resource; hence creating one."
 
 
+@dataclass
+class Resource:
+    """A resource of a stack. One that is only planned has placeholders as its identity and attributes.
+
+    The names of the first three fields are moto's.
+    """
+
+    logical_resource_id: str
+    cf_resource_type: str
+    physical_resource_id: str
+    properties: Json
+    attributes: Json = field(default_factory=dict)
+    status: str = "CREATE_IN_PROGRESS"
+    moto: Any = None  # moto's object, if the type is one of moto's
+    keep: bool = False  # DeletionPolicy: Retain
+    planned: bool = False
+
+    def get_cfn_attribute(self, name: str) -> Any:
+        """Return the value of GetAtt."""
+        if self.planned:
+            return f"{{{self.logical_resource_id}.{name}}}"
+        if self.moto is not None:
+            return self.moto.get_cfn_attribute(name)
+        if name not in self.attributes:
+            message = f"Requested attribute {name} does not exist in schema for {self.cf_resource_type}"
+            raise ValidationError(message=message)
+        return self.attributes[name]
+
+    def is_created(self) -> bool:
+        """Return True, for moto."""
+        return True
+
+
+class Names(ResourceMap):
+    """moto's names of a template. Looking one up does not create the resource."""
+
+    def __getitem__(self, key: str) -> Any:
+        return self._parsed_resources[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([key for key, value in self._parsed_resources.items() if isinstance(value, Resource)])
+
+    def validate_outputs(self) -> None:
+        """Accept all outputs."""
+
+    def put(self, resource: Resource) -> None:
+        """Let Ref and GetAtt find a resource."""
+        self._parsed_resources[resource.logical_resource_id] = resource
+
+
+class LiveStack(Stack):
+    """moto's stack with the resources that exist, and the reason of its status."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.resources: dict[str, Resource] = {}
+        self.stack_status_reason: str | None = None
+
+    @staticmethod
+    def cloudformation_name_type() -> str:
+        """Return no name property, for moto."""
+        return ""
+
+    def is_created(self) -> bool:
+        """Return True, for moto."""
+        return True
+
+    @property
+    def parameter_list(self) -> list[Json]:
+        """The parameters as text (moto gives lists)."""
+        values = self.resource_map.resolved_parameters.items()
+        texts = {k: ",".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in values}
+        return [{"ParameterKey": key, "ParameterValue": value} for key, value in texts.items()]
+
+    def names_of(self, template: Json, parameters: dict[str, str]) -> Names:
+        """Return the names of a template, without resources."""
+        where = (self.tags, self.region_name, self.account_id)
+        names = Names(self.stack_id, self.name, parameters, *where, template, {})
+        names.load()
+        return names
+
+
+def references(value: Any) -> set[str]:
+    """Return the names that a part of a template refers to."""
+    found: set[str] = set()
+    if isinstance(value, dict):
+        for key, inside in value.items():
+            if key == "Ref" and isinstance(inside, str):
+                found.add(inside)
+            elif key == "Fn::GetAtt":
+                found.add(inside[0] if isinstance(inside, list) else inside.partition(".")[0])
+            elif key == "Fn::Sub":
+                text, own = inside if isinstance(inside, list) else (inside, {})
+                found |= set(re.findall(r"\$\{([A-Za-z0-9:]+)", text)) - set(own)
+                found |= references(list(own.values()))
+            else:
+                found |= references(inside)
+    elif isinstance(value, list):
+        for inside in value:
+            found |= references(inside)
+    return found
+
+
+def order(template: Json, names: Names) -> list[str]:
+    """Return the resources whose condition is true, each after those it refers to."""
+    resources = template["Resources"]
+    known = set(resources) | set(names._parsed_resources)
+    graph: dict[str, set[str]] = {}
+    for logical, resource in resources.items():
+        needs = references(resource.get("Properties", {}))
+        if unknown := sorted(name for name in needs - known if not name.startswith("AWS::")):
+            text = f"Template format error: Unresolved resource dependencies [{', '.join(unknown)}] "
+            raise ValidationError(message=text + "in the Resources block of the template")
+        after = resource.get("DependsOn", [])
+        graph[logical] = (needs | set([after] if isinstance(after, str) else after)) & set(resources)
+    conditions = names.lazy_condition_map
+    wanted = [name for name in TopologicalSorter(graph).static_order() if name in resources]
+    return [n for n in wanted if "Condition" not in resources[n] or conditions[resources[n]["Condition"]]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """The change of one resource, in DescribeChangeSet's terms."""
+
+    action: str
+    logical_resource_id: str
+    resource_type: str
+    physical_resource_id: str | None = None
+    replacement: str | None = None
+
+
+def resolved(stack: LiveStack, logical: str, definition: Json, names: Names) -> Json:
+    """Return a resource's properties with functions resolved, and a generated name if the template has none."""
+    properties: Json = without_no_value(clean_json(definition.get("Properties", {}), names))
+    kind = definition["Type"]
+    key = TYPES[kind].name if kind in TYPES else resource_name_property_from_type(kind)
+    old = stack.resources.get(logical)
+    if key and key not in properties:
+        named = old.properties.get(key) if old else None
+        properties[key] = named or generate_resource_name(kind, stack.name, logical)[:63]
+    return properties
+
+
+def without_no_value(value: Any) -> Any:
+    """Return the value without AWS::NoValue in lists (moto removes it from dictionaries only)."""
+    if isinstance(value, dict):
+        return {key: without_no_value(inside) for key, inside in value.items()}
+    return [without_no_value(item) for item in value if item is not None] if isinstance(value, list) else value
+
+
+def differs(old: Resource, kind: str, properties: Json) -> tuple[set[str], bool]:
+    """Return the properties that change, and True if they need a new resource."""
+    keys = set(old.properties) | set(properties)
+    changed = {key for key in keys if old.properties.get(key) != properties.get(key)}
+    return changed, kind in TYPES and TYPES[kind].replaces(changed)
+
+
+def plan(stack: LiveStack, template: Json, names: Names) -> list[Change]:
+    """Return the changes of an update to the template."""
+    changes, wanted = [], order(template, names)
+    for logical in wanted:
+        definition = template["Resources"][logical]
+        kind, old = definition["Type"], stack.resources.get(logical)
+        properties = resolved(stack, logical, definition, names)
+        planned = Resource(logical, kind, f"{{{logical}}}", properties, planned=True)
+        if old is None:
+            changes.append(Change("Add", logical, kind))
+            names.put(planned)
+            continue
+        changed, replaced = differs(old, kind, properties)
+        if changed:
+            answer = "True" if replaced else "False"
+            changes.append(Change("Modify", logical, kind, old.physical_resource_id, answer))
+        names.put(planned if replaced else old)
+    gone = [r for logical, r in stack.resources.items() if logical not in wanted]
+    changes += [Change("Remove", r.logical_resource_id, r.cf_resource_type, r.physical_resource_id) for r in gone]
+    return changes
+
+
 class Run:
-    """One operation on one stack."""
+    """One operation on a stack."""
 
     def __init__(self, stack: LiveStack, clients: Clients, finish: Callable[[], None] = lambda: None) -> None:
         self.stack = stack
         self.clients = clients
-        self.finish = finish  # called before the status says that all went well
+        self._finish = finish  # is called before the final status
 
     def event(self, resource: Resource, status: str, reason: str | None = None) -> None:
-        """A resource's new status."""
+        """Add an event with a resource's new status."""
         resource.status = status
         self.stack.events.append(
             Event(
@@ -45,15 +229,15 @@ class Run:
         )  # fmt: skip
 
     def status(self, status: str, reason: str | None = None) -> None:
-        """The stack's new status; its event first, so that who waits for the status finds it."""
+        """Set the stack's status; add the event before, for those who wait for the status."""
         self.stack._add_stack_event(status, reason)
         self.stack.stack_status_reason = reason
         self.stack.status = status
 
-    def deploy(self, template: Json, names: Map) -> bool:
-        """Create or update to the template; True if it succeeded (else it is rolled back)."""
-        stack, before = self.stack, dict(self.stack.made)
-        verb = "UPDATE" if stack.status.startswith("UPDATE") else "CREATE"
+    def deploy(self, template: Json, names: Names) -> None:
+        """Create or update the stack, and roll it back if a resource fails."""
+        stack, before = self.stack, dict(self.stack.resources)
+        action = "UPDATE" if stack.status.startswith("UPDATE") else "CREATE"
         replaced: list[Resource] = []
         try:
             wanted = order(template, names)
@@ -61,21 +245,20 @@ class Run:
                 old = self._one(logical, template["Resources"][logical], names)
                 replaced += [old] if old else []
         except (Failed, ClientError, BotoCoreError) as error:
-            self._undo(before, verb, getattr(error, "logical", "?"))
-            return False
-        self.finish()
-        gone = [stack.made.pop(logical) for logical in list(stack.made) if logical not in wanted]
-        if verb == "UPDATE":
+            self._undo(before, action, getattr(error, "logical", "?"))
+            return
+        self._finish()
+        gone = [stack.resources.pop(logical) for logical in list(stack.resources) if logical not in wanted]
+        if action == "UPDATE":
             self.status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
         for resource in reversed([*replaced, *gone]):
             self._delete(resource)
-        self.status(f"{verb}_COMPLETE")
-        return True
+        self.status(f"{action}_COMPLETE")
 
-    def _one(self, logical: str, definition: Json, names: Map) -> Resource | None:
-        """Bring one resource to its definition; the resource that it replaced, to be deleted later."""
+    def _one(self, logical: str, definition: Json, names: Names) -> Resource | None:
+        """Create or change one resource; return the resource that it replaced, which is deleted later."""
         stack, kind = self.stack, definition["Type"]
-        old = stack.made.get(logical)
+        old = stack.resources.get(logical)
         properties = resolved(stack, logical, definition, names)
         new = Resource(logical, kind, "", properties, keep=definition.get("DeletionPolicy") == "Retain")
         changed, replaced = differs(old, kind, properties) if old else (set[str](), False)
@@ -99,22 +282,22 @@ class Run:
                 self._create(new)
                 self.event(new, f"{word}_COMPLETE")
         except (Failed, ClientError, BotoCoreError) as error:
-            self.event(old or new, f"{'UPDATE' if old else 'CREATE'}_FAILED", told(error))
+            self.event(old or new, f"{'UPDATE' if old else 'CREATE'}_FAILED", reason_of(error))
             error.logical = logical  # type: ignore[union-attr]
             raise
-        stack.made[logical] = new
+        stack.resources[logical] = new
         names.put(new)
         return old if replaced else None
 
-    def _undo(self, before: dict[str, Resource], verb: str, failed: str) -> None:
-        """Roll back: first what was changed, then away with what is new."""
+    def _undo(self, before: dict[str, Resource], action: str, failed: str) -> None:
+        """Roll back: restore changed resources, then delete new ones."""
         stack = self.stack
-        doing = "create" if verb == "CREATE" else "update"
-        prefix = "UPDATE_ROLLBACK" if verb == "UPDATE" else "ROLLBACK"
+        doing = "create" if action == "CREATE" else "update"
+        prefix = "UPDATE_ROLLBACK" if action == "UPDATE" else "ROLLBACK"
         self.status(f"{prefix}_IN_PROGRESS", f"The following resource(s) failed to {doing}: [{failed}]. ")
         extra: list[Resource] = []
         try:
-            for logical, now in reversed(list(stack.made.items())):
+            for logical, now in reversed(list(stack.resources.items())):
                 old = before.get(logical)
                 if old is now and not (old and old.status == "UPDATE_FAILED"):
                     continue
@@ -124,24 +307,24 @@ class Run:
                     self.event(now, "UPDATE_IN_PROGRESS")
                     self._update(now, old)
                     self.event(old, "UPDATE_COMPLETE")
-            stack.made = before
-            if verb == "UPDATE":
+            stack.resources = before
+            if action == "UPDATE":
                 self.status("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
             for resource in extra:
                 self._delete(resource)
         except (Failed, ClientError, BotoCoreError) as error:
-            self.status(f"{prefix}_FAILED", told(error))
+            self.status(f"{prefix}_FAILED", reason_of(error))
             return
         self.status(f"{prefix}_COMPLETE")
 
     def delete(self) -> bool:
-        """Delete all, the last made first; False if something could not be deleted."""
-        for logical, resource in reversed(list(self.stack.made.items())):
+        """Delete all resources in reverse order; return False if one cannot be deleted."""
+        for logical, resource in reversed(list(self.stack.resources.items())):
             if not self._delete(resource):
                 reason = f"The following resource(s) failed to delete: [{logical}]. "
                 self.status("DELETE_FAILED", reason)
                 return False
-            self.stack.made.pop(logical)
+            self.stack.resources.pop(logical)
             self.stack.resource_map._parsed_resources.pop(logical, None)
         self.status("DELETE_COMPLETE")
         return True
@@ -163,9 +346,9 @@ class Run:
             made_by_moto = model.create_from_cloudformation_json(
                 name, definition, stack.account_id, stack.region_name, **more
             )
-        except Exception as error:  # whatever moto's models raise is the resource's failure, as a service's refusal is
+        except Exception as error:  # moto's models raise anything
             raise Failed(f"{type(error).__name__}: {error}") from error
-        new.native = made_by_moto
+        new.moto = made_by_moto
         new.physical_resource_id = getattr(made_by_moto, "physical_resource_id", None) or name
 
     def _update(self, old: Resource, new: Resource) -> None:
@@ -177,12 +360,12 @@ class Run:
         definition = {"Type": kind, "Properties": deepcopy(new.properties)}  # moto's models change what they get
         model = resource_class_from_type(kind)
         try:
-            new.native = model.update_from_cloudformation_json(
-                old.native, old.physical_resource_id, definition, stack.account_id, stack.region_name
+            new.moto = model.update_from_cloudformation_json(
+                old.moto, old.physical_resource_id, definition, stack.account_id, stack.region_name
             )
-        except Exception as error:  # as in _create
+        except Exception as error:  # moto's models raise anything
             raise Failed(f"{type(error).__name__}: {error}") from error
-        new.physical_resource_id = getattr(new.native, "physical_resource_id", old.physical_resource_id)
+        new.physical_resource_id = getattr(new.moto, "physical_resource_id", old.physical_resource_id)
 
     def _delete(self, resource: Resource) -> bool:
         if resource.keep:
@@ -195,20 +378,15 @@ class Run:
                 kind.delete(self.clients, resource.physical_resource_id, resource.properties)
             else:
                 definition = {"Type": resource.cf_resource_type, "Properties": resource.properties}
-                self.stack.resource_map._delete_resource(resource.native, definition)
-        except Exception as error:  # a resource that cannot be deleted is reported, whatever the reason
-            self.event(resource, "DELETE_FAILED", told(error))
+                self.stack.resource_map._delete_resource(resource.moto, definition)
+        except Exception as error:  # every failure is an event
+            self.event(resource, "DELETE_FAILED", reason_of(error))
             return False
         self.event(resource, "DELETE_COMPLETE")
         return True
 
 
-def told(error: Exception) -> str:
-    """The reason in an event, as CloudFormation passes a resource handler's on."""
+def reason_of(error: Exception) -> str:
+    """Return the reason of an event, in CloudFormation's words."""
     text = f'Resource handler returned message: "{error}" (RequestToken: {uuid.uuid4()}, '
     return text + "HandlerErrorCode: GeneralServiceException)"
-
-
-def outputs(stack: LiveStack) -> None:
-    """Let DescribeStacks show the outputs of what exists now."""
-    stack.output_map = OutputMap(stack.resource_map, stack.template_dict, stack.stack_id)
