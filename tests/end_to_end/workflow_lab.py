@@ -22,8 +22,7 @@ from typing import Any
 
 import yaml
 from conftest import find_uv, without_shell_settings
-from fakes.github import FakeGitHub
-from fakes.github_jobs import CONTROL_TOKEN
+from fakes.github import CONTROL_TOKEN, FakeGitHub
 
 from sagegate.files import Json
 

@@ -23,9 +23,8 @@ proxy.py           a proxy that throttles, resets connections or lets credential
 The fake GitHub is a REST API over a bare git repository.
 
 github.py          the server, permissions of tokens, identity tokens
-github_pulls.py    pull requests, issues and reviews
-github_actions.py  repository, contents, statuses, environments, variables, people
-github_git.py      the bare repository: contents and merges
+github_routes.py   pull requests, contents, commits, environments, accounts
+github_git.py      the bare repository: contents, commits and merges
 osv.py             OSV's API, which `uv audit` asks
 
 The fakes take a vendor's rules from the vendor: botocore's shapes, documented errors. Where a behaviour is unknown, the

@@ -1,17 +1,22 @@
-"""A fake GitHub: its REST API over a bare git repository, so that pull requests are opened and merged for real.
+"""A fake GitHub: REST routes over a bare git repository, so that pull requests are really opened and merged.
 
     with FakeGitHub(bare) as github:    # GITHUB_API_URL=github.url GITHUB_TOKEN=github.token
         ...
 
-The shapes are those of docs.github.com/rest, with the fields that are used. A token has permissions, as a job's has;
-what it may not do is refused with GitHub's own words. `failures` plants answers, `requests` tells what was asked.
+A token has permissions, like a job's token; a request without the permission is rejected in GitHub's words. Tests plant
+errors in `failures`, and find all requests in `requests`. Source: docs.github.com/rest and "OpenID Connect reference".
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import re
 import threading
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,15 +25,15 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from fakes.github_git import Bare
-from fakes.github_oidc import identity_token
 
 Json = Any
-TOKEN, OIDC_TOKEN = "fake-token", "fake-request-token"
+TOKEN, OIDC_TOKEN, CONTROL_TOKEN = "fake-token", "fake-request-token", "fake-control-token"
+ISSUER = "https://token.actions.githubusercontent.com"
 PERMISSIONS = ("actions", "administration", "checks", "contents", "issues", "pull-requests", "statuses", "variables")
 
 
-class Refused(Exception):
-    """An answer that is not a success."""
+class Rejected(Exception):
+    """An error response."""
 
     def __init__(self, status: int, message: str, errors: list[Json] | None = None) -> None:
         super().__init__(message)
@@ -44,7 +49,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What a route gets."""
+    """The argument of a route."""
 
     github: FakeGitHub
     query: dict[str, str]
@@ -52,14 +57,14 @@ class Request:
     url: str
 
     def part(self, items: list[Json]) -> list[Json]:
-        """The page of a list that was asked for."""
+        """Return the requested page of a list."""
         size, page = int(self.query.get("per_page", 30)), int(self.query.get("page", 1))
         return items[(page - 1) * size : page * size]
 
 
 @dataclass
 class Failure:
-    """An answer that is planted: for `times` requests that match `METHOD path`."""
+    """An error that a test plants, for the next `times` requests that match `METHOD path`."""
 
     pattern: str
     status: int
@@ -70,7 +75,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Route:
-    """A method and path, the permission it needs (`contents: read`), and who answers: (request, path parts) -> JSON."""
+    """A method and path, the permission it needs (`contents: read`), and the function that answers it."""
 
     method: str
     pattern: re.Pattern[str]
@@ -83,7 +88,7 @@ ROUTES: list[Route] = []
 
 
 def route(method: str, path: str, needs: str = "", status: int = 200) -> Callable[[Callable[..., Json]], Any]:
-    """Register who answers `METHOD path`. `REPO` stands for the repository, `{name}` for a part, `{name*}` for many."""
+    """Register the function for a path: `REPO` is the repository, `{name}` one part, `{name*}` several."""
     pattern = path.replace("REPO", "/repos/[^/]+/[^/]+")
     pattern = re.sub(r"\{(\w+)\*\}", r"(?P<\1>.+)", pattern)
     pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", pattern)
@@ -96,10 +101,10 @@ def route(method: str, path: str, needs: str = "", status: int = 200) -> Callabl
 
 
 class FakeGitHub:
-    """A running fake for one repository."""
+    """A running fake with one repository."""
 
-    def __init__(self, bare_repository: Path, repository: str = "my-org/my-model", port: int = 0) -> None:
-        from fakes import github_actions, github_pulls  # they register routes
+    def __init__(self, bare_repository: Path, repository: str = "my-org/my-model") -> None:
+        from fakes import github_routes  # it registers the routes
 
         self.bare = Bare(bare_repository)
         self.repository = repository
@@ -108,10 +113,10 @@ class FakeGitHub:
         self.lock = threading.RLock()
         self.failures: list[Failure] = []
         self.requests: list[tuple[str, str]] = []
-        self.before: Callable[[str], None] = lambda _: None  # called with `METHOD path` before it is answered
-        self.pulls = github_pulls.Pulls(self)
-        self.actions = github_actions.Actions()
-        self._server = Server(port, self)
+        self.before: Callable[[str], None] = lambda _: None  # is called with `METHOD path` before each answer
+        self.pulls = github_routes.Pulls(self)
+        self.actions = github_routes.Actions()
+        self._server = Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
@@ -123,13 +128,13 @@ class FakeGitHub:
         self.close()
 
     def close(self) -> None:
-        """Stop, and wait until it has."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
     def job_environment(self, environment: str | None = None) -> dict[str, str]:
-        """The variables that Actions sets for a job, in a deployment environment if one is named."""
+        """Return the variables that Actions sets for a job, in a deployment environment if one is named."""
         where = f"?environment={environment}" if environment else "?"
         return {
             "GITHUB_API_URL": self.url,
@@ -140,7 +145,7 @@ class FakeGitHub:
         }
 
     def answer(self, method: str, url: str, authorization: str, body: Json) -> tuple[int, Json, dict[str, str]]:
-        """Status, body and headers for a request."""
+        """Return status, body and headers for a request."""
         split = urlsplit(url)
         path = unquote(split.path).removeprefix("/api/v3")  # Enterprise's prefix
         query = {name: values[-1] for name, values in parse_qs(split.query, keep_blank_values=True).items()}
@@ -157,30 +162,30 @@ class FakeGitHub:
                     return 200, self._identity(authorization, query), {}
                 self._authorize(authorization, path, found[0][0].needs if found else "")
                 if not found:
-                    raise Refused(404, "Not Found")
+                    raise Rejected(404, "Not Found")
                 chosen, match = found[0]
                 parts = {name: int(part) if part.isdecimal() else part for name, part in match.groupdict().items()}
-                said = chosen.answer(Request(self, query, body or {}, self.url), **parts)
-                return chosen.status, said, {}
-            except Refused as refused:
-                return refused.status, refused.body, {}
+                answer = chosen.answer(Request(self, query, body or {}, self.url), **parts)
+                return chosen.status, answer, {}
+            except Rejected as error:
+                return error.status, error.body, {}
 
     def _authorize(self, authorization: str, path: str, needs: str) -> None:
         permissions = self.tokens.get(authorization.partition(" ")[2])
         if permissions is None:
-            raise Refused(401, "Bad credentials")
+            raise Rejected(401, "Bad credentials")
         if path.startswith("/repos/") and not path.startswith(
             (f"/repos/{self.repository}/", f"/repos/{self.repository}")
         ):
-            raise Refused(404, "Not Found")
+            raise Rejected(404, "Not Found")
         name, _, level = needs.partition(": ")
         has = permissions.get(name)
         if needs and (has is None or (level == "write" and has != "write")):
-            raise Refused(403, "Resource not accessible by integration")
+            raise Rejected(403, "Resource not accessible by integration")
 
     def _identity(self, authorization: str, query: dict[str, str]) -> Json:
         if authorization.lower() != f"bearer {OIDC_TOKEN}":
-            raise Refused(401, "Bad credentials")
+            raise Rejected(401, "Bad credentials")
         branch = self.bare.default_branch
         ref, sha = f"refs/heads/{branch}", self.bare.branch(branch) or ""
         audience = query.get("audience", f"https://github.com/{self.repository.partition('/')[0]}")
@@ -188,17 +193,17 @@ class FakeGitHub:
 
 
 class Server(ThreadingHTTPServer):
-    """On the loopback interface."""
+    """The HTTP server."""
 
     daemon_threads = True
 
-    def __init__(self, port: int, github: FakeGitHub) -> None:
+    def __init__(self, github: FakeGitHub) -> None:
         self.github = github
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__(("127.0.0.1", 0), Handler)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """The handler of a connection."""
 
     server: Server
 
@@ -206,8 +211,8 @@ class Handler(BaseHTTPRequestHandler):
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = json.loads(content) if content else None
         authorization = self.headers.get("Authorization", "")
-        status, said, headers = self.server.github.answer(self.command, self.path, authorization, body)
-        answer = b"" if said is None else json.dumps(said).encode()
+        status, result, headers = self.server.github.answer(self.command, self.path, authorization, body)
+        answer = b"" if result is None else json.dumps(result).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **headers}.items():
             self.send_header(name, value)
@@ -218,4 +223,48 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
+
+
+@route("POST", "/fake/job")
+def begin_job(request: Request) -> Json:
+    """Give a job's token its permissions, and no others; the fake actions call this."""
+    request.github.tokens[request.body["token"]] = dict(request.body["permissions"])
+    return {}
+
+
+def identity_token(repository: str, environment: str | None, audience: str, ref: str, sha: str) -> str:
+    """Return the JSON Web Token of a job, signed with HS256 (GitHub signs with RS256)."""
+    now = int(time.time())
+    owner = repository.partition("/")[0]
+    subject = f"environment:{environment}" if environment else f"ref:{ref}"
+    claims: dict[str, Any] = {
+        "iss": ISSUER,
+        "sub": f"repo:{repository}:{subject}",
+        "aud": audience,
+        "repository": repository,
+        "repository_owner": owner,
+        "ref": ref,
+        "sha": sha,
+        "actor": owner,
+        "event_name": "push",
+        "workflow": "deploy",
+        "run_id": "1",
+        "runner_environment": "github-hosted",
+        "jti": str(uuid.uuid4()),
+        "iat": now,
+        "nbf": now - 600,
+        "exp": now + 300,
+    }
+    if environment:
+        claims["environment"] = environment
+    signed = f"{_part({'typ': 'JWT', 'alg': 'HS256', 'kid': 'fake'})}.{_part(claims)}"
+    return f"{signed}.{_text(hmac.digest(b'fake', signed.encode(), hashlib.sha256))}"
+
+
+def _part(value: dict[str, Any]) -> str:
+    return _text(json.dumps(value, separators=(",", ":")).encode())
+
+
+def _text(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""The bare git repository behind the fake GitHub: what the REST API reads from it, and real merges."""
+"""The bare git repository of the fake GitHub."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATES = {"A": "added", "M": "modified", "D": "removed", "R": "renamed"}
 
 
 class Conflict(Exception):
-    """The branches do not merge."""
+    """The branches cannot be merged."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,27 @@ class Bare:
 
     @property
     def default_branch(self) -> str:
-        """The branch that HEAD names."""
+        """The branch of HEAD."""
         return self.git("symbolic-ref", "--short", "HEAD")
 
     def commit(self, revision: str) -> str | None:
-        """A commit's hash, or None."""
+        """Return a commit's hash, or None."""
         return self.git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", check=False) or None
 
     def branch(self, name: str) -> str | None:
-        """The commit of a branch, or None."""
+        """Return the commit of a branch, or None."""
         return self.commit(f"refs/heads/{name}")
 
     def is_ahead(self, head: str, base: str) -> bool:
-        """Whether `head` has commits that `base` has not."""
+        """Return True if `head` has commits that `base` lacks."""
         return self.git("rev-list", "--count", f"{base}..{head}") != "0"
 
     def delete_branch(self, name: str) -> None:
-        """Remove a branch, if there is one."""
+        """Delete a branch."""
         self.git("update-ref", "-d", f"refs/heads/{name}", check=False)
 
     def files(self, base: str, head: str) -> list[Json]:
-        """What a pull request changes, in the shape of "List pull requests files"."""
+        """Return the files that a pull request changes, in the shape of "List pull requests files"."""
         span = f"{base}...{head}"
         found = []
         for line in self.git("diff", "--name-status", "--no-renames", span).splitlines():
@@ -87,7 +87,7 @@ class Bare:
         return found
 
     def content(self, revision: str, path: str) -> bytes | None:
-        """A file's content, or None."""
+        """Return a file's content, or None."""
         done = subprocess.run(["git", "cat-file", "blob", f"{revision}:{path}"], cwd=self.folder, capture_output=True)
         return done.stdout if done.returncode == 0 else None
 
@@ -102,7 +102,7 @@ class Bare:
             return self.git("write-tree", index=index)
 
     def merge(self, base: str, head: str, method: str, title: str, message: str) -> str:
-        """Merge branch `head` into branch `base`; the new commit. Raises Conflict, and then nothing has changed."""
+        """Merge branch `head` into branch `base`, and return the new commit. Raises Conflict."""
         with tempfile.TemporaryDirectory() as scratch:
             clone = Path(scratch) / "clone"
             self.git("clone", "--quiet", "--branch", base, str(self.folder), str(clone), cwd=Path(scratch))

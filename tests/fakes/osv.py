@@ -1,4 +1,4 @@
-"""A fake for OSV, the database of vulnerabilities that `uv audit` asks: it knows what a test tells it.
+"""A fake of OSV, the database of vulnerabilities that `uv audit` queries.
 
 Source: osv.dev's API, "POST /v1/querybatch" and "GET /v1/vulns/ID".
 """
@@ -14,7 +14,7 @@ from sagegate.files import Json
 
 
 class Osv:
-    """A running one. `known` is package -> the vulnerability's identifier."""
+    """A running fake. `known` maps a package to a vulnerability; `asked` are the packages that were queried."""
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
@@ -41,7 +41,7 @@ class Osv:
                 self.wfile.write(content)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -49,11 +49,11 @@ class Osv:
         self._thread.start()
 
     def result(self, name: str) -> Json:
-        """What is known of a package."""
+        """Return the result for a package."""
         return {"vulns": [{"id": self.known[name], "modified": "2026-01-01T00:00:00Z"}]} if name in self.known else {}
 
     def close(self) -> None:
-        """Stop, and wait until it has."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -1,14 +1,18 @@
-"""Repository, contents, statuses, Actions settings, environments, variables and people of the fake GitHub."""
+"""The routes and data of the fake GitHub: pull requests, repository, environments, accounts."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from fakes.github import Refused, Request, route
-from fakes.github_pulls import now
+from fakes.github import Rejected, Request, route
+from fakes.github_git import Conflict
+
+if TYPE_CHECKING:
+    from fakes.github import FakeGitHub
 
 Json = Any
 NODE_ID = "R_fake"
@@ -16,17 +20,140 @@ NODE_ID = "R_fake"
 
 @dataclass
 class Actions:
-    """What an administrator sets, and who there is."""
+    """Settings of the repository that an administrator changes, and the accounts that exist."""
 
     can_approve_pull_request_reviews: bool = True
-    default_workflow_permissions: str = "read"
     environments: dict[str, Json] = field(default_factory=dict)
     branch_policies: dict[str, list[Json]] = field(default_factory=dict)
     protected: set[str] = field(default_factory=set)
-    locked_branches: set[str] = field(default_factory=set)  # a ruleset keeps the token from updating them
-    variables: dict[str, str] = field(default_factory=dict)
+    locked_branches: set[str] = field(default_factory=set)  # a ruleset rejects updates of these
     users: dict[str, int] = field(default_factory=lambda: {"reviewer": 11, "my-org": 12})
     teams: dict[str, int] = field(default_factory=lambda: {"ml-platform": 21})
+
+
+class Pulls:
+    """The pull requests."""
+
+    def __init__(self, github: FakeGitHub) -> None:
+        self.github = github
+        self.pulls: dict[int, Json] = {}
+
+    def get(self, number: int) -> Json:
+        """Return a pull request. While it is open, its head and base move with their branches."""
+        if number not in self.pulls:
+            raise Rejected(404, "Not Found")
+        pull, bare = self.pulls[number], self.github.bare
+        if pull["state"] == "open":
+            head, base = bare.branch(pull["head"]["ref"]), bare.branch(pull["base"]["ref"])
+            if head is None:  # GitHub closes a pull request whose branch is deleted
+                pull |= {"state": "closed", "closed_at": now()}
+            else:
+                pull["head"]["sha"], pull["base"]["sha"] = head, base
+        return pull
+
+    def create(self, body: Json, user: str) -> Json:
+        """Open a pull request; raises Rejected."""
+        bare, owner = self.github.bare, self.github.repository.partition("/")[0]
+        head, base = body["head"].rpartition(":")[2], body["base"]
+        for name, branch in (("head", head), ("base", base)):
+            if bare.branch(branch) is None:
+                raise invalid("PullRequest", {"field": name, "code": "invalid"})
+        if any(p["head"]["ref"] == head and p["base"]["ref"] == base for p in self.all("open")):
+            said = f"A pull request already exists for {owner}:{head}."
+            raise invalid("PullRequest", {"code": "custom", "message": said})
+        if not bare.is_ahead(head, base):
+            raise invalid("PullRequest", {"code": "custom", "message": f"No commits between {base} and {head}"})
+        number = len(self.pulls) + 1
+        where = f"{self.github.url}/repos/{self.github.repository}/pulls/{number}"
+        repository = {"full_name": self.github.repository}
+        self.pulls[number] = {
+            "number": number,
+            "url": where,
+            "html_url": f"https://github.com/{self.github.repository}/pull/{number}",
+            "title": body["title"],
+            "body": body.get("body"),
+            "state": "open",
+            "draft": body.get("draft", False),
+            "merged": False,
+            "merged_at": None,
+            "merged_by": None,
+            "merge_commit_sha": None,
+            "closed_at": None,
+            "created_at": now(),
+            "updated_at": now(),
+            "user": {"login": user},
+            "labels": [],
+            "head": {"ref": head, "label": f"{owner}:{head}", "sha": "", "repo": repository},
+            "base": {"ref": base, "label": f"{owner}:{base}", "sha": "", "repo": repository},
+        }
+        return self.get(number)
+
+    def all(self, state: str) -> list[Json]:
+        """Return the pull requests in a state (open, closed or all), newest first."""
+        found = [self.get(number) for number in sorted(self.pulls, reverse=True)]
+        return [pull for pull in found if state in ("all", pull["state"])]
+
+    def merge(
+        self, number: int, method: str = "merge", title: str = "", message: str = "", by: str = "reviewer"
+    ) -> Json:
+        """Merge as a person does on the website; raises Rejected if it cannot be merged."""
+        pull = self.get(number)
+        if pull["state"] != "open":
+            raise Rejected(405, "Pull Request is not mergeable")
+        head, base = pull["head"]["ref"], pull["base"]["ref"]
+        merged = f"Merge pull request #{number} from {pull['head']['label'].replace(':', '/')}"
+        default = f"{pull['title']} (#{number})" if method == "squash" else merged
+        try:
+            sha = self.github.bare.merge(base, head, method, title or default, message or pull["title"])
+        except Conflict:
+            raise Rejected(405, "Pull Request is not mergeable") from None
+        pull |= {"state": "closed", "merged": True, "merged_at": now(), "closed_at": now(), "merge_commit_sha": sha}
+        pull["merged_by"] = {"login": by}
+        return {"sha": sha, "merged": True, "message": "Pull Request successfully merged"}
+
+
+def now() -> str:
+    """Return the time in GitHub's form."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def invalid(resource: str, error: Json) -> Rejected:
+    """Return the error of a request with a wrong field."""
+    return Rejected(422, "Validation Failed", [{"resource": resource, **error}])
+
+
+# --- pull requests -----------------------------------------------------------------------------------------------
+@route("GET", "REPO/pulls", "pull-requests: read")
+def list_pulls(request: Request) -> Json:
+    """List by state, head (`owner:branch`) and base, newest first by default."""
+    found = request.github.pulls.all(request.query.get("state", "open"))
+    for name in ("head", "base"):
+        wanted = request.query.get(name)
+        key = "label" if name == "head" else "ref"
+        found = [pull for pull in found if wanted in (None, pull[name][key])]
+    return request.part(found if request.query.get("direction", "desc") == "desc" else found[::-1])
+
+
+@route("POST", "REPO/pulls", "pull-requests: write", 201)
+def create_pull(request: Request) -> Json:
+    """Rejected where the repository's setting keeps Actions from it."""
+    if not request.github.actions.can_approve_pull_request_reviews:
+        raise Rejected(403, "GitHub Actions is not permitted to create or approve pull requests.")
+    return request.github.pulls.create(request.body, "github-actions[bot]")
+
+
+@route("PATCH", "REPO/pulls/{number}", "pull-requests: write")
+def update_pull(request: Request, number: int) -> Json:
+    pull = request.github.pulls.get(number)
+    pull |= {name: request.body[name] for name in ("title", "body", "state") if name in request.body}
+    return pull | {"updated_at": now()}
+
+
+@route("GET", "REPO/commits/{sha}/pulls", "pull-requests: read")
+def pulls_of_commit(request: Request, sha: str) -> Json:
+    """Return the pull requests whose merge commit or head is the commit."""
+    found = request.github.pulls.all("all")
+    return [pull for pull in found if sha in (pull["merge_commit_sha"], pull["head"]["sha"])]
 
 
 # --- the repository ----------------------------------------------------------------------------------------------
@@ -38,7 +165,6 @@ def get_repository(request: Request) -> Json:
     return found | {
         "node_id": NODE_ID,
         "default_branch": github.bare.default_branch,
-        "delete_branch_on_merge": github.pulls.delete_branch_on_merge,
     }
 
 
@@ -47,7 +173,7 @@ def get_content(request: Request, path: str) -> Json:
     revision = request.query.get("ref", "HEAD")
     content = request.github.bare.content(revision, str(path))
     if content is None:
-        raise Refused(404, "Not Found")
+        raise Rejected(404, "Not Found")
     text = base64.b64encode(content).decode()
     digest = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     return {"type": "file", "path": path, "encoding": "base64", "content": text, "sha": digest, "size": len(content)}
@@ -57,13 +183,13 @@ def get_content(request: Request, path: str) -> Json:
 def get_ref(request: Request, branch: str) -> Json:
     sha = request.github.bare.branch(str(branch))
     if sha is None:
-        raise Refused(404, "Not Found")
+        raise Rejected(404, "Not Found")
     return {"ref": f"refs/heads/{branch}", "object": {"type": "commit", "sha": sha}}
 
 
 @route("GET", "REPO/commits", "contents: read")
 def list_commits(request: Request) -> Json:
-    """The commits up to `sha` that changed `path`, the newest first."""
+    """Return the commits up to `sha` that changed `path`, newest first."""
     log = request.github.bare.git("log", "--format=%H", request.query["sha"], "--", request.query["path"])
     return request.part([{"sha": sha} for sha in log.split()])
 
@@ -72,33 +198,33 @@ def list_commits(request: Request) -> Json:
 def get_commit(request: Request, sha: str) -> Json:
     bare = request.github.bare
     if bare.commit(str(sha)) is None:
-        raise Refused(404, "Not Found")
+        raise Rejected(404, "Not Found")
     return {"sha": sha, "tree": {"sha": bare.git("rev-parse", f"{sha}^{{tree}}")}}
 
 
 @route("POST", "REPO/git/trees", "contents: write", 201)
 def create_tree(request: Request) -> Json:
-    """A tree from `base_tree`, which must be the hash of a tree, and files with their content."""
+    """Create a tree from `base_tree` (the hash of a tree) and files with content."""
     bare, body = request.github.bare, request.body
     if bare.git("cat-file", "-t", body["base_tree"], check=False) != "tree":
-        raise Refused(422, "base_tree is not a valid tree oid")
+        raise Rejected(422, "base_tree is not a valid tree oid")
     files = [(entry["mode"], entry["path"], entry["content"]) for entry in body["tree"] if entry["type"] == "blob"]
     return {"sha": bare.tree_with(body["base_tree"], files)}
 
 
 @route("POST", "REPO/git/commits", "contents: write", 201)
 def create_commit(request: Request) -> Json:
-    """A commit by the token's owner, which a job's token makes GitHub's bot."""
+    """Create a commit; with a job's token its author is GitHub's bot."""
     bare, body = request.github.bare, request.body
     if bare.git("cat-file", "-t", body["tree"], check=False) != "tree" or not all(map(bare.commit, body["parents"])):
-        raise Refused(422, "Tree SHA or parent does not exist or is not a tree or commit object")
+        raise Rejected(422, "Tree SHA or parent does not exist or is not a tree or commit object")
     parents = [part for parent in body["parents"] for part in ("-p", parent)]
     return {"sha": bare.git("commit-tree", body["tree"], *parents, "-m", body["message"], author="github-actions[bot]")}
 
 
 @route("POST", "/(?:api/)?graphql", "contents: write")
 def update_refs(request: Request) -> Json:
-    """The mutation updateRefs. GraphQL answers 200 with `errors` if it rejects a request."""
+    """Run the mutation updateRefs. GraphQL answers 200 with `errors` if it rejects a request."""
     changes = request.body["variables"]["input"]
     if "updateRefs" not in request.body["query"] or changes["repositoryId"] != NODE_ID:
         return {"errors": [{"type": "NOT_FOUND", "message": "Could not resolve to a node"}]}
@@ -112,106 +238,29 @@ def update_refs(request: Request) -> Json:
     return {"data": {"updateRefs": {"clientMutationId": None}}}
 
 
-@route("DELETE", "REPO/git/refs/heads/{branch*}", "contents: write", 204)
-def delete_ref(request: Request, branch: str) -> Json:
-    if request.github.bare.branch(str(branch)) is None:
-        raise Refused(422, "Reference does not exist")
-    request.github.bare.delete_branch(str(branch))
-
-
-# --- statuses and checks -----------------------------------------------------------------------------------------
-@route("POST", "REPO/statuses/{sha}", "statuses: write", 201)
-def add_status(request: Request, sha: str) -> Json:
-    status = {"context": "default", "created_at": now(), **request.body}
-    request.github.pulls.statuses.setdefault(str(sha), []).insert(0, status)
-    return status
-
-
-@route("GET", "REPO/commits/{sha}/status", "statuses: read")
-def get_status(request: Request, sha: str) -> Json:
-    """The latest status of each context, and what they come to."""
-    latest: dict[str, Json] = {}
-    for status in request.github.pulls.statuses.get(str(sha), []):
-        latest.setdefault(status["context"], status)
-    states = {status["state"] for status in latest.values()}
-    whole = "failure" if states & {"failure", "error"} else "success" if states == {"success"} else "pending"
-    return {"state": whole, "sha": sha, "statuses": list(latest.values()), "total_count": len(latest)}
-
-
-@route("POST", "REPO/check-runs", "checks: write", 201)
-def add_check(request: Request) -> Json:
-    checks = request.github.pulls.checks.setdefault(request.body["head_sha"], [])
-    checks.append({"id": len(checks) + 1, "status": "queued", "conclusion": None, **request.body})
-    return checks[-1]
-
-
-@route("GET", "REPO/commits/{sha}/check-runs", "checks: read")
-def list_checks(request: Request, sha: str) -> Json:
-    checks = request.github.pulls.checks.get(str(sha), [])
-    return {"total_count": len(checks), "check_runs": checks}
-
-
-# --- Actions' settings -------------------------------------------------------------------------------------------
-@route("GET", "REPO/actions/permissions", "administration: read")
-def get_permissions(request: Request) -> Json:
-    return {"enabled": True, "allowed_actions": "all"}
-
-
 @route("GET", "REPO/actions/permissions/workflow", "administration: read")
 def get_workflow_permissions(request: Request) -> Json:
     actions = request.github.actions
     return {
-        "default_workflow_permissions": actions.default_workflow_permissions,
+        "default_workflow_permissions": "read",
         "can_approve_pull_request_reviews": actions.can_approve_pull_request_reviews,
     }
 
 
-@route("PUT", "REPO/actions/permissions/workflow", "administration: write", 204)
-def put_workflow_permissions(request: Request) -> Json:
-    actions, body = request.github.actions, request.body
-    if "can_approve_pull_request_reviews" in body:
-        actions.can_approve_pull_request_reviews = body["can_approve_pull_request_reviews"]
-    if "default_workflow_permissions" in body:
-        actions.default_workflow_permissions = body["default_workflow_permissions"]
-
-
-@route("GET", "REPO/actions/variables", "variables: read")
-def list_variables(request: Request) -> Json:
-    found = [{"name": name, "value": value} for name, value in sorted(request.github.actions.variables.items())]
-    return {"total_count": len(found), "variables": found}
-
-
-@route("POST", "REPO/actions/variables", "variables: write", 201)
-def add_variable(request: Request) -> Json:
-    name = request.body["name"].upper()
-    if name in request.github.actions.variables:
-        raise Refused(409, "Already exists")
-    request.github.actions.variables[name] = request.body["value"]
-    return {}
-
-
-@route("PATCH", "REPO/actions/variables/{name}", "variables: write", 204)
-def update_variable(request: Request, name: str) -> Json:
-    if str(name) not in request.github.actions.variables:
-        raise Refused(404, "Not Found")
-    request.github.actions.variables[str(name)] = request.body["value"]
-
-
-# --- environments ------------------------------------------------------------------------------------------------
 @route("PUT", "REPO/environments/{name}", "administration: write")
 def put_environment(request: Request, name: str) -> Json:
-    """Reviewers must exist, and be six at most."""
+    """Create or change an environment. Reviewers must exist, and be six at most."""
     actions, body = request.github.actions, request.body
     known = {"User": {v: k for k, v in actions.users.items()}, "Team": {v: k for k, v in actions.teams.items()}}
     reviewers = []
     for reviewer in body.get("reviewers") or []:
         if reviewer["id"] not in known[reviewer["type"]]:
-            raise Refused(422, f"Invalid reviewer: {reviewer['type']} {reviewer['id']}")
+            raise Rejected(422, f"Invalid reviewer: {reviewer['type']} {reviewer['id']}")
         title = "login" if reviewer["type"] == "User" else "slug"
         who = {"id": reviewer["id"], title: known[reviewer["type"]][reviewer["id"]]}
         reviewers.append({"type": reviewer["type"], "reviewer": who})
     if len(reviewers) > 6:
-        raise Refused(422, "Too many reviewers")
+        raise Rejected(422, "Too many reviewers")
     alone = bool(body.get("prevent_self_review"))
     required = {"type": "required_reviewers", "prevent_self_review": alone, "reviewers": reviewers}
     rules: list[Json] = [required] if reviewers else []
@@ -225,14 +274,8 @@ def put_environment(request: Request, name: str) -> Json:
 @route("GET", "REPO/environments/{name}", "actions: read")
 def get_environment(request: Request, name: str) -> Json:
     if str(name) not in request.github.actions.environments:
-        raise Refused(404, "Not Found")
+        raise Rejected(404, "Not Found")
     return request.github.actions.environments[str(name)]
-
-
-@route("GET", "REPO/environments", "actions: read")
-def list_environments(request: Request) -> Json:
-    found = list(request.github.actions.environments.values())
-    return {"total_count": len(found), "environments": found}
 
 
 @route("GET", "REPO/environments/{name}/deployment-branch-policies", "actions: read")
@@ -243,11 +286,11 @@ def list_branch_policies(request: Request, name: str) -> Json:
 
 @route("POST", "REPO/environments/{name}/deployment-branch-policies", "administration: write")
 def add_branch_policy(request: Request, name: str) -> Json:
-    """Only for an environment that names its branches."""
+    """Add a branch to an environment with custom branch policies."""
     actions = request.github.actions
     policy = actions.environments.get(str(name), {}).get("deployment_branch_policy") or {}
     if not policy.get("custom_branch_policies"):
-        raise Refused(404, "Not Found")
+        raise Rejected(404, "Not Found")
     found = actions.branch_policies.setdefault(str(name), [])
     made = {"id": 1 + max((p["id"] for p in found), default=100), "name": request.body["name"], "type": "branch"}
     found.append(made)
@@ -264,20 +307,19 @@ def delete_branch_policy(request: Request, name: str, number: int) -> Json:
 def get_branch(request: Request, name: str) -> Json:
     commit = request.github.bare.branch(str(name))
     if commit is None:
-        raise Refused(404, "Branch not found")
+        raise Rejected(404, "Branch not found")
     return {"name": name, "commit": {"sha": commit}, "protected": name in request.github.actions.protected}
 
 
-# --- people ------------------------------------------------------------------------------------------------------
 @route("GET", "/users/{login}")
 def get_user(request: Request, login: str) -> Json:
     if str(login) not in request.github.actions.users:
-        raise Refused(404, "Not Found")
+        raise Rejected(404, "Not Found")
     return {"login": login, "id": request.github.actions.users[str(login)], "type": "User"}
 
 
 @route("GET", "/orgs/{organisation}/teams/{slug}")
 def get_team(request: Request, organisation: str, slug: str) -> Json:
     if str(slug) not in request.github.actions.teams:
-        raise Refused(404, "Not Found")
+        raise Rejected(404, "Not Found")
     return {"slug": slug, "id": request.github.actions.teams[str(slug)], "organization": {"login": organisation}}
