@@ -15,6 +15,7 @@ from sagegate.files import Json
 
 Clients = Callable[[str], Any]  # returns the boto3 client of a service
 SCALING_TARGET = ("ResourceId", "ScalableDimension", "ServiceNamespace")
+UPDATE_ONLY = ("RetainAllVariantProperties", "ExcludeRetainedVariantProperties")  # of UpdateEndpoint
 BUCKET_SETTINGS = {
     "VersioningConfiguration": "put_bucket_versioning",
     "PublicAccessBlockConfiguration": "put_public_access_block",
@@ -148,7 +149,7 @@ class Endpoint(SageMaker):
         return "EndpointName" in changed
 
     def create(self, clients: Clients, properties: Json) -> Created:
-        created = super().create(clients, without(properties, "RetainAllVariantProperties"))
+        created = super().create(clients, without(properties, *UPDATE_ONLY))
         try:
             self._wait(clients, properties)
         except Failed:
