@@ -115,23 +115,23 @@ class LiveStack(Stack):
 
 def references(value: Any) -> set[str]:
     """Return the names that a part of a template refers to."""
-    found: set[str] = set()
+    names: set[str] = set()
     if isinstance(value, dict):
         for key, inside in value.items():
             if key == "Ref" and isinstance(inside, str):
-                found.add(inside)
+                names.add(inside)
             elif key == "Fn::GetAtt":
-                found.add(inside[0] if isinstance(inside, list) else inside.partition(".")[0])
+                names.add(inside[0] if isinstance(inside, list) else inside.partition(".")[0])
             elif key == "Fn::Sub":
                 text, own = inside if isinstance(inside, list) else (inside, {})
-                found |= set(re.findall(r"\$\{([A-Za-z0-9:]+)", text)) - set(own)
-                found |= references(list(own.values()))
+                names |= set(re.findall(r"\$\{([A-Za-z0-9:]+)", text)) - set(own)
+                names |= references(list(own.values()))
             else:
-                found |= references(inside)
+                names |= references(inside)
     elif isinstance(value, list):
         for inside in value:
-            found |= references(inside)
-    return found
+            names |= references(inside)
+    return names
 
 
 def order(template: Json, names: Names) -> list[str]:
@@ -147,8 +147,8 @@ def order(template: Json, names: Names) -> list[str]:
         after = resource.get("DependsOn", [])
         graph[logical] = (needs | set([after] if isinstance(after, str) else after)) & set(resources)
     conditions = names.lazy_condition_map
-    wanted = [name for name in TopologicalSorter(graph).static_order() if name in resources]
-    return [n for n in wanted if "Condition" not in resources[n] or conditions[resources[n]["Condition"]]]
+    ordered = [name for name in TopologicalSorter(graph).static_order() if name in resources]
+    return [n for n in ordered if "Condition" not in resources[n] or conditions[resources[n]["Condition"]]]
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ def differs(old: Resource, kind: str, properties: Json) -> tuple[set[str], bool]
 
 def plan(stack: LiveStack, template: Json, names: Names) -> list[Change]:
     """Return the changes of an update to the template."""
-    changes, wanted = [], order(template, names)
-    for logical in wanted:
+    changes, ordered = [], order(template, names)
+    for logical in ordered:
         definition = template["Resources"][logical]
         kind, old = definition["Type"], stack.resources.get(logical)
         properties = resolved(stack, logical, definition, names)
@@ -205,8 +205,8 @@ def plan(stack: LiveStack, template: Json, names: Names) -> list[Change]:
             answer = "True" if replaced else "False"
             changes.append(Change("Modify", logical, kind, old.physical_resource_id, answer))
         names.put(planned if replaced else old)
-    gone = [r for logical, r in stack.resources.items() if logical not in wanted]
-    changes += [Change("Remove", r.logical_resource_id, r.cf_resource_type, r.physical_resource_id) for r in gone]
+    removed = [r for logical, r in stack.resources.items() if logical not in ordered]
+    changes += [Change("Remove", r.logical_resource_id, r.cf_resource_type, r.physical_resource_id) for r in removed]
     return changes
 
 
@@ -240,22 +240,22 @@ class Run:
         action = "UPDATE" if stack.status.startswith("UPDATE") else "CREATE"
         replaced: list[Resource] = []
         try:
-            wanted = order(template, names)
-            for logical in wanted:
-                old = self._one(logical, template["Resources"][logical], names)
+            ordered = order(template, names)
+            for logical in ordered:
+                old = self._deploy_resource(logical, template["Resources"][logical], names)
                 replaced += [old] if old else []
         except (Failed, ClientError, BotoCoreError) as error:
-            self._undo(before, action, getattr(error, "logical", "?"))
+            self._roll_back(before, action, getattr(error, "logical", "?"))
             return
         self._finish()
-        gone = [stack.resources.pop(logical) for logical in list(stack.resources) if logical not in wanted]
+        removed = [stack.resources.pop(logical) for logical in list(stack.resources) if logical not in ordered]
         if action == "UPDATE":
             self.status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
-        for resource in reversed([*replaced, *gone]):
+        for resource in reversed([*replaced, *removed]):
             self._delete(resource)
         self.status(f"{action}_COMPLETE")
 
-    def _one(self, logical: str, definition: Json, names: Names) -> Resource | None:
+    def _deploy_resource(self, logical: str, definition: Json, names: Names) -> Resource | None:
         """Create or change one resource; return the resource that it replaced, which is deleted later."""
         stack, kind = self.stack, definition["Type"]
         old = stack.resources.get(logical)
@@ -289,12 +289,12 @@ class Run:
         names.put(new)
         return old if replaced else None
 
-    def _undo(self, before: dict[str, Resource], action: str, failed: str) -> None:
+    def _roll_back(self, before: dict[str, Resource], action: str, failed: str) -> None:
         """Roll back: restore changed resources, then delete new ones."""
         stack = self.stack
-        doing = "create" if action == "CREATE" else "update"
+        change = "create" if action == "CREATE" else "update"
         prefix = "UPDATE_ROLLBACK" if action == "UPDATE" else "ROLLBACK"
-        self.status(f"{prefix}_IN_PROGRESS", f"The following resource(s) failed to {doing}: [{failed}]. ")
+        self.status(f"{prefix}_IN_PROGRESS", f"The following resource(s) failed to {change}: [{failed}]. ")
         extra: list[Resource] = []
         try:
             for logical, now in reversed(list(stack.resources.items())):
