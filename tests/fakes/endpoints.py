@@ -16,12 +16,12 @@ import botocore.session
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import utcnow
-from moto.logs.models import logs_backends
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, SageMakerModelBackend, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
 
 from fakes.containers import Container, Definition, StartFailed
+from fakes.jobs import publish_log
 from sagegate.files import Json
 
 BUSY = ("Creating", "Updating", "RollingBack", "SystemUpdating", "Deleting")
@@ -192,15 +192,8 @@ class Endpoint:
             container.stop()
 
     def _publish_log(self, container: Container) -> None:
-        """Write the container's output so far to CloudWatch Logs."""
-        group, stream = f"/aws/sagemaker/Endpoints/{self.name}", f"{container.variant}/i-{id(container):017x}"
-        backend = logs_backends[self.account][self.region]
-        if group not in backend.groups:
-            backend.create_log_group(group, {})
-        backend.ensure_log_stream(group, stream)
-        now = int(utcnow().timestamp() * 1000)
-        if lines := list(container.lines):
-            backend.put_log_events(group, stream, [{"timestamp": now, "message": line} for line in lines])
+        stream = f"{container.variant}/i-{id(container):017x}"
+        publish_log(self.account, self.region, f"/aws/sagemaker/Endpoints/{self.name}", stream, list(container.lines))
 
 
 ENDPOINTS: dict[tuple[str, str, str], Endpoint] = {}  # by account, region and name
