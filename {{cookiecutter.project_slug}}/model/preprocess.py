@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
         "duplicates_dropped": len(raw) - len(table),
         "rows_by_split": {name: len(part) for name, part in parts.items()},
         "missing": {name: int(count) for name, count in table.isna().sum().items() if count},
-        "target": (target.value_counts() if schema.is_classification else target.describe()).to_dict(),
+        "target": (target.value_counts() if schema.is_classification else target.describe().dropna()).to_dict(),
     }
     write(parts, report, args.output, "" if is_alone else f"-{hosts['current_host']}")
     print(", ".join(f"{name}: {value}" for name, value in report.items() if name != "target"))
