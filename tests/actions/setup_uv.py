@@ -20,7 +20,13 @@ def main() -> None:
     if inputs()["version"] not in ("", version):
         fail(f"the workflow pins uv {inputs()['version']}, but {uv} is {version}")
     target = Path(os.environ["RUNNER_TEMP"]) / "environment"
-    subprocess.run(["cp", "-al", os.environ["FAKE_ENVIRONMENT"], str(target)], check=True)
+    source = os.environ["FAKE_ENVIRONMENT"]
+    subprocess.run(["cp", "-al", source, str(target)], check=True)
+    for script in (target / "bin").iterdir():  # commands such as pytest name their environment's Python
+        if script.is_file() and not script.is_symlink() and (content := script.read_bytes()).startswith(b"#!"):
+            script.unlink()  # a hard link: the original must not change
+            script.write_bytes(content.replace(source.encode(), str(target).encode()))
+            script.chmod(0o755)
     if "FAKE_OSV" in os.environ:
         uv = wrapper(Path(os.environ["RUNNER_TEMP"]) / "uv", uv, os.environ["FAKE_OSV"])
     write("GITHUB_ENV", UV_PROJECT_ENVIRONMENT=str(target), UV_PYTHON=sys.executable)

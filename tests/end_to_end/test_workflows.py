@@ -15,7 +15,6 @@ import yaml
 from clean_copy import ROOT
 from conftest import PROJECT_FOLDER, bake_template, find_uv, run_module, without_shell_settings
 from fakes.osv import Osv
-from filelock import FileLock
 from workflow_lab import REPOSITORY, Repository, jobs_of, workflow_files
 
 if TYPE_CHECKING:
@@ -35,15 +34,19 @@ def covers(workflow: str, *jobs: str) -> Callable[[Any], Any]:
 
 
 @pytest.fixture(scope="session")
-def locked(template: Path, project_env: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A generated project with account ids and the uv.lock that a user commits. Tests must not change it."""
+def locked(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated project with account ids, a vendored sagegate and the uv.lock that a user commits. Read-only."""
     project = bake_template(template, tmp_path_factory.mktemp("locked"), github_repository=REPOSITORY)
-    kept = ROOT / "build" / "environments" / f"{project_env.parent.parent.name}.uv.lock"
-    with FileLock(f"{kept}.lock"):
-        if not kept.exists():
-            subprocess.run([find_uv(), "lock", "--quiet"], cwd=project, env=without_shell_settings(), check=True)
-            shutil.copy2(project / "uv.lock", kept)
-    shutil.copy2(kept, project / "uv.lock")
+    environment = without_shell_settings()
+    build = [find_uv(), "build", "--quiet", "--wheel", "--out-dir", str(project / "vendor"), str(template)]
+    subprocess.run(build, env=environment, check=True)
+    (project / "vendor" / ".gitignore").unlink(missing_ok=True)
+    (wheel,) = (project / "vendor").glob("*.whl")
+    settings = project / "pyproject.toml"
+    text = re.sub('"sagegate @ .*"', f'"sagegate=={wheel.name.split("-")[1]}"', settings.read_text(encoding="utf-8"))
+    source = f'[tool.uv.sources]\nsagegate = {{ path = "vendor/{wheel.name}" }}\n'
+    settings.write_text(f"{text}\n{source}", encoding="utf-8")
+    subprocess.run([find_uv(), "lock", "--quiet"], cwd=project, env=environment, check=True)
     for name, account in ACCOUNTS.items():
         file = project / "environments" / f"{name}.toml"
         text = re.sub('account_id = ".*"', f'account_id = "{account}"', file.read_text(encoding="utf-8"))
