@@ -10,10 +10,10 @@ ANSWERS = {{dict(cookiecutter) | pprint}}
 # A project cannot have the name of one of its own dependencies (pyproject.toml): it would depend on itself.
 DEPENDENCIES = frozenset(
     [
+        "bc-detect-secrets",
         "boto3",
         "cfn-lint",
         "click",
-        "detect-secrets",
         "msgspec",
         "mypy",
         "numpy",
