@@ -81,7 +81,7 @@ class Recorder(Proxy):
         self._then: tuple[str, int, Callable[[], str | None]] | None = None
 
     def on(self, operation: str, number: int, then: Callable[[], str | None]) -> None:
-        """Call `then` before the `number`-th call of an operation from now on; a fate that it returns befalls it."""
+        """Call `then` before the `number`-th call of an operation; inject the fault that it returns, if any."""
         self._then = (operation, len([o for o in self.operations if o == operation]) + number, then)
 
     def fate(self, operation: str) -> str:
