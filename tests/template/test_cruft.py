@@ -19,7 +19,7 @@ def git(folder: Path, *args: str) -> None:
 
 def commit_all(folder: Path, message: str) -> None:
     git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--no-verify", "--message", message)
+    git(folder, "commit", "--quiet", "--no-verify", "--allow-empty", "--message", message)
 
 
 @pytest.fixture
@@ -81,10 +81,11 @@ def test_a_project_from_before_the_package_updates_and_keeps_its_model(tmp_path:
     project = tmp_path / "my-model"
     assert (project / "mlops" / "cli.py").is_file()
     git(project, "init", "--quiet", "--initial-branch=main")
+    commit_all(project, "project")
     features = project / "model" / "features.py"
     mine = features.read_text(encoding="utf-8").replace('"passthrough", numbers', '"passthrough", sorted(numbers)')
     features.write_text(mine, encoding="utf-8")
-    commit_all(project, "project")
+    commit_all(project, "sort the numbers")
 
     git(repository, "checkout", "--quiet", "-B", "update")
     git(repository, "rm", "--quiet", "-r", ".")

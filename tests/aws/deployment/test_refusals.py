@@ -40,7 +40,7 @@ def repin(shop: Lab, **changes: str) -> None:
 
 def test_what_is_not_to_be_deployed(refusing: Lab) -> None:
     shop = refusing
-    assert "pins no model: `sagegate promote staging` does" in verdict(shop.sagegate("deploy", "staging"))
+    assert "does not exist: `sagegate promote staging` writes it" in verdict(shop.sagegate("deploy", "staging"))
     assert "only staging and prod are deployed to" in verdict(shop.sagegate("deploy", "dev", code=2))
     shop.pin("prod", GOOD)
     assert "model 1 was never healthy in staging" in verdict(shop.sagegate("deploy", "prod", code=1))
