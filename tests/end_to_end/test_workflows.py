@@ -101,7 +101,6 @@ def test_ci_is_green_on_what_is_generated(repository: Repository) -> None:
     assert "gate" not in run.summaries["checks"]
     assert list(repository.artifacts.glob("run/.mlops/executions/*/logs/Train.log"))
     assert list(repository.artifacts.glob("run/.mlops/s3/**/evaluation.json"))
-    assert run.seconds < 180
     assert_nothing_was_injected(repository)
 
 
