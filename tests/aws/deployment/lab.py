@@ -196,7 +196,7 @@ class Lab:
         return str(found[0]["StackStatus"])
 
     def answers(self, environment: str, version: int) -> bool:
-        """Whether the endpoint answers a version's sample request with that version's recorded answer."""
+        """Return True if the endpoint gives the recorded answer to a version's sample request."""
         request, expected = self.snapshot.sample(version)
         return same(self.ask(environment, request), expected)
 
@@ -239,7 +239,7 @@ class Lab:
 
 
 def same(found: Any, expected: Any) -> bool:
-    """Whether two answers are equal but for the last digits of their numbers."""
+    """Return True if two answers are equal except for the last digits of their numbers."""
     if isinstance(expected, dict) and isinstance(found, dict):
         return found.keys() == expected.keys() and all(same(found[key], expected[key]) for key in expected)
     if isinstance(expected, list) and isinstance(found, list):

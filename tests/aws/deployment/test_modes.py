@@ -15,7 +15,7 @@ def mode(shop: Lab, name: str) -> None:
 
 
 def invoked(shop: Lab, version: int, *args: str) -> bool:
-    """Whether `sagegate invoke` prints a version's recorded answer."""
+    """Return True if `sagegate invoke` prints a version's recorded answer."""
     said = shop.sagegate("invoke", "--env", "staging", *args)
     return same(json.loads(said), shop.snapshot.sample(version)[1])
 
