@@ -2,6 +2,7 @@
 
 Usage: `python fork_server.py FD LIBRARY...`. FD is a Unix socket; each message on it carries one end of a socket pair,
 and that pair serves one command: the request comes in as a JSON line; the process id, then the exit code go out.
+A script's exit code is known before its process is gone: the kernel takes milliseconds to free the libraries' memory.
 When the other end of FD closes, the server kills every process that it started and ends.
 
 The file runs as a script and imports only the standard library, so that jobs see nothing of the package.
@@ -23,11 +24,13 @@ import socket
 import struct
 import sys
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 Json = dict[str, Any]
 NUMBER = struct.Struct("=i")  # a process id or an exit code
+ENDED = struct.Struct("=ii")  # both, which a fork writes when its script has ended
 
 
 def end_group(leader: int) -> None:
@@ -36,8 +39,10 @@ def end_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def serve(server: socket.socket, libraries: list[str]) -> Json | None:
-    """Answer requests until the other end closes. Return None then, and return the request in each fork.
+def serve(server: socket.socket, libraries: list[str]) -> tuple[Json, int] | None:
+    """Answer requests until the other end closes. Return None then.
+
+    In each fork, return its request and the file descriptor on which it says that its script has ended.
 
     A job starts as soon as the libraries of its own script are imported; the others follow while it runs.
     """
@@ -45,13 +50,18 @@ def serve(server: socket.socket, libraries: list[str]) -> Json | None:
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    inputs: list[socket.socket | int] = [server, wake]
+    ended, ended_write = os.pipe()
+    inputs: list[socket.socket | int] = [server, wake, ended]
     running: dict[int, socket.socket] = {}
     while True:
         ready, _, _ = select.select(inputs, [], [], 0 if libraries else None)
+        if ended in ready:
+            for pid, code in ENDED.iter_unpack(os.read(ended, ENDED.size * 64)):
+                _report(running, pid, code)
         if wake in ready:
             os.read(wake, 4096)
-            _report_exits(running)
+            for pid, code in _reap():
+                _report(running, pid, code)
         if server in ready:
             _, descriptors, _, _ = socket.recv_fds(server, 1, 1)
             connection = socket.socket(fileno=descriptors[0]) if descriptors else None
@@ -68,11 +78,11 @@ def serve(server: socket.socket, libraries: list[str]) -> Json | None:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for descriptor in (wake, wake_write):
+                for descriptor in (wake, wake_write, ended):
                     os.close(descriptor)
                 for other in (server, connection, *running.values()):
                     other.close()
-                return request
+                return request, ended_write
             with suppress(PermissionError, ProcessLookupError):  # the fork does the same: whichever comes first
                 os.setpgid(pid, pid)
             running[pid] = connection
@@ -84,13 +94,17 @@ def serve(server: socket.socket, libraries: list[str]) -> Json | None:
     return None
 
 
-def _report_exits(running: dict[int, socket.socket]) -> None:
-    for pid in list(running):
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            end_group(pid)  # what the job left running in the background ends with it, as in a container
-            with running.pop(pid) as connection:
-                _send(connection, os.waitstatus_to_exitcode(status))
+def _reap() -> Iterator[tuple[int, int]]:
+    with suppress(ChildProcessError):  # no child is left
+        while (child := os.waitpid(-1, os.WNOHANG))[0]:
+            yield child[0], os.waitstatus_to_exitcode(child[1])
+
+
+def _report(running: dict[int, socket.socket], pid: int, code: int) -> None:
+    if pid in running:  # else its script has said so already
+        end_group(pid)  # what the job left running in the background ends with it, as in a container
+        with running.pop(pid) as connection:
+            _send(connection, code)
 
 
 def _send(connection: socket.socket, number: int) -> None:
@@ -171,16 +185,24 @@ def main() -> None:
     A fork ends by `os._exit` after all exit handlers, because taking down the imported libraries takes a tenth of a
     second. The first handler that is registered runs last.
     """
-    exit_code = 1
+    exit_code, ended, pid = 1, -1, 0
 
     def leave() -> None:
-        os._exit(exit_code if flush_files() else 120)  # 120 is what Python gives when it cannot write its output
+        code = exit_code if flush_files() else 120  # 120 is what Python gives when it cannot write its output
+        if pid == os.getpid():  # not in a fork that the script made
+            with suppress(OSError):  # the server may be gone
+                os.write(ended, ENDED.pack(pid, code))
+        os._exit(code)
 
     atexit.register(leave)
     del sys.path[0]  # this file's folder: a library must not import a module of the package by accident
     gc.disable()  # imports allocate many long-lived objects: collecting among them only takes time
-    request = serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
-    exit_code = run(request) if request else 0
+    if fork := serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:]):
+        request, ended = fork
+        pid = os.getpid()
+        exit_code = run(request)
+    else:
+        exit_code = 0
 
 
 if __name__ == "__main__":
