@@ -1,5 +1,6 @@
 """Read CloudFormation templates and evaluate parameters, conditions and intrinsic functions without AWS."""
 
+import json
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -97,7 +98,10 @@ class Stack:
             if function == "Ref":
                 return self._ref(argument)
             if function == "Fn::Sub":
-                return re.sub(r"\$\{([^}]+)\}", lambda m: str(self._ref(m[1])), argument)
+                # `${!x}` is CloudFormation's way to write a literal `${x}`, a variable of IAM.
+                return re.sub(
+                    r"\$\{(!?)([^}]+)\}", lambda m: f"${{{m[2]}}}" if m[1] else str(self._ref(m[2])), argument
+                )
             if function == "Fn::GetAtt":
                 return self._ref(".".join(argument))
             if function == "Fn::If":
@@ -126,8 +130,6 @@ class Stack:
             return f"arn:aws:iam::{account}:role/" + self._ref(logical)
         if body["Type"] == "AWS::SNS::Topic":
             return f"arn:aws:sns:{REGION}:{account}:" + self.resolve(properties["TopicName"])
-        if body["Type"] == "AWS::Lambda::Function":
-            return f"arn:aws:lambda:{REGION}:{account}:function:" + self.resolve(properties["FunctionName"])
         return f"<{name}>"
 
     def of_type(self, kind: str) -> Json:
@@ -141,12 +143,16 @@ class Stack:
         return roles[name]
 
     def statements(self, name: str) -> list[Json]:
-        """Return all statements of a role: of its own policies and of its managed policies."""
+        """Return all statements of a role, with the values of its tags for IAM's `${aws:PrincipalTag/KEY}`."""
         role = self.role(name)
         documents = [policy["PolicyDocument"] for policy in role.get("Policies", [])]
         for reference in role.get("ManagedPolicyArns", []):
             documents.append(self.resources[reference.strip("<>")]["Properties"]["PolicyDocument"])
-        return [statement for document in documents for statement in document["Statement"]]
+        text = json.dumps([statement for document in documents for statement in document["Statement"]])
+        for tag in role.get("Tags", []):
+            text = text.replace(f"${{aws:PrincipalTag/{tag['Key']}}}", tag["Value"])
+        statements: list[Json] = json.loads(text)
+        return statements
 
 
 def as_list(value: Any) -> list[Any]:

@@ -67,11 +67,6 @@ class Names:
         """The CloudFormation stack of infra/platform.yaml; one per account and region."""
         return f"{self.project}-platform"
 
-    @property
-    def notify_function(self) -> str:
-        """The ARN of the Lambda function that sends notifications."""
-        return f"arn:{self.partition}:lambda:{self.region}:{self.account_id}:function:{self.project}-notify"
-
     def iam_role(self, purpose: str) -> str:
         """Return the ARN of one of the project's roles: `execution`, `endpoint`, `github-train`, ..."""
         return f"arn:{self.partition}:iam::{self.account_id}:role/{self.project}-{purpose}"

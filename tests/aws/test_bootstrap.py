@@ -143,10 +143,10 @@ def test_the_settings_reach_the_stack(lab: SetupLab) -> None:
 def test_a_failed_creation_is_reported_and_can_be_repeated(lab: SetupLab) -> None:
     trust = {"Version": "2012-10-17", "Statement": []}
     iam = lab.client("iam")
-    iam.create_role(RoleName="my-model-notify", AssumeRolePolicyDocument=json.dumps(trust))
+    iam.create_role(RoleName="my-model-trigger", AssumeRolePolicyDocument=json.dumps(trust))
     said = lab.sagegate("bootstrap", "dev", "--yes", code=1)
-    assert "ended as ROLLBACK_COMPLETE" in said and "NotifyRole" in said.splitlines()[-1]
-    iam.delete_role(RoleName="my-model-notify")
+    assert "ended as ROLLBACK_COMPLETE" in said and "TriggerRole" in said.splitlines()[-1]
+    iam.delete_role(RoleName="my-model-trigger")
     assert "CREATE_COMPLETE" in lab.sagegate("bootstrap", "dev", "--yes")
 
 
@@ -186,7 +186,7 @@ def test_mistakes_are_one_line(lab: SetupLab) -> None:
     lab.accounts()
 
     template = lab.project / "infra" / "platform.yaml"
-    template.write_text(template.read_text(encoding="utf-8") + "#" * 10_000, encoding="utf-8")
+    template.write_text(template.read_text(encoding="utf-8") + "#" * 20_000, encoding="utf-8")
     assert "CloudFormation takes 51200" in error("dev", code=2)
     assert lab.stacks() == []
 

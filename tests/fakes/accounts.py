@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
-import zipfile
-from pathlib import Path
 
-from moto.awslambda.models import lambda_backends
 from moto.iam import models as iam_models
 from moto.iam.access_control import PermissionResult
 from moto.s3.models import FakeBucket, s3_backends
@@ -18,8 +13,7 @@ from moto.utilities.utils import get_partition
 
 from fakes.remote import DEFAULT_ACCOUNT, DEFAULT_REGION, access_key
 
-TEMPLATE = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
-SERVICE_OF_ROLE = {"execution": "sagemaker", "endpoint": "sagemaker", "notify": "lambda"}
+SERVICE_OF_ROLE = {"execution": "sagemaker", "endpoint": "sagemaker"}
 INSTANCE_TYPES = ("ml.m5.large", "ml.m5.xlarge", "ml.c5.xlarge")
 USES = ("processing job", "training job", "spot training job", "transform job", "endpoint")
 QUOTAS = sorted(f"{instance} for {use} usage" for instance in INSTANCE_TYPES for use in USES)
@@ -65,7 +59,7 @@ def list_service_quotas(self: ServiceQuotasResponse) -> str:
 
 
 def prepare(project: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION) -> str:
-    """Create the bucket, roles and notification function of a project's platform, and return the bucket's name."""
+    """Create the bucket and roles of a project's platform, and return the bucket's name."""
     partition = get_partition(region)
     bucket = f"{project}-{account_id}-{region}"
     s3, iam = s3_backends[account_id][partition], iam_models.iam_backends[account_id][partition]
@@ -85,16 +79,4 @@ def prepare(project: str, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAU
                 tags=[],
                 max_session_duration="3600",
             )
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.write(TEMPLATE / "infra" / "notify" / "handler.py", "handler.py")
-    lambda_backends[account_id][region].create_function(
-        {
-            "FunctionName": f"{project}-notify",
-            "Runtime": "python3.12",
-            "Role": f"arn:{partition}:iam::{account_id}:role/{project}-notify",
-            "Handler": "handler.handler",
-            "Code": {"ZipFile": base64.b64encode(packed.getvalue()).decode()},
-        }
-    )
     return bucket

@@ -106,7 +106,6 @@ def test_no_role_can_change_iam(stack: Stack) -> None:
         ("github-deploy-prod", "tumour-endpoint"),
         ("github-approve", None),
         ("endpoint", None),
-        ("notify", None),
         ("trigger", None),
     ],
 )
@@ -123,6 +122,9 @@ def test_roles_are_passed_to_sagemaker_only(stack: Stack, role: str, passes: str
 
 def test_jobs_can_register_models_but_never_approve_them(stack: Stack) -> None:
     statements = stack.statements("tumour-execution")
+    # SageMaker calls this for each RegisterModel step, also if the group exists.
+    assert allowed(statements, "sagemaker:CreateModelPackageGroup", f"{SM}:model-package-group/tumour")
+    assert not allowed(statements, "sagemaker:CreateModelPackageGroup", f"{SM}:model-package-group/other")
     for status, expected in (("PendingManualApproval", True), ("Approved", False)):
         context = {"sagemaker__ModelApprovalStatus": status}
         assert allowed(statements, "sagemaker:CreateModelPackage", PACKAGE, **context) == expected
@@ -149,6 +151,13 @@ def test_a_deploying_account_reads_models_and_nothing_else() -> None:
     assert all(statement["Principal"] == {"AWS": [OPS]} for statement in group)
     assert allowed(group, "sagemaker:CreateModel", PACKAGE) and allowed(deploy, "sagemaker:CreateModel", PACKAGE)
     assert not allowed(group, "sagemaker:UpdateModelPackage", PACKAGE)
+
+
+def test_the_endpoint_may_read_its_rollback_alarms(stack: Stack) -> None:
+    """Source: "Auto-Rollback Configuration and Monitoring", SageMaker developer guide."""
+    statements = stack.statements("tumour-endpoint")
+    assert allowed(statements, "cloudwatch:DescribeAlarms", f"{ALARM}:tumour-staging-5xx")
+    assert not allowed(statements, "cloudwatch:DescribeAlarms", f"{ALARM}:other")
 
 
 def test_roles_list_only_the_objects_of_the_project(stack: Stack) -> None:

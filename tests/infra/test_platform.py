@@ -46,15 +46,22 @@ def test_with_a_key_it_encrypts_everything(given: dict[str, str]) -> None:
     (rule,) = stack.resources["Bucket"]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
     assert stack.resources["Topic"]["Properties"]["KmsMasterKeyId"] == key
-    assert stack.resources["NotifyLogs"]["Properties"]["KmsKeyId"] == key
     for role in ("tumour-execution", "tumour-github-train", "tumour-endpoint", "tumour-github-deploy-staging"):
         assert any("kms:Decrypt" in s["Action"] and s["Resource"] == key for s in stack.statements(role)), role
 
 
-def test_without_a_key_of_its_own_the_topic_is_encrypted() -> None:
+def test_without_a_key_events_still_reach_the_topic() -> None:
+    """EventBridge and CloudWatch may not use Amazon's key alias/aws/sns, whose policy nobody can change."""
     stack = platform("dev")
-    assert stack.resources["Topic"]["Properties"]["KmsMasterKeyId"] == "alias/aws/sns"
+    assert "KmsMasterKeyId" not in stack.resources["Topic"]["Properties"]
     assert "Key" not in stack.resources and "KeyUse" not in stack.resources
+
+
+def test_services_may_use_the_key_of_the_topic() -> None:
+    policy = platform("dev", CreateKmsKey="true").resources["Key"]["Properties"]["KeyPolicy"]["Statement"]
+    (services,) = [s for s in policy if "Service" in s["Principal"]]
+    assert services["Principal"]["Service"] == ["cloudwatch.amazonaws.com", "events.amazonaws.com"]
+    assert services["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"] and "Condition" not in services
 
 
 def test_plain_http_is_denied() -> None:
@@ -140,27 +147,45 @@ def test_the_data_arrival_trigger_passes_the_new_data() -> None:
     assert values["InputDataVersion"] == "$.detail.object.version-id"
 
 
+RULES = ("FailedExecutionRule", "ModelRule", "AlarmRule")
+
+
 def test_notification_rules_filter_by_project_and_status() -> None:
     stack = platform("dev staging")
-    patterns = {
-        name: rule["EventPattern"]["detail"]
-        for name, rule in stack.of_type("AWS::Events::Rule").items()
-        if "EventPattern" in rule and rule["Targets"][0]["Id"] == "notify"
-    }
-    assert patterns == {
+    rules = stack.of_type("AWS::Events::Rule")
+    assert {name: rules[name]["EventPattern"]["detail"] for name in RULES} == {
         "FailedExecutionRule": {
             "pipelineArn": [f"arn:aws:sagemaker:{REGION}:{DEV}:pipeline/tumour"],
             "currentPipelineExecutionStatus": ["Failed", "Stopped"],
         },
-        "ModelDecisionRule": {"ModelPackageGroupName": ["tumour"], "ModelApprovalStatus": ["Approved", "Rejected"]},
+        "ModelRule": {
+            "ModelPackageGroupName": ["tumour"],
+            "ModelApprovalStatus": ["PendingManualApproval", "Approved", "Rejected"],
+        },
         "AlarmRule": {"alarmName": [{"prefix": "tumour-"}], "state": {"value": ["ALARM"]}},
     }
-    permission = stack.resources["NotifyPermission"]["Properties"]
-    assert permission["Principal"] == "events.amazonaws.com" and permission["SourceAccount"] == DEV
+    for name in RULES:
+        (target,) = rules[name]["Targets"]
+        assert target["Arn"] == f"arn:aws:sns:{REGION}:{DEV}:tumour-notifications"
+        # A role is for other kinds of targets. Source: "Using resource-based policies", EventBridge user guide.
+        assert "RoleArn" not in target
+    statements = stack.resources["TopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    (publish,) = [s for s in statements if s["Principal"] == {"Service": "events.amazonaws.com"}]
+    assert publish["Action"] == "sns:Publish" and "Condition" not in publish
 
 
-def test_logs_and_subscription() -> None:
-    assert platform("dev").resources["NotifyLogs"]["Properties"]["RetentionInDays"] == 365
+@pytest.mark.parametrize("name", RULES)
+def test_a_message_is_one_line_with_known_values(name: str) -> None:
+    """A template in double quotes is a text; EventBridge puts each value of the event in place of `<name>`."""
+    (target,) = platform("dev staging").of_type("AWS::Events::Rule")[name]["Targets"]
+    transformer = target["InputTransformer"]
+    message = json.loads(transformer["InputTemplate"])
+    assert isinstance(message, str) and "\n" not in message
+    assert set(re.findall(r"<([A-Za-z]+)>", message)) == set(transformer["InputPathsMap"])
+    assert all(path.startswith("$.detail.") for path in transformer["InputPathsMap"].values())
+
+
+def test_the_owner_subscribes_by_email() -> None:
     assert "Subscription" not in platform("dev").resources
     subscribed = platform("dev", NotificationEmail="ml@example.com").resources["Subscription"]["Properties"]
     assert (subscribed["Protocol"], subscribed["Endpoint"]) == ("email", "ml@example.com")
@@ -175,7 +200,7 @@ def test_names_fit_the_limits_of_aws() -> None:
 
 def test_outputs() -> None:
     outputs = load(PLATFORM)["Outputs"]
-    assert set(outputs) >= {"TemplateVersion", "BucketName", "TopicArn", "NotifyFunctionArn", "OidcProviderArn"}
+    assert set(outputs) >= {"TemplateVersion", "BucketName", "TopicArn", "OidcProviderArn"}
     for name, output in outputs.items():
         if name.endswith("RoleArn"):
             assert output["Condition"] in ("Dev", "Deploys", "Staging", "Prod")

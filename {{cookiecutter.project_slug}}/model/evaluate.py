@@ -109,6 +109,7 @@ def judge(
         verdict = "beaten" if improvement >= needed else "not beaten"
     else:
         reason, verdict = reason + "no champion yet", "no champion"
+    passed = margin >= 0 and verdict != "not beaten"
     return {
         "metric": metric,
         "greater_is_better": metric not in LOWER_IS_BETTER,
@@ -120,8 +121,8 @@ def judge(
         "min_improvement": needed,
         "improvement": improvement if champion else None,
         "champion_verdict": verdict,
-        "passed": margin >= 0 and verdict != "not beaten",
-        "reason": reason,
+        "passed": passed,
+        "reason": reason if passed else f"Candidate rejected: {reason}",  # the pipeline fails with this text
     }
 
 

@@ -1,6 +1,6 @@
 """The pipeline, built with the SageMaker Python SDK v3.
 
-Preprocess -> Train -> Evaluate -> Gate -> Register, or Rejected. Both ends notify.
+Preprocess -> Train -> Evaluate -> Gate -> Register, or Rejected. EventBridge rules in infra/platform.yaml notify.
 
 `sagegate compile` writes `pipeline/definition.json` from this file; SageMaker and local runs execute that definition.
 Everything that differs between environments, accounts or executions is a pipeline parameter, so the definition is the
@@ -12,7 +12,6 @@ Keep the definition deterministic: pass code to jobs as a parameter (`Preprocess
 
 from __future__ import annotations
 
-from sagemaker.core.lambda_helper import Lambda
 from sagemaker.core.model_metrics import MetricsSource, ModelMetrics
 from sagemaker.core.processing import Processor
 from sagemaker.core.shapes import (
@@ -29,7 +28,6 @@ from sagemaker.core.workflow.pipeline_context import PipelineSession
 from sagemaker.core.workflow.properties import PropertyFile
 from sagemaker.mlops.workflow.condition_step import ConditionStep
 from sagemaker.mlops.workflow.fail_step import FailStep
-from sagemaker.mlops.workflow.lambda_step import LambdaOutput, LambdaOutputTypeEnum, LambdaStep
 from sagemaker.mlops.workflow.model_step import ModelStep
 from sagemaker.mlops.workflow.pipeline import Pipeline
 from sagemaker.mlops.workflow.steps import CacheConfig, ProcessingStep, TrainingStep
@@ -65,7 +63,6 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
     training_volume = ParameterInteger("TrainingVolumeSizeInGB")
     inference_type = ParameterString("InferenceInstanceType")
     max_runtime = ParameterInteger("MaxRuntimeInSeconds")
-    notify_function = ParameterString("NotifyFunctionArn")
     # --- Parameters of the execution -------------------------------------------------------------------------------
     data_uri = ParameterString("InputDataUri")
     data_version = ParameterString("InputDataVersion")
@@ -210,34 +207,6 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
         ),
     )
 
-    # --- Notify: tell subscribers of the topic about the candidate (infra/notify/handler.py) ------------------------
-    def notify(name: str, subject: str, todo: str, **more: object) -> LambdaStep:
-        return LambdaStep(
-            name=name,
-            lambda_func=Lambda(function_arn=notify_function, session=session),
-            inputs={
-                "subject": Join(on="", values=[group, ": ", subject]),
-                **more,
-                "gate": evaluated("gate.reason"),
-                "execution": ExecutionVariables.PIPELINE_EXECUTION_ARN,
-                "data": data_version,
-                "commit": commit,
-                "started_by": started_by,
-                "todo": todo,
-            },
-            outputs=[LambdaOutput(output_name="sent", output_type=LambdaOutputTypeEnum.Boolean)],
-        )
-
-    notify_registered = notify(
-        "NotifyRegistered",
-        "a candidate passed the gate",
-        "its promotion pull request; merging that approves and deploys it",
-        model=register.properties.ModelPackageArn,
-    )
-    notify_rejected = notify(
-        "NotifyRejected", "a candidate was rejected", "improve the model, or change [gate] in mlops.toml"
-    )
-
     # --- Gate: both conditions must hold; a missing number fails the execution -------------------------------------
     gate = ConditionStep(
         name="Gate",
@@ -245,20 +214,13 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
             ConditionGreaterThanOrEqualTo(left=evaluated("gate.threshold_margin"), right=0.0),
             ConditionIn(value=evaluated("gate.champion_verdict"), in_values=["beaten", "no champion"]),
         ],
-        if_steps=[register, notify_registered],
-        else_steps=[
-            notify_rejected,
-            FailStep(
-                name="Rejected",
-                error_message=Join(on="", values=["Candidate rejected: ", evaluated("gate.reason")]),
-                depends_on=[notify_rejected],
-            ),
-        ],
+        if_steps=[register],
+        else_steps=[FailStep(name="Rejected", error_message=evaluated("gate.reason"))],
     )
 
     parameters = [
         *(role, image, artifacts, group, processing_type, processing_count, processing_volume),
-        *(training_type, training_count, training_volume, inference_type, max_runtime, notify_function),
+        *(training_type, training_count, training_volume, inference_type, max_runtime),
         *(data_uri, data_version, preprocess_code, train_code, evaluate_code),
         *(validation_fraction, test_fraction, split_seed, metric, threshold, min_improvement),
         *(commit, repository, started_by, *hyperparameters.values()),

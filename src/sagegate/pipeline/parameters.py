@@ -163,7 +163,6 @@ def environment_values(
         "TrainingVolumeSizeInGB": training.volume_size_in_gb,
         "InferenceInstanceType": environment.endpoint.instance_type,
         "MaxRuntimeInSeconds": environment.limits.max_runtime_in_seconds,
-        "NotifyFunctionArn": names.notify_function,
         "InputDataUri": data.uri,
         "InputDataVersion": data.version,
         "ValidationFraction": settings.data.validation_fraction,
