@@ -25,6 +25,7 @@ NEXT_STEPS = f"""
   cd {PROJECT_SLUG}
   uv run sagegate run   train, evaluate, gate and register a model on your machine
   uv run pytest         run the tests
+  git init -b main && git add --all && git commit -m "Generate the project"   with uv.lock, which CI needs
 """
 
 

@@ -114,23 +114,23 @@ def as_list(value: Any) -> list[Any]:
 
 
 def write_profile(name: str, keys: dict[str, str], region: str) -> None:
-    """Write a profile into files that only this job sees, like the home folder of a GitHub-hosted runner."""
-    folder = Path(os.environ["RUNNER_TEMP"]) / "aws"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    sections = {"credentials": (name, keys), "config": (f"profile {name}", {"region": region})}
-    for file, (section, values) in sections.items():
+    """Write a profile where the real action does: into AWS's files, which may be elsewhere than in the home folder.
+
+    Nothing removes a profile after the job, so a second job with the same files fails. Source: src/profileManager.ts.
+    """
+    for variable, default, section, values in (
+        ("AWS_SHARED_CREDENTIALS_FILE", "credentials", name, keys),
+        ("AWS_CONFIG_FILE", "config", f"profile {name}", {"region": region}),
+    ):
+        file = Path(os.environ.get(variable) or Path.home() / ".aws" / default)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         parser = configparser.RawConfigParser()
-        parser.read(folder / file)
+        parser.read(file)
         if parser.has_section(section):
             fail(f"Profile '{name}' already exists; set overwrite-aws-profile")
         parser[section] = values
-        with (folder / file).open("w", encoding="utf-8") as out:
+        with file.open("w", encoding="utf-8") as out:
             parser.write(out)
-    write(
-        "GITHUB_ENV",
-        AWS_SHARED_CREDENTIALS_FILE=str(folder / "credentials"),
-        AWS_CONFIG_FILE=str(folder / "config"),
-    )
 
 
 if __name__ == "__main__":

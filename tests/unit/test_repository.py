@@ -29,7 +29,7 @@ def tool(folder: Path, name: str, *args: str) -> subprocess.CompletedProcess[str
 @pytest.mark.parametrize(
     "command",
     [
-        ["actionlint", "-shellcheck=", "-pyflakes="],
+        ["actionlint", "-shellcheck", str(SCRIPTS / "shellcheck"), "-pyflakes="],
         ["zizmor", "--offline", "--persona", "pedantic", "--no-progress", ".github"],
     ],
     ids=["actionlint", "zizmor"],
@@ -45,8 +45,10 @@ def test_the_audit_can_fail(own_project: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=own_project, check=True)
     file = own_project / ".github" / "workflows" / "train.yml"
     text = file.read_text(encoding="utf-8")
+    shellcheck = ["actionlint", "-shellcheck", str(SCRIPTS / "shellcheck")]
     for command, old, new in (
         (["actionlint"], "environment: dev\n", "enviroment: dev\n"),
+        (shellcheck, "run: uv run sagegate run --env dev", "run: echo $UNQUOTED"),
         (["zizmor", "--offline", ".github"], "@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1", "@v7"),
     ):
         assert old in text
