@@ -42,8 +42,9 @@ def trusted(role: Json) -> str:
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
     if "Service" in statement["Principal"]:
         return f"`{statement['Principal']['Service']}`"
-    subjects = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
-    return "workflows with the subject " + " or ".join(f"`{subject}`" for subject in as_list(subjects))
+    claims = {key.rpartition(":")[2]: as_list(value) for key, value in statement["Condition"]["StringEquals"].items()}
+    files = " or ".join(f"`{ref}`" for ref in claims["job_workflow_ref"])
+    return f"jobs of {files} with the subject " + " or ".join(f"`{subject}`" for subject in claims["sub"])
 
 
 def conditions(condition: Json) -> list[str]:

@@ -54,12 +54,12 @@ class Stack:
     def __init__(self, path: Path, account: str, parameters: Mapping[str, Any]) -> None:
         self.template = load(path)
         declared = self.template["Parameters"]
-        unknown = parameters.keys() - declared.keys()
+        unknown = parameters.keys() - declared.keys() - {"AWS::Partition"}
         assert not unknown, f"{path.name} has no parameters {sorted(unknown)}"
         self.values: Json = {
             "AWS::AccountId": account,
             "AWS::Region": REGION,
-            "AWS::Partition": "aws",
+            "AWS::Partition": parameters.get("AWS::Partition", "aws"),
             **{name: parameters.get(name, entry.get("Default")) for name, entry in declared.items()},
         }
         missing = [name for name in declared if self.values[name] is None]
@@ -200,7 +200,12 @@ def allowed(statements: list[Json], action: str, resource: str, **context: str) 
 def platform(hosts: str = "dev", account: str = DEV, **parameters: Any) -> Stack:
     """Return the platform stack of an account with these environments: `platform("staging prod", OPS)`."""
     hosted = {f"Hosts{name.capitalize()}": str(name in hosts.split()).lower() for name in ("dev", "staging", "prod")}
-    fixed = {"ProjectName": "tumour", "GitHubRepository": "my-org/tumour", "TrainingAccountId": DEV}
+    fixed = {
+        "ProjectName": "tumour",
+        "GitHubRepository": "my-org/tumour",
+        "GitHubSubject": "repo:my-org@1/tumour@2",
+        "TrainingAccountId": DEV,
+    }
     return Stack(PLATFORM, account, fixed | hosted | parameters)
 
 

@@ -298,7 +298,7 @@ def rollback(environment: str, version: int | None, opens: bool, now: bool) -> N
 @click.command()
 @click.argument("environment", metavar="ENV")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--github", is_flag=True, help="Create ENV's GitHub environment as well; needs GITHUB_TOKEN.")
+@click.option("--github", is_flag=True, help="Create and protect ENV's GitHub environment first; needs GITHUB_TOKEN.")
 @click.option(
     "--reviewer",
     "reviewers",
@@ -306,20 +306,22 @@ def rollback(environment: str, version: int | None, opens: bool, now: bool) -> N
     metavar="LOGIN_OR_ORG/TEAM",
     help="With --github: who must approve deployments to ENV (repeatable).",
 )
-def bootstrap(environment: str, yes: bool, github: bool, reviewers: tuple[str, ...]) -> None:
+@click.option(
+    "--subject-prefix",
+    metavar="PREFIX",
+    help="How the subject of the repository's tokens begins: repo:OWNER@ID/NAME@ID. With GITHUB_TOKEN, GitHub says it.",
+)
+def bootstrap(
+    environment: str, yes: bool, github: bool, reviewers: tuple[str, ...], subject_prefix: str | None
+) -> None:
     """Create or update the platform of ENV's AWS account: show the change set, ask, deploy."""
     from sagegate.account import bootstrap as account
-    from sagegate.config import find_root, load_settings
-    from sagegate.repository.github import open_github
+    from sagegate.config import find_root
 
     if reviewers and not github:
         raise click.UsageError("--reviewer goes with --github")
     root = find_root()
-    # Before anything changes, so that a missing token is reported first.
-    client = open_github(load_settings(root).project.repository) if github else None
-    account.bootstrap(root, environment, yes)
-    if client:
-        account.create_github_environment(client, environment, reviewers)
+    account.bootstrap(root, environment, yes, subject_prefix, github, reviewers)
     print("next:")
     for step in account.next_steps(root, environment, github):
         print(f"  {step}")

@@ -178,6 +178,7 @@ def check_account(root: Path, settings: Settings, environments: dict[str, Enviro
     yield from run_check("the platform's stack", partial(check_stack, root, session, settings, environments))
     yield from run_check("the OIDC provider", partial(check_oidc_provider, session))
     yield from run_check("the roles", partial(check_roles, session, settings.project.repository))
+    yield from run_check("the subject of GitHub's tokens", partial(check_subject, session, settings.project.repository))
     yield from run_check("the bucket", partial(check_bucket, session))
     yield from run_check("quotas", partial(check_quotas, session))
 
@@ -210,7 +211,8 @@ def check_stack(
     platform.check_settings(settings, environments, environment)
     account = bootstrap.read_account(session, stack)
     served = platform.environments_to_serve(environments, environment, account.parameters)
-    for key, value in sorted(platform.stack_parameters(settings, environments, served, account).items()):
+    subject = parameters.get("GitHubSubject", "")
+    for key, value in sorted(platform.stack_parameters(settings, environments, served, account, subject).items()):
         if parameters.get(key, "") != value:
             yield problem(f"the platform's {key} is {parameters.get(key, '')!r}, the settings say {value!r}", remedy)
 
@@ -231,7 +233,8 @@ def check_oidc_provider(session: Session) -> Iterator[Finding]:
 def check_roles(session: Session, repository: str) -> Iterator[Finding]:
     """Check that each role exists and trusts exactly the expected workflows or service."""
     iam, bootstrap_command = session.client("iam"), f"`sagegate bootstrap {session.environment.name}`"
-    for purpose, expected in trust.expected_trust(session.names, repository).items():
+    subject = trusted_subject(session)
+    for purpose, expected in trust.expected_trust(session.names, repository, subject).items():
         name = f"{session.names.project}-{purpose}"
         try:
             policy: Json = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
@@ -245,6 +248,25 @@ def check_roles(session: Session, repository: str) -> Iterator[Finding]:
             found = ", ".join(trust.trusted_subjects(policy)) or "others"
             remedy = f"{bootstrap_command}; if that finds no change, undo the manual edit of the role"
             yield problem(f"role {name} does not trust exactly {wanted} (it trusts {found})", remedy)
+
+
+def trusted_subject(session: Session) -> str:
+    """Return how the subjects begin that the platform's roles trust, or "" if there is no platform."""
+    stack = cloudformation.describe_stack(session.client("cloudformation"), session.names.platform_stack)
+    return cloudformation.parameters_of(stack).get("GitHubSubject", "") if stack else ""
+
+
+def check_subject(session: Session, repository: str) -> Iterator[Finding]:
+    """Check that the roles trust the subject that GitHub sends, if GITHUB_TOKEN is set."""
+    trusted = trusted_subject(session)
+    if not trusted or not os.environ.get("GITHUB_TOKEN"):
+        return
+    sent = open_github(repository).subject_prefix()
+    if sent == trusted:
+        yield ok(f"GitHub's tokens begin with {sent}, as the roles expect")
+    else:
+        remedy = f"`sagegate bootstrap {session.environment.name}`"
+        yield problem(f"GitHub's tokens begin with {sent}, but the roles trust {trusted}: no workflow gets in", remedy)
 
 
 def check_bucket(session: Session) -> Iterator[Finding]:

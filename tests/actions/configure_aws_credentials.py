@@ -56,9 +56,13 @@ def main() -> None:
 
 
 def identity_token() -> str:
-    """Return the job's token. Its claim `environment` is the one that the workflow declares for the job."""
+    """Return the job's token. Its claim `environment` is the one that the workflow declares for the job.
+
+    GitHub knows the job by its request token; the fake is told. Each workflow here has the name of its file.
+    """
     url, environment = os.environ["ACTIONS_ID_TOKEN_REQUEST_URL"], job()["environment"]
-    query = "&audience=sts.amazonaws.com" + (f"&environment={environment}" if environment else "")
+    query = f"&audience=sts.amazonaws.com&ref={os.environ['GITHUB_REF']}&workflow={os.environ['GITHUB_WORKFLOW']}.yml"
+    query += f"&environment={environment}" if environment else ""
     token: str = request("GET", url + query, os.environ["ACTIONS_ID_TOKEN_REQUEST_TOKEN"])["value"]
     return token
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DEV, STAGING, PROD = "111111111111", "222222222222", "333333333333"
 REGION = "us-east-1"
 PLATFORM = "my-model-platform"
+SUBJECT = "repo:acme@101/my-model@202"
 
 
 class SetupLab:
@@ -60,16 +61,23 @@ class SetupLab:
 
     def sagegate(self, *args: str, account: str | None = DEV, code: int = 0) -> str:
         """Return the output of `sagegate ARGS` with an account's credentials, or none; the exit code must be `code`."""
+        args = self.with_subject(args)
         env = self.environment(account) if account else no_credentials() | {"UV": find_uv()} | self.extra
         done = self._run_in(self.project, "sagegate", *args, check=False, env=env)
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
+    def with_subject(self, args: tuple[str, ...]) -> tuple[str, ...]:
+        """Add to `bootstrap` what GitHub would say of the repository, where it cannot be asked."""
+        if args[0] != "bootstrap" or "GITHUB_TOKEN" in self.extra or "--subject-prefix" in args:
+            return args
+        return (*args, "--subject-prefix", SUBJECT)
+
     def at_terminal(self, *args: str, types: dict[str, str], account: str = DEV, code: int = 0) -> str:
         """As `sagegate`, at a terminal where a person types an answer when a text appears, each once."""
         main, side = pty.openpty()
         env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")} | self.environment(account))
-        command = [str(self.python), "-m", "sagegate", *args]
+        command = [str(self.python), "-m", "sagegate", *self.with_subject(args)]
         process = subprocess.Popen(command, cwd=self.project, env=env, stdin=side, stdout=side, stderr=side)
         os.close(side)
         said, waiting = "", dict(types)

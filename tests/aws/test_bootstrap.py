@@ -150,6 +150,19 @@ def test_a_failed_creation_is_reported_and_can_be_repeated(lab: SetupLab) -> Non
     assert "CREATE_COMPLETE" in lab.sagegate("bootstrap", "dev", "--yes")
 
 
+def test_without_github_the_subject_is_given_once(lab: SetupLab) -> None:
+    lab.extra = {"GITHUB_TOKEN": ""}
+    said = lab.sagegate("bootstrap", "dev", "--yes", code=2)
+    assert "set GITHUB_TOKEN" in said and "--subject-prefix repo:OWNER@OWNER_ID/NAME@REPOSITORY_ID" in said
+    for wrong in ("acme/my-model", "repo:acme@101/*", "repo:acme/my-model:environment:dev"):
+        said = lab.sagegate("bootstrap", "dev", "--yes", "--subject-prefix", wrong, code=2)
+        assert f"--subject-prefix {wrong}: write repo:OWNER@OWNER_ID/NAME@REPOSITORY_ID" in said
+    assert lab.stacks() == []
+    lab.sagegate("bootstrap", "dev", "--yes", "--subject-prefix", "repo:acme@7/my-model@8")
+    assert f"{PLATFORM}: no changes" in lab.sagegate("bootstrap", "dev", "--yes"), "it keeps what the stack has"
+    assert lab.parameters()["GitHubSubject"] == "repo:acme@7/my-model@8"
+
+
 def test_mistakes_are_one_line(lab: SetupLab) -> None:
     def error(*args: str, account: str | None = DEV, code: int = 1) -> str:
         said = lab.sagegate("bootstrap", *args, "--yes", account=account, code=code).strip()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import Bake, RunIn
 from fakes.github import Failure, FakeGitHub
-from setup_lab import DEV, PLATFORM, PROD, REGION, STAGING, SetupLab
+from setup_lab import DEV, PLATFORM, PROD, REGION, STAGING, SUBJECT, SetupLab
 
 if TYPE_CHECKING:
     from fakes.remote import Remote
@@ -102,7 +102,7 @@ def test_before_and_after_the_set_up(lab: SetupLab) -> None:
     good = "\n".join(found(after, "ok"))
     assert found(after, "problem") == []
     assert f"stack {PLATFORM} is CREATE_COMPLETE" in good and f"bucket {BUCKET} can be read" in good
-    assert "role my-model-github-train trusts repo:acme/my-model:environment:dev only" in good
+    assert "role my-model-github-train trusts repo:acme@101/my-model@202:environment:dev only" in good
     assert "quota 'ml.m5.xlarge for training job usage' is 2, 1 needed" in good
 
 
@@ -125,14 +125,14 @@ def test_a_role_and_a_bucket_changed_by_hand(lab: SetupLab) -> None:
     iam, s3 = lab.client("iam"), lab.client("s3")
 
     trust = iam.get_role(RoleName="my-model-github-train")["Role"]["AssumeRolePolicyDocument"]
-    wider = json.loads(json.dumps(trust).replace("repo:acme/my-model:environment:dev", "repo:acme/my-model:*"))
+    wider = json.loads(json.dumps(trust).replace(f"{SUBJECT}:environment:dev", f"{SUBJECT}:*"))
     wider["Statement"][0]["Condition"]["StringLike"] = wider["Statement"][0]["Condition"].pop("StringEquals")
     iam.update_assume_role_policy(RoleName="my-model-github-train", PolicyDocument=json.dumps(wider))
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"})
     s3.delete_public_access_block(Bucket=BUCKET)
     problems = "\n".join(found(lab.sagegate("doctor", "dev", code=1), "problem"))
-    assert "role my-model-github-train does not trust exactly repo:acme/my-model:environment:dev" in problems
-    assert "(it trusts repo:acme/my-model:*)" in problems
+    assert "role my-model-github-train does not trust exactly repo:acme@101/my-model@202:environment:dev" in problems
+    assert f"(it trusts {SUBJECT}:*)" in problems
     assert "does not keep old versions" in problems and "does not block public access" in problems
 
 
@@ -217,6 +217,33 @@ def test_bootstrap_keeps_other_settings_of_a_github_environment(lab: SetupLab, g
     now = {rule["type"]: rule for rule in github.actions.environments["dev"]["protection_rules"]}
     assert now["required_reviewers"]["prevent_self_review"] and now["wait_timer"]["wait_timer"] == 30
     assert [p["name"] for p in github.actions.branch_policies["dev"]] == ["main"]
+
+
+def test_the_roles_trust_the_subject_that_github_sends(lab: SetupLab, github: FakeGitHub) -> None:
+    assert f"trusts {SUBJECT}" in lab.sagegate("bootstrap", "dev", "--yes", "--github")
+    assert lab.parameters()["GitHubSubject"] == SUBJECT
+    good = "\n".join(found(lab.sagegate("doctor", "dev"), "ok"))
+    assert f"GitHub's tokens begin with {SUBJECT}, as the roles expect" in good
+
+    # A repository made before 2026-07-15 sends no ids, and starts to when it is renamed or transferred.
+    github.actions.has_immutable_subject = False
+    (problem,) = found(lab.sagegate("doctor", "dev", code=1), "problem")
+    assert f"GitHub's tokens begin with repo:acme/my-model, but the roles trust {SUBJECT}" in problem
+    lab.sagegate("bootstrap", "dev", "--yes")
+    assert lab.parameters()["GitHubSubject"] == "repo:acme/my-model"
+
+    github.actions.subject_claims = ["repo", "job_workflow_ref"]
+    said = lab.sagegate("bootstrap", "dev", "--yes", code=1)
+    assert "have a subject made of repo, job_workflow_ref, but the roles trust environments" in said
+    assert "-F use_default=true" in said
+
+
+def test_the_environment_is_protected_before_a_role_trusts_it(lab: SetupLab, github: FakeGitHub) -> None:
+    iam = lab.client("iam")
+    iam.create_role(RoleName="my-model-github-train", AssumeRolePolicyDocument='{"Statement": []}')
+    said = lab.sagegate("bootstrap", "dev", "--yes", "--github", code=1)
+    assert said.index("GitHub environment dev: created; from main only") < said.index("ROLLBACK_COMPLETE")
+    assert "dev" in github.actions.environments
 
 
 def test_an_error_of_github_is_one_line(lab: SetupLab, github: FakeGitHub) -> None:

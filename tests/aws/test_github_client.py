@@ -153,7 +153,7 @@ def test_a_job_gets_an_identity_for_its_environment(fake_github: FakeGitHub) -> 
         token = json.loads(answer.read())["value"]
     middle = token.split(".")[1]
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
-    assert (claims["sub"], claims["aud"]) == ("repo:org/repo:environment:prod", "sts.amazonaws.com")
+    assert (claims["sub"], claims["aud"]) == ("repo:org@101/repo@202:environment:prod", "sts.amazonaws.com")
     assert claims["sha"] == fake_github.bare.branch("main")
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from conftest import run_module
 from test_workflows import ACCOUNTS, WORSE, locked
-from workflow_lab import Repository, Run
+from workflow_lab import SUBJECT, Repository, Run
 
 if TYPE_CHECKING:
     from fakes.remote import Remote
@@ -95,7 +95,9 @@ def first_row(project: Path) -> dict[str, Any]:
 
 def test_journey(locked: Path, project_env: Path, tmp_path: Path, fake_aws: Remote) -> None:
     for name, account in ACCOUNTS.items():
-        run_module(project_env, locked, "sagegate", "bootstrap", name, "--yes", env=fake_aws.environment(account))
+        run_module(
+            project_env, locked, "sagegate", "bootstrap", name, "--yes", *SUBJECT, env=fake_aws.environment(account)
+        )
     repository = Repository(locked, tmp_path / "lab", project_env.parent.parent, fake_aws.environment(ACCOUNTS["dev"]))
     try:
         travel(Journey(repository, fake_aws))

@@ -15,7 +15,7 @@ import yaml
 from clean_copy import ROOT
 from conftest import PROJECT_FOLDER, bake_template, find_uv, run_module, without_shell_settings
 from fakes.osv import Osv
-from workflow_lab import REPOSITORY, Repository, jobs_of, workflow_files
+from workflow_lab import REPOSITORY, SUBJECT, Repository, jobs_of, workflow_files
 
 if TYPE_CHECKING:
     from fakes.remote import Remote
@@ -80,7 +80,16 @@ def with_aws(
     request: pytest.FixtureRequest, locked: Path, project_env: Path, tmp_path: Path, fake_aws: Remote
 ) -> Iterator[Repository]:
     """The project on GitHub, with a platform stack in dev's account."""
-    run_module(project_env, locked, "sagegate", "bootstrap", "dev", "--yes", env=fake_aws.environment(ACCOUNTS["dev"]))
+    run_module(
+        project_env,
+        locked,
+        "sagegate",
+        "bootstrap",
+        "dev",
+        "--yes",
+        *SUBJECT,
+        env=fake_aws.environment(ACCOUNTS["dev"]),
+    )
     made = Repository(locked, tmp_path / "lab", project_env.parent.parent, fake_aws.environment(ACCOUNTS["dev"]))
     made.commit("The project")
     yield from checked(request, made)

@@ -23,12 +23,14 @@ from typing import Any
 import yaml
 from conftest import find_uv, without_shell_settings
 from fakes.github import CONTROL_TOKEN, FakeGitHub
+from fakes.github_routes import subject_prefix
 
 from sagegate.files import Json
 
 ACT = Path(sysconfig.get_path("scripts")) / "act"
 ACTIONS = Path(__file__).resolve().parents[1] / "actions"
 REPOSITORY = "acme/my-model"
+SUBJECT = ("--subject-prefix", subject_prefix(REPOSITORY))
 AUTHOR = {
     f"GIT_{role}_{key}": value
     for role in ("AUTHOR", "COMMITTER")

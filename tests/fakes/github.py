@@ -186,10 +186,24 @@ class FakeGitHub:
     def _identity(self, authorization: str, query: dict[str, str]) -> Json:
         if authorization.lower() != f"bearer {OIDC_TOKEN}":
             raise Rejected(401, "Bad credentials")
-        branch = self.bare.default_branch
-        ref, sha = f"refs/heads/{branch}", self.bare.branch(branch) or ""
-        audience = query.get("audience", f"https://github.com/{self.repository.partition('/')[0]}")
-        return {"value": identity_token(self.repository, query.get("environment"), audience, ref, sha)}
+        from fakes.github_routes import OWNER_ID, REPOSITORY_ID, subject_prefix
+
+        ref = query.get("ref") or f"refs/heads/{self.bare.default_branch}"
+        environment, owner = query.get("environment"), self.repository.partition("/")[0]
+        where = f"environment:{environment}" if environment else f"ref:{ref}"
+        claims = {
+            "sub": f"{subject_prefix(self.repository, self.actions.has_immutable_subject)}:{where}",
+            "aud": query.get("audience", f"https://github.com/{owner}"),
+            "repository": self.repository,
+            "repository_id": str(REPOSITORY_ID),
+            "repository_owner": owner,
+            "repository_owner_id": str(OWNER_ID),
+            "actor": owner,
+            "ref": ref,
+            "sha": self.bare.branch(ref.removeprefix("refs/heads/")) or "",
+            "job_workflow_ref": f"{self.repository}/.github/workflows/{query.get('workflow', 'deploy.yml')}@{ref}",
+        }
+        return {"value": identity_token(claims | ({"environment": environment} if environment else {}))}
 
 
 class Server(ThreadingHTTPServer):
@@ -233,22 +247,12 @@ def begin_job(request: Request) -> Json:
     return {}
 
 
-def identity_token(repository: str, environment: str | None, audience: str, ref: str, sha: str) -> str:
+def identity_token(about: dict[str, str]) -> str:
     """Return the JSON Web Token of a job, signed with HS256 (GitHub signs with RS256)."""
     now = int(time.time())
-    owner = repository.partition("/")[0]
-    subject = f"environment:{environment}" if environment else f"ref:{ref}"
-    claims: dict[str, Any] = {
+    claims: dict[str, Any] = about | {
         "iss": ISSUER,
-        "sub": f"repo:{repository}:{subject}",
-        "aud": audience,
-        "repository": repository,
-        "repository_owner": owner,
-        "ref": ref,
-        "sha": sha,
-        "actor": owner,
         "event_name": "push",
-        "workflow": "deploy",
         "run_id": "1",
         "runner_environment": "github-hosted",
         "jti": str(uuid.uuid4()),
@@ -256,8 +260,6 @@ def identity_token(repository: str, environment: str | None, audience: str, ref:
         "nbf": now - 600,
         "exp": now + 300,
     }
-    if environment:
-        claims["environment"] = environment
     signed = f"{_part({'typ': 'JWT', 'alg': 'HS256', 'kid': 'fake'})}.{_part(claims)}"
     return f"{signed}.{_text(hmac.digest(b'fake', signed.encode(), hashlib.sha256))}"
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Json = Any
 NODE_ID = "R_fake"
+OWNER_ID, REPOSITORY_ID = 101, 202
 
 
 @dataclass
@@ -23,6 +24,8 @@ class Actions:
     """Settings of the repository that an administrator changes, and the accounts that exist."""
 
     can_approve_pull_request_reviews: bool = True
+    has_immutable_subject: bool = True  # as for every repository made, renamed or transferred since 2026-07-15
+    subject_claims: list[str] | None = None  # an owner's own template of the subject
     environments: dict[str, Json] = field(default_factory=dict)
     branch_policies: dict[str, list[Json]] = field(default_factory=dict)
     protected: set[str] = field(default_factory=set)
@@ -161,7 +164,8 @@ def pulls_of_commit(request: Request, sha: str) -> Json:
 def get_repository(request: Request) -> Json:
     github = request.github
     owner, _, name = github.repository.partition("/")
-    found = {"full_name": github.repository, "name": name, "owner": {"login": owner}, "private": True}
+    account = {"login": owner, "id": OWNER_ID}
+    found = {"id": REPOSITORY_ID, "full_name": github.repository, "name": name, "owner": account, "private": True}
     return found | {
         "node_id": NODE_ID,
         "default_branch": github.bare.default_branch,
@@ -245,6 +249,25 @@ def get_workflow_permissions(request: Request) -> Json:
         "default_workflow_permissions": "read",
         "can_approve_pull_request_reviews": actions.can_approve_pull_request_reviews,
     }
+
+
+@route("GET", "REPO/actions/oidc/customization/sub", "actions: read")
+def get_subject_customization(request: Request) -> Json:
+    """Source: "GitHub Actions OIDC" in GitHub's REST reference."""
+    actions = request.github.actions
+    found: Json = {
+        "use_default": actions.subject_claims is None,
+        "use_immutable_subject": actions.has_immutable_subject,
+    }
+    if actions.subject_claims is not None:
+        return found | {"include_claim_keys": actions.subject_claims}
+    return found | {"sub_claim_prefix": subject_prefix(request.github.repository, actions.has_immutable_subject)}
+
+
+def subject_prefix(repository: str, is_immutable: bool = True) -> str:
+    """Return how the subject of the repository's tokens begins."""
+    owner, _, name = repository.partition("/")
+    return f"repo:{owner}@{OWNER_ID}/{name}@{REPOSITORY_ID}" if is_immutable else f"repo:{repository}"
 
 
 @route("PUT", "REPO/environments/{name}", "administration: write")

@@ -1,35 +1,42 @@
 """Tests of the roles' trust policies: tokens of GitHub jobs are evaluated against each of them."""
 
+import re
+
 import pytest
-from templates import DEV, OPS, Json, Stack, as_list, conditions_hold, platform
+from templates import DEV, OPS, PLATFORM, Json, Stack, as_list, conditions_hold, load, platform
 
 ISSUER = "token.actions.githubusercontent.com"
 ROLES = {
-    "tumour-github-train": ["dev"],
-    "tumour-github-approve": ["prod", "staging"],
-    "tumour-github-deploy-staging": ["staging"],
-    "tumour-github-deploy-prod": ["prod"],
+    "tumour-github-train": (["dev"], ["train.yml", "promote.yml"]),
+    "tumour-github-approve": (["prod", "staging"], ["deploy.yml"]),
+    "tumour-github-deploy-staging": (["staging"], ["deploy.yml"]),
+    "tumour-github-deploy-prod": (["prod"], ["deploy.yml"]),
 }
+FILES = ("ci.yml", "train.yml", "promote.yml", "deploy.yml", "maintenance.yml", "added.yml")
+OURS = "repo:my-org@1/tumour@2"
 # Subjects of tokens by kind of job. Source: https://docs.github.com/en/actions/reference/security/oidc
-SUBJECTS = {
-    "environment": "repo:my-org/tumour:environment:{environment}",
-    "fork": "repo:someone/tumour:environment:{environment}",
-    "another repository": "repo:my-org/other:environment:{environment}",
-    "a repository whose name starts alike": "repo:my-org/tumour-2:environment:{environment}",
-    "branch without environment": "repo:my-org/tumour:ref:refs/heads/main",
-    "another branch": "repo:my-org/tumour:ref:refs/heads/feature",
-    "tag": "repo:my-org/tumour:ref:refs/tags/v1",
-    "pull request": "repo:my-org/tumour:pull_request",
-    "a branch named like an environment": "repo:my-org/tumour:ref:refs/heads/environment:{environment}",
-    "another environment": "repo:my-org/tumour:environment:test",
-    "wildcard": "repo:my-org/tumour:*",
-    "other case": "repo:My-Org/tumour:environment:{environment}",
+OTHERS = {
+    "fork": "repo:someone@3/tumour@4:environment:{environment}",
+    "another repository": "repo:my-org@1/other@5:environment:{environment}",
+    "a repository whose name starts alike": "repo:my-org@1/tumour-2@6:environment:{environment}",
+    "a new owner of the same name": "repo:my-org@9/tumour@2:environment:{environment}",
+    "a new repository of the same name": "repo:my-org@1/tumour@9:environment:{environment}",
+    "a subject without ids": "repo:my-org/tumour:environment:{environment}",
+    "branch without environment": f"{OURS}:ref:refs/heads/main",
+    "tag": f"{OURS}:ref:refs/tags/v1",
+    "pull request": f"{OURS}:pull_request",
+    "a branch named like an environment": f"{OURS}:ref:refs/heads/environment:{{environment}}",
+    "another environment": f"{OURS}:environment:test",
+    "wildcard": "repo:my-org@1/tumour@2:*",
+    "other case": "repo:My-Org@1/tumour@2:environment:{environment}",
 }
 
 
-def token(subject: str, audience: str = "sts.amazonaws.com", issuer: str = ISSUER) -> dict[str, str]:
+def token(subject: str, file: str = "deploy.yml", ref: str = "refs/heads/main", **claims: str) -> dict[str, str]:
     """Return a GitHub token's claims as IAM context keys."""
-    return {f"{issuer}:aud": audience, f"{issuer}:sub": subject}
+    workflow = f"my-org/tumour/.github/workflows/{file}@{ref}"
+    given = {"aud": "sts.amazonaws.com", "sub": subject, "ref": ref, "job_workflow_ref": workflow} | claims
+    return {f"{ISSUER}:{name}": value for name, value in given.items()}
 
 
 def trusts(role: Json, claims: dict[str, str], provider: str = f"oidc-provider/{ISSUER}") -> bool:
@@ -49,34 +56,57 @@ def stack() -> Stack:
 
 
 @pytest.mark.parametrize("name", ROLES)
-def test_a_role_trusts_its_environments_only(stack: Stack, name: str) -> None:
-    role = stack.role(name)
+def test_a_role_trusts_its_environments_and_workflows_only(stack: Stack, name: str) -> None:
+    role, (environments, files) = stack.role(name), ROLES[name]
     for environment in ("dev", "staging", "prod"):
-        subject = SUBJECTS["environment"].format(environment=environment)
-        assert trusts(role, token(subject)) == (environment in ROLES[name]), environment
-        assert not trusts(role, token(subject, audience="https://github.com/my-org"))
-        assert not trusts(role, token(subject, issuer="token.actions.example.com"))
-        assert not trusts(role, {f"{ISSUER}:sub": subject})
-        assert not trusts(role, {f"{ISSUER}:aud": "sts.amazonaws.com"})
-        for what, other in SUBJECTS.items():
-            if what != "environment":
-                assert not trusts(role, token(other.format(environment=environment))), what
+        subject = f"{OURS}:environment:{environment}"
+        for file in FILES:
+            assert trusts(role, token(subject, file)) == (environment in environments and file in files), file
+        for file in files:
+            assert not trusts(role, token(subject, file, ref="refs/heads/feature"))
+            assert not trusts(role, token(subject, file, aud="https://github.com/my-org"))
+            for what, other in OTHERS.items():
+                assert not trusts(role, token(other.format(environment=environment), file)), what
+        right = token(subject, files[0])
+        assert not any(trusts(role, {k: v for k, v in right.items() if k != missing}) for missing in right)
+        elsewhere = {key.replace(ISSUER, "token.actions.example.com"): value for key, value in right.items()}
+        assert not trusts(role, elsewhere)
+
+
+def test_a_repository_without_ids_in_its_subject_works_by_the_same_parameter() -> None:
+    """Repositories made before 2026-07-15 and GitHub Enterprise Server send no ids."""
+    role = platform("dev", GitHubSubject="repo:my-org/tumour").role("tumour-github-train")
+    assert trusts(role, token("repo:my-org/tumour:environment:dev", "train.yml"))
+    assert not trusts(role, token(f"{OURS}:environment:dev", "train.yml"))
+
+
+def test_where_sts_does_not_know_the_claims_the_subject_decides() -> None:
+    stack = platform("dev", **{"AWS::Partition": "aws-us-gov"})
+    role = stack.role("tumour-github-train")
+    (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert set(statement["Condition"]["StringEquals"]) == {f"{ISSUER}:aud", f"{ISSUER}:sub"}
+
+
+@pytest.mark.parametrize(
+    ("subject", "fits"),
+    [
+        (OURS, True),
+        ("repo:my-org/tumour", True),
+        ("repo:my-org@1/*", False),
+        ("repo:my-org@1/tumour@2:environment:dev", False),
+        ("my-org/tumour", False),
+    ],
+)
+def test_the_stack_takes_only_an_exact_subject(subject: str, fits: bool) -> None:
+    pattern = load(PLATFORM)["Parameters"]["GitHubSubject"]["AllowedPattern"]
+    assert bool(re.fullmatch(pattern, subject)) == fits
 
 
 def test_no_trust_has_a_wildcard_or_a_loose_operator(stack: Stack) -> None:
     for name in ROLES:
         (statement,) = stack.role(name)["AssumeRolePolicyDocument"]["Statement"]
         assert set(statement["Condition"]) == {"StringEquals"}
-        assert set(statement["Condition"]["StringEquals"]) == {f"{ISSUER}:aud", f"{ISSUER}:sub"}
         assert "*" not in str(statement)
-
-
-def test_the_check_finds_a_wildcard_trust(stack: Stack) -> None:
-    loose = {f"{ISSUER}:sub": "repo:my-org/*", f"{ISSUER}:aud": "sts.amazonaws.com"}
-    principal = {"Federated": f"arn:aws:iam::{DEV}:oidc-provider/{ISSUER}"}
-    action = "sts:AssumeRoleWithWebIdentity"
-    statement = {"Effect": "Allow", "Principal": principal, "Action": action, "Condition": {"StringLike": loose}}
-    assert trusts({"AssumeRolePolicyDocument": {"Statement": [statement]}}, token(SUBJECTS["another repository"]))
 
 
 def test_service_roles_trust_requests_of_this_account_only(stack: Stack) -> None:

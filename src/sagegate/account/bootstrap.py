@@ -9,6 +9,8 @@ Running it again changes nothing.
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -23,20 +25,35 @@ from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json
 from sagegate.names import Names
 from sagegate.repository import github as github_environments
-from sagegate.repository.github import GitHub
+from sagegate.repository.github import GitHub, open_github
 from sagegate.session import Session, is_missing, open_session
 
+SUBJECT_IS_UNKNOWN = (
+    "the roles trust the repository by its ids on GitHub: set GITHUB_TOKEN (GITHUB_TOKEN=$(gh auth token)), or pass "
+    "--subject-prefix repo:OWNER@OWNER_ID/NAME@REPOSITORY_ID"
+)
+SUBJECT = r"repo:[A-Za-z0-9-]+(@[0-9]+)?/[A-Za-z0-9._-]+(@[0-9]+)?"  # as in infra/platform.yaml
 SCALING_ROLE = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
 
 
-def bootstrap(root: Path, name: str, yes: bool) -> None:
+def bootstrap(
+    root: Path, name: str, yes: bool, subject: str | None, with_github: bool, reviewers: tuple[str, ...]
+) -> None:
     """Create or update the platform for environment `name`; `yes` skips the question.
 
+    `subject` is how the subject of the repository's OIDC tokens begins; None asks GitHub if GITHUB_TOKEN is set, else
+    keeps the platform's. `with_github` creates and protects the GitHub environment, before a role trusts it.
     Raises SagegateError if the settings are incomplete or the change fails, click.Abort if the user says no.
     """
     settings, environments = load_configuration(root)
     platform.check_settings(settings, environments, name)
     template = platform.read_template(root)
+    if subject and not re.fullmatch(SUBJECT, subject):
+        raise SagegateError(f"--subject-prefix {subject}: write repo:OWNER@OWNER_ID/NAME@REPOSITORY_ID", USAGE)
+    asks_github = with_github or (not subject and os.environ.get("GITHUB_TOKEN"))
+    github = open_github(settings.project.repository) if asks_github else None
+    if github and not subject:
+        subject = github.subject_prefix()
     session = open_session(root, settings, environments[name])
     names = session.names
     stack = cloudformation.wait_until_stable(session.client("cloudformation"), names.platform_stack, output.line)
@@ -48,9 +65,15 @@ def bootstrap(root: Path, name: str, yes: bool) -> None:
             f"{add_audience_command(session)}, then this command again"
         )
     served = platform.environments_to_serve(environments, name, account.parameters)
-    parameters = platform.stack_parameters(settings, environments, served, account)
+    subject = subject or (account.parameters or {}).get("GitHubSubject")
+    if not subject:
+        raise SagegateError(SUBJECT_IS_UNKNOWN, USAGE)
+    parameters = platform.stack_parameters(settings, environments, served, account, subject)
     where = f"account {names.account_id}, {names.region}"
+    if github and with_github:
+        create_github_environment(github, name, reviewers)
     output.line(f"platform of {', '.join(served)} · stack {names.platform_stack} · {where}")
+    output.line(f"trusts {subject}")
     _apply(session, platform.stack_spec(names, template, parameters), yes)
     if parameters["CreateModelPackageGroup"] == "false" and parameters["DeployingAccountIds"]:
         _share_group(session, parameters["DeployingAccountIds"].split(","))

@@ -114,9 +114,16 @@ def served_environments(parameters: dict[str, str]) -> tuple[str, ...]:
 
 
 def stack_parameters(
-    settings: Settings, environments: dict[str, Environment], served: tuple[str, ...], account: AccountState
+    settings: Settings,
+    environments: dict[str, Environment],
+    served: tuple[str, ...],
+    account: AccountState,
+    subject: str,
 ) -> dict[str, str]:
-    """Return the template's parameters; a parameter that is left out keeps the template's default."""
+    """Return the template's parameters; a parameter that is left out keeps the template's default.
+
+    `subject` is how the subject of the repository's OIDC tokens begins.
+    """
     here = [environments[name] for name in served]
     dev = environments["dev"]
     serves_dev = "dev" in served
@@ -138,6 +145,7 @@ def stack_parameters(
     values = {
         "ProjectName": settings.project.name,
         "GitHubRepository": settings.project.repository,
+        "GitHubSubject": subject,
         "TrainingAccountId": dev.account_id,
         "DeployingAccountIds": ",".join(sorted(other_accounts)) if serves_dev else "",
         "CreateOidcProvider": creates("OidcProvider", account.audiences is not None),

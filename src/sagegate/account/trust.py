@@ -8,21 +8,40 @@ from typing import Any
 from sagegate.account.platform import AUDIENCE, PROVIDER
 from sagegate.files import Json
 from sagegate.names import Names
+from sagegate.repository.github import BRANCH
 
 
-def expected_trust(names: Names, repository: str) -> dict[str, Json]:
-    """Return the trust policy of each role that environment `names.environment` needs, by the role's purpose."""
+def expected_trust(names: Names, repository: str, subject: str) -> dict[str, Json]:
+    """Return the trust policy of each role that environment `names.environment` needs, by the role's purpose.
 
-    def github(*environments: str) -> Json:
-        return _github_trust(names, [f"repo:{repository}:environment:{name}" for name in environments])
+    `subject` is how the subject of the repository's tokens begins (`GitHub.subject_prefix`).
+    """
+
+    def github(environments: list[str], *workflows: str) -> Json:
+        claims = {
+            f"{PROVIDER}:aud": AUDIENCE,
+            f"{PROVIDER}:sub": [f"{subject}:environment:{name}" for name in environments],
+        }
+        if names.partition == "aws":  # STS evaluates the claims below in the commercial regions only
+            files = [f"{repository}/.github/workflows/{file}@refs/heads/{BRANCH}" for file in workflows]
+            claims |= {f"{PROVIDER}:ref": f"refs/heads/{BRANCH}", f"{PROVIDER}:job_workflow_ref": files}
+        return _policy(
+            {
+                "Effect": "Allow",
+                "Principal": {"Federated": provider_arn(names)},
+                "Action": "sts:AssumeRoleWithWebIdentity",
+                "Condition": {"StringEquals": claims},
+            }
+        )
 
     if names.environment == "dev":
         return {
             "execution": _sagemaker_trust(names),
-            "github-train": github("dev"),
-            "github-approve": github("staging", "prod"),
+            "github-train": github(["dev"], "train.yml", "promote.yml"),
+            "github-approve": github(["staging", "prod"], "deploy.yml"),
         }
-    return {"endpoint": _sagemaker_trust(names), f"github-deploy-{names.environment}": github(names.environment)}
+    deploy = f"github-deploy-{names.environment}"
+    return {"endpoint": _sagemaker_trust(names), deploy: github([names.environment], "deploy.yml")}
 
 
 def provider_arn(names: Names) -> str:
@@ -43,17 +62,6 @@ def trusted_subjects(policy: Json) -> list[str]:
             value = operator.get(f"{PROVIDER}:sub", [])
             subjects += [value] if isinstance(value, str) else value
     return subjects
-
-
-def _github_trust(names: Names, subjects: list[str]) -> Json:
-    return _policy(
-        {
-            "Effect": "Allow",
-            "Principal": {"Federated": provider_arn(names)},
-            "Action": "sts:AssumeRoleWithWebIdentity",
-            "Condition": {"StringEquals": {f"{PROVIDER}:aud": AUDIENCE, f"{PROVIDER}:sub": subjects}},
-        }
-    )
 
 
 def _sagemaker_trust(names: Names) -> Json:

@@ -137,6 +137,29 @@ class GitHub:
         """Return a deployment environment with its protection rules, or None if there is none."""
         return self._get_or_none(f"/environments/{quote(name, safe='')}", need="actions: read")
 
+    def subject_prefix(self) -> str:
+        """Return how the subject of this repository's OIDC tokens begins: `repo:OWNER@ID/NAME@ID`.
+
+        On GitHub Enterprise Server, and if it was made before 2026-07-15 and not renamed since, `repo:OWNER/NAME`.
+        Raises SagegateError if the owner has set another form, which no role of the project would trust.
+        Source: docs.github.com/rest/actions/oidc and "OpenID Connect reference".
+        """
+        found = self._get_or_none("/actions/oidc/customization/sub", need="actions: read") or {}
+        if not found.get("use_default", True):
+            keys = ", ".join(found.get("include_claim_keys") or ["other claims"])
+            path = f"repos/{self.repository}/actions/oidc/customization/sub"
+            raise SagegateError(
+                f"the tokens of {self.repository} have a subject made of {keys}, but the roles trust environments: "
+                f"`gh api -X PUT {path} -F use_default=true`"
+            )
+        if prefix := found.get("sub_claim_prefix"):
+            return str(prefix)
+        repository = self.call("GET", "")
+        owner, name = repository["full_name"].split("/")
+        if not found.get("use_immutable_subject"):
+            return f"repo:{owner}/{name}"
+        return f"repo:{owner}@{repository['owner']['id']}/{name}@{repository['id']}"
+
     def get_account(self, path: str) -> Json:
         """Return the user (`users/LOGIN`) or team (`orgs/ORG/teams/SLUG`). Raises GitHubError 404 if there is none."""
         account: Json = self._send("GET", f"{self.api_url.rstrip('/')}/{quote(path)}", None, "")
