@@ -1,5 +1,5 @@
 # Everything here needs Python 3.11 or newer, git and make; each target sets up what it uses, once.
-UV_VERSION := 0.13.6
+UV_VERSION := 0.12.4
 PYTHON ?= python3
 TOOLS := .tools
 UV := $(TOOLS)/bin/uv

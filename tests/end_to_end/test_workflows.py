@@ -198,6 +198,17 @@ def test_wrong_requests_for_credentials_fail(with_aws: Repository) -> None:
         assert run.jobs["train"] == "failure" and says in run.output, run.output
         (with_aws.work / file).write_text(whole, encoding="utf-8")
 
+    # The same job in a workflow that the roles do not trust, and in the right one on another branch.
+    added = with_aws.work / ".github" / "workflows" / "added.yml"
+    added.write_text(whole.replace("name: train\n", "name: added\n", 1), encoding="utf-8")
+    with_aws.commit("Add a workflow")
+    run = with_aws.run("added.yml", with_aws.push(), job="train")
+    assert run.jobs["train"] == "failure" and "Not authorized to perform" in run.output, run.output
+    name, event = with_aws.push()
+    with_aws.commit("On a branch", branch="feature")
+    run = with_aws.run("train.yml", (name, event | {"ref": "refs/heads/feature"}), job="train")
+    assert run.jobs["train"] == "failure" and "Not authorized to perform" in run.output, run.output
+
 
 def test_the_first_push_deploys_nothing(repository: Repository) -> None:
     """It adds deployments/, but no version to deploy."""
