@@ -30,11 +30,10 @@ from fakes.storage import MotoStore, NoSuchBucket
 from sagegate.errors import SagegateError
 from sagegate.files import Json
 from sagegate.local.client import LocalSageMaker, ResourceNotFound
-from sagegate.local.jobs import Context, JobFailed
+from sagegate.local.jobs import Context, JobFailed, run_transform_job
 from sagegate.local.processes import Command, Launcher, Running
 from sagegate.local.state import Execution, now
 from sagegate.local.steps import StepRunner
-from sagegate.local.transform import run_transform_job
 from sagegate.pipeline.code import imported_libraries
 from sagegate.pipeline.validate import reference_errors
 
@@ -300,7 +299,6 @@ class Service(LocalSageMaker):
             region=self.region,
             account_id=self.account_id,
             modules=self.modules,
-            stopped=lambda: False,
         )
 
         def run() -> None:

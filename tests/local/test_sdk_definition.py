@@ -93,19 +93,13 @@ def test_a_search_with_lambda_conditions_and_transform_runs(lab: Lab, compiled: 
     assert set(done.steps) == started
 
     # The search runs four jobs, and get_top_model_s3_uri names the artifact of the best one.
-    tuned = lab.client.describe_hyper_parameter_tuning_job(
-        HyperParameterTuningJobName=done.steps["Tune"]["Metadata"]["TuningJob"]["Arn"].rpartition("/")[2]
-    )
-    assert tuned["TrainingJobStatusCounters"]["Completed"] == 4
-    best = tuned["BestTrainingJob"]
-    value = best["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
     names = [uri for uri, _ in lab.store.objects(f"s3://{BUCKET}/models")]
     distances = [model(lab, f"s3://{BUCKET}/models/{uri}")["distance"] for uri in names if "Tune" in uri]
-    assert len(distances) == 4 and value == pytest.approx(min(distances), abs=1e-6)
-    uri = f"s3://{BUCKET}/models/{best['TrainingJobName']}/output/model.tar.gz"
+    assert len(distances) == 4
     found = json.loads(lab.get(lab.output(done, "Describe", "report") + "/findings.json"))
-    assert found["words"]["uri"] == uri and found["words"]["best"] == best["TrainingJobName"]
-    assert found["words"]["second"] not in ("", best["TrainingJobName"])
+    best = found["words"]["best"]
+    uri = f"s3://{BUCKET}/models/{best}/output/model.tar.gz"
+    assert found["words"]["uri"] == uri and found["words"]["second"] not in ("", best)
     assert found["models"][0] == {"name": "best", "file name": "model.json", **model(lab, uri)}
     assert found["models"][0]["distance"] == found["least"] == min(distances)
     assert found["models"][1]["note"] == "two words" and found["models"][1]["rows"] == 3
@@ -114,7 +108,7 @@ def test_a_search_with_lambda_conditions_and_transform_runs(lab: Lab, compiled: 
     width = model(lab, uri)["width"]
     assert lab.get(f"s3://{BUCKET}/answers/rows.csv.out").split() == [str(n * width) for n in (1, 2, 4)]
     words = lab.get(lab.output(done, "Print", "page") + "/words.txt").splitlines()
-    assert words == [f"{best['TrainingJobName']} ab 5", "model.json"]
+    assert words == [f"{best} ab 5", "model.json"]
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,6 @@ from typing import Any
 
 from sagegate.files import Json, as_json, write_json
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock, so there a killed execution stays Executing until it is retried
-    fcntl = None  # type: ignore[assignment]
-
-FINAL = ("Succeeded", "Failed", "Stopped")
-
 
 def now() -> datetime:
     """Return the current time in UTC, with its time zone, as boto3 does."""
@@ -111,12 +104,11 @@ class Execution:
         self._save()
         if self._lock_stream:
             self._lock_stream.close()
-            self._lock_stream = None
 
     def reopen(self) -> None:
         """Make an ended execution Executing again, locked by this process; only steps that succeeded stay."""
         self._hold_lock()
-        (self.folder / "stop.json").unlink(missing_ok=True)
+        (self.folder / "stop").unlink(missing_ok=True)
         for step in self.steps():
             if step["StepStatus"] != "Succeeded":
                 (self.folder / "steps" / f"{step['StepName']}.json").unlink()
@@ -126,11 +118,11 @@ class Execution:
 
     def request_stop(self) -> None:
         """Ask the process that runs this execution to stop it."""
-        write_json(self.folder / "stop.json", {"RequestTime": now()})
+        (self.folder / "stop").touch()
 
     def is_stop_requested(self) -> bool:
         """Return True if a process asked to stop this execution."""
-        return (self.folder / "stop.json").is_file()
+        return (self.folder / "stop").is_file()
 
     def save_step(self, step: Json) -> None:
         """Write the record of one step."""
@@ -157,15 +149,18 @@ class Execution:
         write_json(self.folder / "execution.json", self.record)
 
     def _hold_lock(self) -> None:
+        import fcntl  # not at the top: Windows has none, and commands for AWS import this module
+
         self._lock_stream = (self.folder / "lock").open("w")
-        if fcntl:
-            fcntl.flock(self._lock_stream, fcntl.LOCK_EX)
+        fcntl.flock(self._lock_stream, fcntl.LOCK_EX)
 
 
 @contextmanager
 def lock_if_free(execution: Path) -> Iterator[bool]:
     """Lock the execution in a folder and yield True, or yield False if a process may be running it."""
-    if not fcntl or not (execution / "lock").is_file():
+    import fcntl
+
+    if not (execution / "lock").is_file():
         yield False
         return
     with (execution / "lock").open() as stream:
@@ -199,13 +194,13 @@ class Registry:
         """
         group = self.folder / request["ModelPackageGroupName"]
         group.mkdir(parents=True, exist_ok=True)
-        version = max(self.versions(group.name), default=0)
+        version = max([0, *self._versions(group)])
         while True:
             version += 1
             package = request | {
                 "ModelPackageName": group.name,
                 "ModelPackageVersion": version,
-                "ModelPackageArn": self.arn(group.name, version),
+                "ModelPackageArn": f"{self.arn_prefix}:model-package/{group.name}/{version}",
                 "CreationTime": now(),
                 "ModelPackageStatus": "Completed",
                 "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
@@ -219,21 +214,14 @@ class Registry:
                     continue
                 return package
 
-    def arn(self, group: str, version: int) -> str:
-        """Return the ARN of a version."""
-        return f"{self.arn_prefix}:model-package/{group}/{version}"
+    def packages(self, group: str) -> list[Json]:
+        """Return the versions of a group, newest first."""
+        folder = self.folder / group
+        return [read_json(folder / f"{version}.json") for version in sorted(self._versions(folder), reverse=True)]
 
-    def versions(self, group: str) -> list[int]:
-        """Return the version numbers of a group, in their order."""
-        return sorted(int(file.stem) for file in (self.folder / group).glob("[0-9]*.json"))
+    def file(self, arn: str) -> Path:
+        """Return the file of the version with an ARN."""
+        return self.folder / f"{arn.rpartition(':model-package/')[2]}.json"
 
-    def read(self, arn: str) -> Json | None:
-        """Return the package with an ARN, or None."""
-        group, _, version = arn.rpartition(":model-package/")[2].rpartition("/")
-        file = self.folder / group / f"{version}.json"
-        return read_json(file) if group and file.is_file() else None
-
-    def update(self, package: Json, changes: Json) -> None:
-        """Change fields of a package."""
-        file = self.folder / package["ModelPackageGroupName"] / f"{package['ModelPackageVersion']}.json"
-        write_json(file, package | changes | {"LastModifiedTime": now()})
+    def _versions(self, group: Path) -> list[int]:
+        return [int(file.stem) for file in group.glob("[0-9]*.json")]
