@@ -113,10 +113,17 @@ def test_a_fail_step_fails_the_execution_with_its_message(lab: Lab) -> None:
     assert done.steps["Stop"]["Metadata"]["Fail"]["ErrorMessage"] == "too low: 0.25"
 
 
-def test_comparing_text_with_a_number_fails_the_step(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"PropertyFile": {GET: "Steps.Values.PropertyFiles.V"}},
+        {"S3Uri": {"Std:Join": {"On": "/", "Values": [out("Values"), "v.json"]}}},
+    ],
+)
+def test_comparing_text_with_a_number_fails_the_step(lab: Lab, source: dict[str, object]) -> None:
     values = lab.processing("Values", write('\'{"a": "x"}\'', "v.json"))
     values["PropertyFiles"] = [{"PropertyFileName": "V", "OutputName": "out", "FilePath": "v.json"}]
-    found = {"Std:JsonGet": {"PropertyFile": {GET: "Steps.Values.PropertyFiles.V"}, "Path": "a"}}
+    found = {"Std:JsonGet": source | {"Path": "a"}}
     less = {"Type": "LessThan", "LeftValue": found, "RightValue": 1}
     done = lab.run(values, condition("If", [less], [], []))
     assert done.status == "Failed"

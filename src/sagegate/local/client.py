@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,13 +48,10 @@ class LocalSageMaker:
         launcher: Launcher | None = None,
     ) -> None:
         self.state = root / ".mlops"
-        self.store = store
-        self.region = region
-        self.account_id = account_id
-        self.launcher = launcher or Launcher(root)
-        self.modules = modules
-        self.arn_prefix = f"arn:aws:sagemaker:{region}:{account_id}"
-        self.registry = Registry(self.state / "registry", self.arn_prefix)
+        self.context = Context(
+            root, store, launcher or Launcher(root), self.state / "jobs", region, account_id, modules
+        )
+        self.registry = Registry(self.state / "registry", self.context.arn("model-package"))
         self.engines: dict[str, Engine] = {}  # by execution ARN: the executions of this process
 
     def get_paginator(self, operation: str) -> Paginator:
@@ -65,7 +63,7 @@ class LocalSageMaker:
         """Store a pipeline. Raises SagegateError, naming the step, for a definition that cannot run locally."""
         _check_definition(PipelineDefinition)
         record = {
-            "PipelineArn": f"{self.arn_prefix}:pipeline/{PipelineName}",
+            "PipelineArn": self.context.arn(f"pipeline/{PipelineName}"),
             "PipelineName": PipelineName,
             "PipelineDefinition": PipelineDefinition,
             "RoleArn": RoleArn,
@@ -121,8 +119,8 @@ class LocalSageMaker:
         )
         for name, properties in known.items():
             step = {"StepName": name, "StepStatus": "Succeeded", "StartTime": now(), "EndTime": now(), "Metadata": {}}
-            execution.save_step(step | {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": source}})
-            execution.save_properties(name, properties)
+            step["SelectiveExecutionResult"] = {"SourcePipelineExecutionArn": source}
+            execution.save_step(step, properties)
         self._run(execution, definition, parameters, known, selected)
         return {"PipelineExecutionArn": execution.record["PipelineExecutionArn"]}
 
@@ -158,24 +156,15 @@ class LocalSageMaker:
             "StartDateTime": execution.record["CreationTime"].isoformat(),
             "CurrentDateTime": now().isoformat(),
         }
-        context = Context(
-            root=self.state.parent,
-            store=self.store,
-            launcher=self.launcher,
-            folder=self.state / "jobs",
-            region=self.region,
-            account_id=self.account_id,
-            modules=self.modules,
-        )
-        remove_orphaned_jobs(context.folder, self.state / "executions")
-        runner = self.step_runner(execution, context)
-        scope = Scope(parameters, variables, steps_of(definition), known, self.store)
+        remove_orphaned_jobs(self.context.folder, self.state / "executions")
+        runner = self.step_runner(execution, replace(self.context, stopping=threading.Event()))
+        scope = Scope(parameters, variables, steps_of(definition), known, self.context.store)
         engine = self.engines[arn] = Engine(execution, scope, runner, selected)
         threading.Thread(target=engine.run, name=f"execution-{execution.id}").start()
 
     def step_runner(self, execution: Execution, context: Context) -> StepRunner:
         """Return the object that runs the steps of an execution."""
-        return StepRunner(execution, context, Cache(self.state / "cache", self.store), self.registry)
+        return StepRunner(execution, context, Cache(self.state / "cache", context.store), self.registry)
 
     def stop_pipeline_execution(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
         """Stop an execution of this or another process, with its jobs."""
@@ -200,7 +189,7 @@ class LocalSageMaker:
         for engine in self.engines.values():
             engine.stopping.set()
             engine.ended.wait()
-        self.launcher.close()
+        self.context.launcher.close()
 
     def describe_pipeline_execution(self, *, PipelineExecutionArn: str) -> Json:
         """Return an execution's status, reason and times."""

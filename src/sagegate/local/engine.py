@@ -140,10 +140,10 @@ class Engine:
             record["StepStatus"] = "Stopped"
         else:
             record |= {"StepStatus": "Succeeded", "Metadata": result.metadata, **result.fields}
-            self.execution.save_properties(step.name, result.properties)
             self.scope.properties[step.name] = result.properties
-        self.execution.save_step(record | {"EndTime": now()})
-        return bool(record["StepStatus"] == "Succeeded")
+        properties = self.scope.properties.get(step.name)
+        self.execution.save_step(record | {"EndTime": now()}, properties)
+        return properties is not None
 
     def _run_with_retries(self, step: Step, record: Json) -> Result:
         """Run a step, and again as long as one of its retry policies covers the failure."""

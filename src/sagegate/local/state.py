@@ -1,25 +1,23 @@
 """Executions and model packages on disk, in the shapes of boto3's responses.
 
-`.mlops/executions/ID/` holds one execution: `execution.json`, `steps/NAME.json`, `properties/NAME.json` and
-`logs/NAME.log`. The process that runs an execution holds a lock on it; if the lock is free while the status is
-Executing, that process was killed. `.mlops/registry/GROUP/VERSION.json` holds one model package.
+`.mlops/executions/ID/` holds one execution: `execution.json`, `steps/NAME.json` and `logs/NAME.log`. The process that
+runs an execution holds a lock on it; if the lock is free while the status is Executing, that process was killed.
+`.mlops/registry/GROUP/VERSION.json` holds one model package.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import string
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
-from sagegate.files import Json, as_json, write_json
+from sagegate.files import Json, write_json
 
 
 def now() -> datetime:
@@ -46,7 +44,7 @@ class Execution:
     def __init__(self, folder: Path, record: Json) -> None:
         self.folder = folder
         self.record = record
-        self._lock_stream: Any = None
+        self._lock_stream: TextIO | None = None
 
     @classmethod
     def create(
@@ -66,7 +64,7 @@ class Execution:
         if description:
             record["PipelineExecutionDescription"] = description
         execution = cls(parent / name, record)
-        for part in ("steps", "properties", "logs"):
+        for part in ("steps", "logs"):
             (execution.folder / part).mkdir(parents=True)
         execution._hold_lock()
         write_json(execution.folder / "definition.json", definition)
@@ -124,22 +122,21 @@ class Execution:
         """Return True if a process asked to stop this execution."""
         return (self.folder / "stop").is_file()
 
-    def save_step(self, step: Json) -> None:
-        """Write the record of one step."""
-        write_json(self.folder / "steps" / f"{step['StepName']}.json", step)
+    def save_step(self, step: Json, properties: Json | None = None) -> None:
+        """Write the record of one step, with its properties if it succeeded."""
+        write_json(self.folder / "steps" / f"{step['StepName']}.json", step | {"Properties": properties})
 
     def steps(self) -> list[Json]:
         """Return the records of the steps that have started, in the order of their start."""
-        steps = [read_json(file) for file in (self.folder / "steps").glob("[!.]*.json")]
+        steps = [{key: saved[key] for key in saved if key != "Properties"} for saved in self._saved()]
         return sorted(steps, key=lambda step: (step["StartTime"], step["StepName"]))
-
-    def save_properties(self, step: str, properties: Json) -> None:
-        """Write the properties of a step that succeeded."""
-        write_json(self.folder / "properties" / f"{step}.json", properties)
 
     def properties(self) -> dict[str, Json]:
         """Return the properties of the steps that succeeded, by step."""
-        return {file.stem: read_json(file) for file in (self.folder / "properties").glob("[!.]*.json")}
+        return {saved["StepName"]: saved["Properties"] for saved in self._saved() if saved.get("Properties")}
+
+    def _saved(self) -> Iterator[Json]:
+        return (read_json(file) for file in (self.folder / "steps").glob("[!.]*.json"))
 
     def log(self, step: str) -> Path:
         """Return the file for a step's output."""
@@ -149,10 +146,16 @@ class Execution:
         write_json(self.folder / "execution.json", self.record)
 
     def _hold_lock(self) -> None:
-        import fcntl  # not at the top: Windows has none, and commands for AWS import this module
+        self._lock_stream = locked(self.folder / "lock")
 
-        self._lock_stream = (self.folder / "lock").open("w")
-        fcntl.flock(self._lock_stream, fcntl.LOCK_EX)
+
+def locked(file: Path) -> TextIO:
+    """Wait for the lock on a file and return the stream that holds it; closing the stream releases it."""
+    import fcntl  # not at the top: Windows has none, and commands for AWS import this module
+
+    stream = file.open("w")
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    return stream
 
 
 @contextmanager
@@ -183,36 +186,26 @@ def remove_orphaned_jobs(jobs: Path, executions: Path) -> None:
 class Registry:
     """The Model Registry: model package groups and their versions."""
 
-    def __init__(self, folder: Path, arn_prefix: str) -> None:
+    def __init__(self, folder: Path, arn: str) -> None:
         self.folder = folder
-        self.arn_prefix = arn_prefix
+        self.arn = arn  # the part before the group's name
 
     def register(self, request: Json) -> Json:
-        """Store CreateModelPackage's request as the next version of its group; return the package.
-
-        Safe to run concurrently: the link to a version's file can be created once.
-        """
+        """Store CreateModelPackage's request as the next version of its group; return the package."""
         group = self.folder / request["ModelPackageGroupName"]
         group.mkdir(parents=True, exist_ok=True)
-        version = max([0, *self._versions(group)])
-        while True:
-            version += 1
+        with locked(group / "lock"):  # another execution may register at the same time
+            version = 1 + max(self._versions(group), default=0)
             package = request | {
                 "ModelPackageName": group.name,
                 "ModelPackageVersion": version,
-                "ModelPackageArn": f"{self.arn_prefix}:model-package/{group.name}/{version}",
+                "ModelPackageArn": f"{self.arn}/{group.name}/{version}",
                 "CreationTime": now(),
                 "ModelPackageStatus": "Completed",
                 "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
             }
-            with tempfile.NamedTemporaryFile(dir=group, prefix=".") as temporary:
-                temporary.write(as_json(package))
-                temporary.flush()
-                try:
-                    os.link(temporary.name, group / f"{version}.json")
-                except FileExistsError:
-                    continue
-                return package
+            write_json(group / f"{version}.json", package)
+        return package
 
     def packages(self, group: str) -> list[Json]:
         """Return the versions of a group, newest first."""
