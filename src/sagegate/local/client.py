@@ -74,13 +74,9 @@ class LocalSageMaker:
         write_json(self._pipeline_file(PipelineName), record)
         return {"PipelineArn": record["PipelineArn"]}
 
-    def update_pipeline(self, *, PipelineName: str, PipelineDefinition: str, RoleArn: str) -> Json:
+    def update_pipeline(self, **request: Any) -> Json:
         """Replace a pipeline's definition. Raises SagegateError as `create_pipeline` does."""
-        _check_definition(PipelineDefinition)
-        record = self.describe_pipeline(PipelineName=PipelineName)
-        record |= {"PipelineDefinition": PipelineDefinition, "RoleArn": RoleArn, "LastModifiedTime": now()}
-        write_json(self._pipeline_file(PipelineName), record)
-        return {"PipelineArn": record["PipelineArn"]}
+        return self.create_pipeline(**request)
 
     def describe_pipeline(self, *, PipelineName: str) -> Json:
         """Return a pipeline with its definition."""
@@ -198,9 +194,7 @@ class LocalSageMaker:
 
     def describe_pipeline_definition_for_execution(self, *, PipelineExecutionArn: str) -> Json:
         """Return the definition that an execution runs."""
-        execution = self._execution(PipelineExecutionArn)
-        text = (execution.folder / "definition.json").read_text()
-        return {"PipelineDefinition": text, "CreationTime": execution.record["CreationTime"]}
+        return {"PipelineDefinition": (self._execution(PipelineExecutionArn).folder / "definition.json").read_text()}
 
     def list_pipeline_parameters_for_execution(self, *, PipelineExecutionArn: str) -> Json:
         """Return the parameters that an execution runs with."""

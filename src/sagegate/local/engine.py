@@ -47,18 +47,12 @@ def reused_properties(
     `previous` holds the properties of the steps that succeeded there. Raises SagegateError if one that is needed
     is missing.
     """
-    needed: set[str] = set()
-    todo = list(selected)
-    while todo:
-        more = steps[todo.pop()].depends_on - needed - selected
-        needed |= more
-        todo += more
-    for name in steps:
-        if name in needed and name not in previous:
-            execution = source.rpartition("/")[2]
-            raise SagegateError(
-                f"step {name} is needed and did not succeed in execution {execution}: run it as well", USAGE
-            )
+    needed = {name for step in selected for name in steps[step].depends_on} - selected
+    for name in sorted(needed - previous.keys()):
+        execution = source.rpartition("/")[2]
+        raise SagegateError(
+            f"step {name} is needed and did not succeed in execution {execution}: run it as well", USAGE
+        )
     return {name: previous[name] for name in steps if name in needed}
 
 
