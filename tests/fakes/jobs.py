@@ -146,11 +146,11 @@ class FakeStepRunner(StepRunner):
         super().__init__(execution, context, service.cache, service.registry)
         self.service = service
 
-    def run(self, step: Step, arguments: Json, scope: Scope, stopped: Callable[[], bool]) -> Result:
+    def run(self, step: Step, arguments: Json, scope: Scope) -> Result:
         """Run one step. A fault of a step without a job fails it here; others fail in `_run_job`."""
         if step.type not in JOBS and (fault := self.service.faults.take(step.name)):
             raise JobFailed(fault.reason, fault.kind)
-        return super().run(step, arguments, scope, stopped)
+        return super().run(step, arguments, scope)
 
     def job_name(self, step: Step) -> str:
         """Return a name with SageMaker's random end."""
@@ -175,7 +175,7 @@ class FakeStepRunner(StepRunner):
         )
         return result
 
-    def run_lambda(self, step: Step, arguments: Json, scope: Scope, stopped: Callable[[], bool]) -> Result:
+    def run_lambda(self, step: Step, arguments: Json, scope: Scope) -> Result:
         """Run the code that moto's Lambda has, unpacked to `infra/FUNCTION/handler.py`, where the engine expects it."""
         arn = str(resolve(step.body.get("FunctionArn", ""), scope))
         name = arn.rpartition(":")[2]
@@ -192,7 +192,7 @@ class FakeStepRunner(StepRunner):
             if module != "handler":  # CloudFormation's inline code is index.handler
                 (code / "handler.py").write_text(f"from {module} import {entry} as handler\n", encoding="utf-8")
             runner = FakeStepRunner(self.execution, replace(self.context, root=Path(root)), self.service)
-            return StepRunner.run_lambda(runner, step, arguments, scope, stopped)
+            return StepRunner.run_lambda(runner, step, arguments, scope)
 
     def _run_job(self, kind: str, name: str, request: Json, context: Context, inner: Run) -> Json:
         """Run a job; keep its record and log. Raises JobFailed with SageMaker's words, or JobStopped."""

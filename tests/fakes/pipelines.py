@@ -30,11 +30,10 @@ from fakes.storage import MotoStore, NoSuchBucket
 from sagegate.errors import SagegateError
 from sagegate.files import Json
 from sagegate.local.client import LocalSageMaker, ResourceNotFound
-from sagegate.local.jobs import Context, JobFailed
+from sagegate.local.jobs import Context, JobFailed, run_transform_job
 from sagegate.local.processes import Command, Launcher, Running
 from sagegate.local.state import Execution, now
 from sagegate.local.steps import StepRunner
-from sagegate.local.transform import run_transform_job
 from sagegate.pipeline.code import imported_libraries
 from sagegate.pipeline.validate import reference_errors
 
@@ -68,6 +67,8 @@ class Service(LocalSageMaker):
         folder.mkdir(parents=True, exist_ok=True)
         store, launcher = MotoStore(folder / "objects", account_id, region), JobLauncher(folder, environment)
         super().__init__(folder, store, region, account_id, libraries_of, launcher)
+        self.region = region
+        self.account_id = account_id
         self.registry = MotoRegistry(self.state / "registry", account_id, region)
         self.cache = UriCache(self.state / "cache", store)
         self.faults = faults
@@ -89,7 +90,7 @@ class Service(LocalSageMaker):
         """Return a pipeline by its name or ARN; raises ResourceNotFound."""
         name = name.rpartition("/")[2]
         if name not in self.backend.pipelines:
-            raise ResourceNotFound(f"Pipeline '{self.arn_prefix}:pipeline/{name}' does not exist.")
+            raise ResourceNotFound(f"Pipeline '{self.context.arn(f'pipeline/{name}')}' does not exist.")
         return self.backend.pipelines[name]
 
     def create(self, request: Json) -> Json:
@@ -272,7 +273,7 @@ class Service(LocalSageMaker):
     def job_record(self, kind: str, name: str, started: datetime) -> Json:
         """Return the fields that Describe adds to the request of a job that runs."""
         resource = {"HyperParameterTuning": "hyper-parameter-tuning"}.get(kind, kind.lower())
-        names = {f"{kind}JobName": name, f"{kind}JobArn": f"{self.arn_prefix}:{resource}-job/{name}"}
+        names = {f"{kind}JobName": name, f"{kind}JobArn": self.context.arn(f"{resource}-job/{name}")}
         times = {"CreationTime": started, "LastModifiedTime": started, f"{kind}StartTime": started}
         secondary = {"SecondaryStatus": "Training"} if kind == "Training" else {}
         return names | times | secondary | {f"{kind}JobStatus": "InProgress"}
@@ -291,17 +292,7 @@ class Service(LocalSageMaker):
         started, folder = now(), self.state / "transform" / name
         record = request | self.job_record(kind, name, started)
         self.jobs.begin("", name, kind, record)
-        context = Context(
-            root=self.state.parent,
-            store=self.store,
-            launcher=self.launcher,
-            folder=folder,
-            log=folder / "Transform.log",
-            region=self.region,
-            account_id=self.account_id,
-            modules=self.modules,
-            stopped=lambda: False,
-        )
+        context = replace(self.context, folder=folder, log=folder / "Transform.log")
 
         def run() -> None:
             folder.mkdir(parents=True)

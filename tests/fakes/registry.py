@@ -43,7 +43,7 @@ class MotoRegistry(Registry):
     """The registry that RegisterModel steps write to."""
 
     def __init__(self, folder: Path, account_id: str, region: str) -> None:
-        super().__init__(folder, f"arn:{get_partition(region)}:sagemaker:{region}:{account_id}")
+        super().__init__(folder, f"arn:{get_partition(region)}:sagemaker:{region}:{account_id}:model-package")
         self.backend = sagemaker_backends[account_id][region]
 
     def register(self, request: Json) -> Json:

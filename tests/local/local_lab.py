@@ -1,7 +1,7 @@
 """A harness for the local engine: it writes definitions with small scripts and runs them through the client."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ class Lab:
     root: Path
     client: LocalSageMaker
     store: Store
-    made: list[str] = field(default_factory=list)
 
     def put(self, key: str, content: str | bytes) -> str:
         """Store an object and return its URI."""
@@ -40,18 +39,17 @@ class Lab:
     def get(self, uri: str) -> str:
         return self.store.read(uri).decode()
 
-    def processing(
-        self,
-        name: str,
-        script: str,
-        inputs: dict[str, Any] | None = None,
-        outputs: tuple[str, ...] = ("out",),
-        **more: Any,
-    ) -> Json:
-        """Return a Processing step that runs `script`; `inputs` maps names to URIs, `outputs` are names."""
+    def processing(self, name: str, script: str, inputs: dict[str, Any] | None = None, **more: Any) -> Json:
+        """Return a Processing step that runs `script` and has the output `out`; `inputs` maps names to URIs."""
         code = self.put(f"code/{name}/main.py", script)
         step = more.pop("step", {})
         command = more.pop("arguments", [])
+        parts = [f"s3://{BUCKET}", {"Get": "Execution.PipelineExecutionId"}, name, "out"]
+        output = {
+            "S3Uri": {"Std:Join": {"On": "/", "Values": parts}},
+            "LocalPath": "/opt/ml/processing/output/out",
+            "S3UploadMode": "EndOfJob",
+        }
         arguments: Json = {
             "ProcessingResources": {
                 "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
@@ -62,47 +60,17 @@ class Lab:
                 **({"ContainerArguments": command} if command else {}),
             },
             "RoleArn": "arn:aws:iam::000000000000:role/x",
-            "ProcessingInputs": [
-                _input(key, uri) if not isinstance(uri, dict) or "LocalPath" not in uri else _input(key, **uri)
-                for key, uri in {"code": code, **(inputs or {})}.items()
-            ],
-            "ProcessingOutputConfig": {
-                "Outputs": [
-                    {
-                        "OutputName": output,
-                        "S3Output": {
-                            "S3Uri": {
-                                "Std:Join": {
-                                    "On": "/",
-                                    "Values": [
-                                        f"s3://{BUCKET}",
-                                        {"Get": "Execution.PipelineExecutionId"},
-                                        name,
-                                        output,
-                                    ],
-                                }
-                            },
-                            "LocalPath": f"/opt/ml/processing/output/{output}",
-                            "S3UploadMode": "EndOfJob",
-                        },
-                    }
-                    for output in outputs
-                ]
-            },
+            "ProcessingInputs": [_input(key, uri) for key, uri in {"code": code, **(inputs or {})}.items()],
+            "ProcessingOutputConfig": {"Outputs": [{"OutputName": "out", "S3Output": output}]},
             **more,
         }
         return {"Name": name, "Type": "Processing", "Arguments": arguments, **step}
 
     def run(self, *steps: Json, parameters: list[Json] | None = None, **start: Any) -> Outcome:
-        """Create or update the pipeline, run it, and wait for its end."""
+        """Create the pipeline again, run it, and wait for its end."""
         definition = {"Version": "2020-12-01", "Metadata": {}, "Parameters": parameters or [], "Steps": list(steps)}
-        text = json.dumps(definition)
-        request = {"PipelineName": "p", "PipelineDefinition": text, "RoleArn": "arn:aws:iam::000000000000:role/x"}
-        if self.made:
-            self.client.update_pipeline(**request)
-        else:
-            self.client.create_pipeline(**request)
-            self.made.append("p")
+        role = "arn:aws:iam::000000000000:role/x"
+        self.client.create_pipeline(PipelineName="p", PipelineDefinition=json.dumps(definition), RoleArn=role)
         return self.ended(self.client.start_pipeline_execution(PipelineName="p", **start)["PipelineExecutionArn"])
 
     def ended(self, arn: str) -> Outcome:
@@ -120,19 +88,16 @@ class Lab:
         return str(next(o["S3Output"]["S3Uri"] for o in outputs if o["OutputName"] == name))
 
 
-def _input(name: str, S3Uri: Any, LocalPath: str = "", Distribution: str = "FullyReplicated") -> Json:
-    s3 = {"S3Uri": S3Uri, "LocalPath": LocalPath or f"/opt/ml/processing/input/{name}", "S3DataType": "S3Prefix"}
-    return {"InputName": name, "S3Input": s3 | {"S3InputMode": "File", "S3DataDistributionType": Distribution}}
+def _input(name: str, uri: Any) -> Json:
+    s3 = {"S3Uri": uri, "LocalPath": f"/opt/ml/processing/input/{name}", "S3DataType": "S3Prefix"}
+    return {"InputName": name, "S3Input": s3 | {"S3InputMode": "File", "S3DataDistributionType": "FullyReplicated"}}
 
 
-def write(text: str, file: str = "x.txt", output: str = "out") -> str:
-    """Return a script that writes `text`, a Python expression, to a file of an output."""
+def write(text: str, file: str = "x.txt") -> str:
+    """Return a script that writes `text`, a Python expression, to a file of its output."""
     return (
-        "import sys, os, json, pathlib\n"
-        "base = pathlib.Path(__file__).parents[2]\n"
-        f"folder = base / 'output' / {output!r}\n"
-        "folder.mkdir(parents=True, exist_ok=True)\n"
-        f"(folder / {file!r}).write_text({text})\n"
+        "import sys, os, json, pathlib\nbase = pathlib.Path(__file__).parents[2]\n"
+        f"(base / 'output' / 'out' / {file!r}).write_text({text})\n"
     )
 
 

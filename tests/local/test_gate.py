@@ -72,45 +72,33 @@ def test_a_changed_champion_artifact_fails_the_run(bake: Bake, run_in: RunIn) ->
     assert "champion" in done.stdout.splitlines()[-1]
 
 
+WRITE = (
+    "import sys, pathlib\nfolder = pathlib.Path(sys.argv[sys.argv.index('--output') + 1])\n"
+    "folder.mkdir(exist_ok=True)\n(folder / 'evaluation.json').write_text({!r})\n"
+)
 BREAKS = {
-    "nan": ('{"value": NaN}', "NaN, which is not JSON"),
-    "missing-metric": (None, "there is no 'threshold_margin'"),
-    "text": ('{"threshold_margin": "high", "champion_verdict": "no champion", "reason": ""}', "cannot compare"),
-    "not-json": ("{", "is not JSON"),
+    "nan": (WRITE.format('{"gate": {"value": NaN}}'), "Step Gate failed", "NaN, which is not JSON"),
+    "missing-metric": (WRITE.format('{"gate": {}}'), "Step Gate failed", "there is no 'threshold_margin'"),
+    "text": (
+        WRITE.format('{"gate": {"threshold_margin": "high", "champion_verdict": "no champion", "reason": ""}}'),
+        "Step Gate failed",
+        "cannot compare",
+    ),
+    "not-json": (WRITE.format('{"gate": {}'), "Step Gate failed", "is not JSON"),
+    "nothing": ("print('forgot to write')\n", "Step Gate failed", "evaluation.json) does not exist"),
+    "error": ("{}['b']\n", "Step Evaluate failed", "KeyError: 'b'"),
 }
 
 
-@pytest.mark.parametrize(("gate", "message"), BREAKS.values(), ids=BREAKS.keys())
-def test_a_broken_evaluation_fails_the_execution(bake: Bake, run_in: RunIn, gate: str | None, message: str) -> None:
+@pytest.mark.parametrize(("script", "failed", "message"), BREAKS.values(), ids=BREAKS.keys())
+def test_a_broken_evaluation_fails_the_execution(
+    bake: Bake, run_in: RunIn, script: str, failed: str, message: str
+) -> None:
     project = bake()
-    text = '{"gate": {}}' if gate is None else f'{{"gate": {gate}}}'
-    (project / "model" / "evaluate.py").write_text(
-        "import sys, pathlib\n"
-        "folder = pathlib.Path(sys.argv[sys.argv.index('--output') + 1])\n"
-        "folder.mkdir(exist_ok=True)\n"
-        f"(folder / 'evaluation.json').write_text({text!r})\n"
-    )
+    (project / "model" / "evaluate.py").write_text(script)
     done = run_in(project, "sagegate", "run", check=False)
     assert done.returncode == 1, done.stdout
-    assert message in done.stdout and "Step Gate failed" in done.stdout and "Traceback" not in done.stderr
-    assert models(run_in, project) == []
-
-
-def test_an_evaluation_that_writes_nothing_fails_the_execution(bake: Bake, run_in: RunIn) -> None:
-    project = bake()
-    (project / "model" / "evaluate.py").write_text("print('forgot to write')\n")
-    done = run_in(project, "sagegate", "run", check=False)
-    assert done.returncode == 1
-    assert "evaluation.json) does not exist" in done.stdout
-    assert models(run_in, project) == []
-
-
-def test_a_broken_evaluate_script_fails_the_execution(bake: Bake, run_in: RunIn) -> None:
-    project = bake()
-    (project / "model" / "evaluate.py").write_text("import pandas as pd\nprint(pd.DataFrame({'a': [1]})['b'])\n")
-    done = run_in(project, "sagegate", "run", check=False)
-    assert done.returncode == 1
-    assert "Step Evaluate failed: KeyError: 'b'" in done.stdout
+    assert message in done.stdout and failed in done.stdout and "Traceback" not in done.stderr
     assert models(run_in, project) == []
 
 

@@ -18,27 +18,17 @@ from sagegate.files import Json, archive
 def training(lab: Lab, script: str, name: str = "Train", **more: Any) -> Json:
     """Return a Training step in script mode with one channel."""
     code = lab.put(f"code/{name}/sourcedir.tar.gz", archive({"train.py": script.encode()}))
-    data = more.pop("data", f"s3://{BUCKET}/data")
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/data"}
+    source["S3DataDistributionType"] = more.pop("distribution", "FullyReplicated")
     arguments: Json = {
         "AlgorithmSpecification": {"TrainingImage": "image", "TrainingInputMode": "File"},
         "HyperParameters": {"sagemaker_program": "train.py", "sagemaker_submit_directory": code}
         | more.pop("hyperparameters", {}),
-        "InputDataConfig": [
-            {
-                "ChannelName": "train",
-                "DataSource": {
-                    "S3DataSource": {
-                        "S3DataType": "S3Prefix",
-                        "S3Uri": data,
-                        "S3DataDistributionType": more.pop("distribution", "FullyReplicated"),
-                    }
-                },
-            }
-        ],
+        "InputDataConfig": [{"ChannelName": "train", "DataSource": {"S3DataSource": source}}],
         "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/models"},
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": more.pop("count", 1), "VolumeSizeInGB": 1},
         "RoleArn": "arn:aws:iam::000000000000:role/x",
-        "StoppingCondition": {"MaxRuntimeInSeconds": more.pop("seconds", 60)},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
     }
     return {"Name": name, "Type": "Training", "Arguments": arguments}
 
@@ -84,12 +74,7 @@ def test_training_job_files_and_variables(lab: Lab) -> None:
     found = json.loads(model(lab, description)["algo-1.json"])
     assert found["argv"] == ["--max_depth", "3", "--name", "quoted by v2"]
     assert found["hps"] == {"max_depth": 3, "name": "quoted by v2"}
-    assert found["hyperparameters"] == {
-        "max_depth": "3",
-        "name": '"quoted by v2"',
-        "sagemaker_program": "train.py",
-        "sagemaker_submit_directory": f"s3://{BUCKET}/code/Train/sourcedir.tar.gz",
-    }
+    assert found["hyperparameters"] == description["HyperParameters"]
     assert found["files"] == ["a.csv"]
     assert found["resource"]["current_host"] == "algo-1"
     assert list(found["channels"]) == ["train"]
@@ -101,14 +86,8 @@ def test_hyperparameters_become_arguments_as_in_the_toolkit(lab: Lab) -> None:
     given = {"C": "0.50", "verbose": "true", "sizes": "[1, 2]", "note": "", "nothing": "null", "map": '{"a": 1}'}
     found = json.loads(model(lab, trained(lab, training(lab, REPORT, hyperparameters=given)))["algo-1.json"])
     flags = dict(zip(found["argv"][::2], found["argv"][1::2], strict=True))
-    assert flags == {
-        "-C": "0.5",
-        "--verbose": "True",
-        "--sizes": "[1, 2]",
-        "--note": "",
-        "--nothing": "",
-        "--map": "a=1",
-    }
+    expected = {"-C": "0.5", "--verbose": "True", "--sizes": "[1, 2]", "--note": "", "--nothing": "", "--map": "a=1"}
+    assert flags == expected
     assert found["hps"]["verbose"] is True and found["hps"]["sizes"] == [1, 2]
 
 

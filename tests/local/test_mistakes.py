@@ -1,69 +1,61 @@
 """Mistakes of users: each is one line that says what is wrong and where, and leaves no partial results."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import Bake, RunIn
 
-
-def data(project: Path) -> Path:
-    return project / "data" / "breast_cancer.csv"
+CSV = "data/breast_cancer.csv"
 
 
-def edit(old: str, new: str) -> Callable[[Path], None]:
+def replaced(file: str, old: str, new: str) -> Callable[[Path], None]:
+    """Return a change that replaces the first `old` in a file of a project."""
+
     def change(project: Path) -> None:
-        text = data(project).read_text()
+        text = (project / file).read_text()
         assert old in text
-        data(project).write_text(text.replace(old, new, 1))
+        (project / file).write_text(text.replace(old, new, 1))
 
     return change
 
 
-def rows(project: Path) -> list[str]:
-    return data(project).read_text().splitlines()
+def written(file: str, text: Callable[[str], str]) -> Callable[[Path], None]:
+    """Return a change that writes a file again; `text` returns the new text for the old one."""
+
+    def change(project: Path) -> None:
+        (project / file).write_text(text((project / file).read_text()))
+
+    return change
 
 
-def without_rows(project: Path) -> None:
-    data(project).write_text(rows(project)[0] + "\n")
+def removed(file: str) -> Callable[[Path], None]:
+    """Return a change that deletes a file."""
+    return lambda project: (project / file).unlink()
 
 
-def one_class(project: Path) -> None:
-    head, *body = rows(project)
-    data(project).write_text("\n".join([head, *(row for row in body if "benign" in row)]) + "\n")
+def one_class(text: str) -> str:
+    head, *body = text.splitlines()
+    return "\n".join([head, *(row for row in body if "benign" in row)]) + "\n"
 
 
-def wrong_type(project: Path) -> None:
-    head, first, second, *body = rows(project)
-    cells = second.split(",")
-    cells[0] = "large"
-    data(project).write_text("\n".join([head, first, ",".join(cells), *body]) + "\n")
+def wrong_type(text: str) -> str:
+    head, first, second, *body = text.splitlines()
+    return "\n".join([head, first, ",".join(["large", *second.split(",")[1:]]), *body]) + "\n"
 
 
 def bad_encoding(project: Path) -> None:
-    data(project).write_bytes(data(project).read_bytes() + b"\xff\xfe\n")
-
-
-def no_data(project: Path) -> None:
-    data(project).unlink()
-
-
-def settings(old: str, new: str) -> Callable[[Path], None]:
-    def change(project: Path) -> None:
-        file = project / "mlops.toml"
-        assert old in file.read_text()
-        file.write_text(file.read_text().replace(old, new, 1))
-
-    return change
+    (project / CSV).write_bytes((project / CSV).read_bytes() + b"\xff\xfe\n")
 
 
 DATA = {
-    "no-target-column": (edit("diagnosis", "diagnose"), ["breast_cancer.csv", "diagnosis"]),
-    "zero-rows": (without_rows, ["breast_cancer.csv", "row"]),
-    "one-class": (one_class, ["diagnosis", "benign"]),
-    "wrong-type": (wrong_type, ["breast_cancer.csv", "mean_radius", "3", "'large'"]),
+    "no-target-column": (replaced(CSV, "diagnosis", "diagnose"), ["breast_cancer.csv", "diagnosis"]),
+    "zero-rows": (written(CSV, lambda text: text.splitlines()[0] + "\n"), ["breast_cancer.csv", "row"]),
+    "one-class": (written(CSV, one_class), ["diagnosis", "benign"]),
+    "wrong-type": (written(CSV, wrong_type), ["breast_cancer.csv", "mean_radius", "3", "'large'"]),
     "bad-encoding": (bad_encoding, ["breast_cancer.csv", "UTF-8"]),
-    "empty-test-set": (settings("test_fraction = 0.2", "test_fraction = 0.000001"), ["test"]),
+    "empty-test-set": (replaced("mlops.toml", "test_fraction = 0.2", "test_fraction = 0.000001"), ["test"]),
 }
 
 
@@ -83,10 +75,7 @@ def test_a_mistake_in_the_data_is_one_line(
     assert list((project / ".mlops" / "s3").rglob("*.parquet")) == []
 
 
-def prepend(file: Path, text: str) -> None:
-    file.write_text(text + file.read_text())
-
-
+settings = partial(replaced, "mlops.toml")
 SETTINGS = {
     "unknown-key": (settings("metric =", "metrics = 1\nmetric ="), ["mlops.toml", "gate.metrics"]),
     "not-toml": (settings("[gate]", "[gate"), ["mlops.toml", "TOML"]),
@@ -94,30 +83,21 @@ SETTINGS = {
     "text-threshold": (settings("threshold = 0.95", 'threshold = "high"'), ["mlops.toml", "gate.threshold"]),
     "fractions": (settings("test_fraction = 0.2", "test_fraction = 0.9"), ["mlops.toml", "no rows to train on"]),
     "no-data-folder": (settings('source = "data"', 'source = "dada"'), ["dada"]),
-    "no-csv": (no_data, ["data", ".csv"]),
-    "no-environment": (lambda project: (project / "environments" / "local.toml").unlink(), ["environments/", "local"]),
-    "no-definition": (
-        lambda project: (project / "pipeline" / "definition.json").write_text("{"),
-        ["definition.json", "sagegate compile"],
-    ),
-    "no-pipeline": (
-        lambda project: (project / "pipeline" / "pipeline.py").unlink(),
-        ["pipeline/pipeline.py is missing"],
-    ),
+    "no-csv": (removed(CSV), ["data", ".csv"]),
+    "no-environment": (removed("environments/local.toml"), ["environments/", "local"]),
+    "no-definition": (written("pipeline/definition.json", lambda text: "{"), ["definition.json", "sagegate compile"]),
+    "no-pipeline": (removed("pipeline/pipeline.py"), ["pipeline/pipeline.py is missing"]),
     "no-s3-location": (
         settings('source = "data"', 'source = "s3://"'),
         ["mlops.toml", "'s3://' is not an S3 location"],
     ),
     "another-name": (
-        lambda project: prepend(project / "environments" / "local.toml", 'name = "prod"\n'),
+        written("environments/local.toml", lambda text: 'name = "prod"\n' + text),
         ["environments/local.toml: name: no such key"],
     ),
     "mlops-is-a-file": (lambda project: (project / ".mlops").write_text(""), [".mlops", "Not a directory"]),
-    "no-script": (lambda project: (project / "model" / "evaluate.py").unlink(), ["model/evaluate.py"]),
-    "syntax-error": (
-        lambda project: (project / "model" / "train.py").write_text("def main(:\n"),
-        ["model/train.py", "line 1"],
-    ),
+    "no-script": (removed("model/evaluate.py"), ["model/evaluate.py"]),
+    "syntax-error": (written("model/train.py", lambda text: "def main(:\n"), ["model/train.py", "line 1"]),
 }
 
 
@@ -152,7 +132,7 @@ COMMANDS = {
 @pytest.mark.parametrize(("command", "words"), COMMANDS.values(), ids=COMMANDS.keys())
 def test_a_wrong_command_is_one_line(baked: Bake, run_in: RunIn, command: list[str], words: str) -> None:
     project = baked()
-    arguments = [part.replace("{data}", str(data(project))) for part in command]
+    arguments = [part.replace("{data}", str(project / CSV)) for part in command]
     done = run_in(project, "sagegate", *arguments, check=False)
     assert done.returncode in (1, 2)
     assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1

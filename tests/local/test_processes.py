@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from local_lab import Lab
 
+from sagegate.errors import SagegateError
 from sagegate.local import processes
 
 Json = dict[str, Any]
@@ -153,6 +154,12 @@ def test_jobs_fail_and_end_when_the_process_that_starts_them_is_killed(lab: Lab)
     assert "ended by signal 9" in lab.ended(arn).reason
     assert [is_gone(pid) for pid in pids] == [True, True]
     assert lab.run(lab.processing("Next", "")).status == "Succeeded", "the next job gets a new server"
+
+
+def test_a_system_without_fork_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(SagegateError, match="on Windows, use WSL"):
+        processes.Launcher(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["script", "shell"])

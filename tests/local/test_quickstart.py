@@ -18,12 +18,19 @@ from conftest import PROBLEM_TYPES, Bake, RunIn, without_shell_settings
 SERVING = re.compile(r"serving \S+ model (\d+) on (http://127\.0\.0\.1:\d+)")
 
 
+def start(
+    python: Path, project: Path, *arguments: str, stdout: int = subprocess.PIPE, stderr: int | None = None
+) -> subprocess.Popen[str]:
+    """Start a command of sagegate in a project."""
+    command = [str(python), "-m", "sagegate", *arguments]
+    env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
+    return subprocess.Popen(command, cwd=project, env=env, stdout=stdout, stderr=stderr, text=True)
+
+
 @contextmanager
 def served(python: Path, project: Path, *arguments: str) -> Iterator[str]:
     """Run `sagegate serve` on a free port and yield its URL."""
-    command = [str(python), "-m", "sagegate", "serve", "--port", "0", *arguments]
-    env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
-    with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True) as server:
+    with start(python, project, "serve", "--port", "0", *arguments) as server:
         assert server.stdout is not None
         try:
             tested, first = server.stdout.readline(), server.stdout.readline()
@@ -138,9 +145,7 @@ def test_a_killed_run_is_noticed_and_finished_steps_are_kept(
     started = tmp_path / "started"
     os.mkfifo(started)
     script.write_text(f"import signal\nopen({str(started)!r}, 'w').close()\nsignal.pause()\n")
-    command = [str(project_env), "-m", "sagegate", "run"]
-    env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
-    with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.DEVNULL) as run:
+    with start(project_env, project, "run", stdout=subprocess.DEVNULL) as run:
         started.open().close()  # returns when the step has begun
         run.kill()
 
@@ -158,9 +163,8 @@ def test_a_killed_run_is_noticed_and_finished_steps_are_kept(
 
 def test_two_runs_at_once_are_both_right(bake: Bake, run_in: RunIn, project_env: Path) -> None:
     project = bake()
-    env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
-    commands = [[str(project_env), "-m", "sagegate", "run", "--set", f"max_depth={depth}"] for depth in (2, 3)]
-    runs = [subprocess.Popen(c, cwd=project, env=env, stdout=subprocess.PIPE, text=True) for c in commands]
+    sets = [f"max_depth={depth}" for depth in (2, 3)]
+    runs = [start(project_env, project, "run", "--set", value) for value in sets]
     outputs = [run.communicate(timeout=300)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], outputs
     assert sorted(text.split(" registered")[0][-1] for text in outputs) == ["1", "2"]
@@ -177,15 +181,13 @@ def test_ctrl_c_stops_the_jobs_and_leaves_a_stopped_execution(
     # The job keeps `ended` open while it runs, so reading to its end waits for the end of the job.
     text = f"import signal\nheld = open({str(ended)!r}, 'w')\nopen({str(started)!r}, 'w').close()\nsignal.pause()\n"
     (project / "model" / "preprocess.py").write_text(text)
-    command = [str(project_env), "-m", "sagegate", "run"]
-    env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
-    with subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+    with start(project_env, project, "run", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
         with ended.open() as job:
             started.open().close()
             run.send_signal(signal.SIGINT)
             assert job.read() == ""
         assert run.stderr is not None
-        assert "stopped" in run.stderr.read().decode()
+        assert "stopped" in run.stderr.read()
     assert run.returncode == 130
     assert "Stopped" in run_in(project, "sagegate", "status").stdout
 

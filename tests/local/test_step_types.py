@@ -1,6 +1,5 @@
-"""Lambda, Model, Transform and Tuning steps, and a definition in the style of other projects."""
+"""Lambda, Model, Transform and Tuning steps."""
 
-import json
 from typing import Any
 
 import pytest
@@ -219,54 +218,3 @@ def test_failed_trials_are_left_out(lab: Lab) -> None:
 def test_hyperband_is_an_error(lab: Lab) -> None:
     done = lab.run(tuning(lab, "Hyperband", CONTINUOUS))
     assert done.reason == ("Step Tune failed: strategy Hyperband does not run locally: choose Random, Grid or Bayesian")
-
-
-HARD = """
-import json
-from pathlib import Path
-best = json.loads(Path("/opt/ml/processing/input/best/x.txt").read_text())
-Path("/opt/ml/processing/output/out/report.json").write_text(json.dumps({"metrics": {"score": {"value": best}}}))
-"""
-
-
-def test_a_definition_compiled_by_others_runs(lab: Lab) -> None:
-    """As SDK v2 writes it: quoted hyperparameters, fixed paths, nested joins and conditions, JsonGet by URI."""
-    function(lab, "def handler(event, context):\n    return {'sent': event['text']}\n")
-    tune = tuning(lab, "Random", CONTINUOUS, jobs=2)
-    fixed = tune["Arguments"]["TrainingJobDefinition"]["StaticHyperParameters"]
-    tune["Arguments"]["TrainingJobDefinition"]["StaticHyperParameters"] = {k: json.dumps(v) for k, v in fixed.items()}
-    best = {GET: "Steps.Tune.BestTrainingJob.FinalHyperParameterTuningJobObjectiveMetric.Value"}
-    write_best = lab.processing("Best", write("sys.argv[1]"), arguments=[{"Std:Join": {"On": "", "Values": [best]}}])
-    source = {GET: "Steps.Best.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri"}
-    report = lab.processing("Report", HARD, {"best": source})
-    folder = {GET: "Steps.Report.ProcessingOutputConfig.Outputs[0].S3Output.S3Uri"}
-    inner_join = {"Std:Join": {"On": "", "Values": ["report", ".", "json"]}}
-    uri = {"Std:Join": {"On": "/", "Values": [folder, inner_join]}}
-    score = {"Std:JsonGet": {"S3Uri": uri, "Path": "metrics.score.value"}}
-    low = {"Name": "TooLow", "Type": "Fail", "Arguments": {"ErrorMessage": "too low"}}
-    send = {
-        **lambda_step({"sent": "String"}, text={"Std:Join": {"On": " ", "Values": ["score", score]}}),
-        "Name": "Send",
-    }
-    inner = {
-        "Name": "Inner",
-        "Type": "Condition",
-        "Arguments": {
-            "Conditions": [{"Type": "LessThan", "LeftValue": score, "RightValue": 0}],
-            "IfSteps": [send],
-            "ElseSteps": [low],
-        },
-    }
-    outer = {
-        "Name": "Outer",
-        "Type": "Condition",
-        "Arguments": {
-            "Conditions": [{"Type": "GreaterThan", "LeftValue": score, "RightValue": -1e9}],
-            "IfSteps": [inner],
-            "ElseSteps": [],
-        },
-        "DependsOn": ["Report"],
-    }
-    done = lab.run(tune, write_best, report, outer, parameters=FUNCTION)
-    assert done.status == "Succeeded", done.reason
-    assert done.steps["Send"]["Metadata"]["Lambda"]["OutputParameters"][0]["Value"].startswith("score -")

@@ -45,8 +45,9 @@ class Cache:
         if kind == "Tuning":
             definition = arguments["TrainingJobDefinition"]
             relevant["TrainingJobDefinition"] = {name: definition.get(name) for name in TUNING_DEFINITION_ATTRIBUTES}
-        text = json.dumps(self._with_content([pipeline, step, relevant]), sort_keys=True)
-        return hashlib.sha256(f"{text}\n{_installed_digest()}".encode()).hexdigest()
+        libraries = [entry.name for entry in Path(sysconfig.get_paths()["purelib"]).glob("*.dist-info")]
+        parts = [pipeline, step, self._with_content(relevant), sys.version, sorted(libraries)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def find(self, key: str, expire_after: str | None) -> Json | None:
         """Return the entry under `key` if it has not expired and its outputs are unchanged, else None."""
@@ -81,9 +82,3 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError(f"{text!r} is not an ISO 8601 duration such as P30D or PT1H")
     years, months, weeks, days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
     return timedelta(days=365 * years + 30 * months + 7 * weeks + days, hours=hours, minutes=minutes, seconds=seconds)
-
-
-def _installed_digest() -> str:
-    library = Path(sysconfig.get_paths()["purelib"])
-    names = sorted(entry.name for entry in library.glob("*.dist-info"))
-    return hashlib.sha256("\n".join([sys.version, *names]).encode()).hexdigest()

@@ -10,20 +10,22 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from sagegate.errors import SagegateError
 from sagegate.files import Json, write_json
 from sagegate.local.cache import Cache
-from sagegate.local.engine import Engine, check_names, reused_properties
-from sagegate.local.jobs import Context
+from sagegate.local.engine import Engine, reused_properties
+from sagegate.local.jobs import Context, host_logs
 from sagegate.local.processes import Launcher
 from sagegate.local.references import Scope
-from sagegate.local.state import FINAL, Execution, Registry, now, read_json, remove_orphaned_jobs
+from sagegate.local.state import Execution, Registry, now, read_json, remove_orphaned_jobs
 from sagegate.local.steps import TYPES, StepRunner
 from sagegate.local.storage import Paginator, Store
-from sagegate.pipeline.definition import Step, dependencies, parameter_values, steps_of
+from sagegate.pipeline.definition import dependencies, parameter_values, steps_of
 from sagegate.pipeline.validate import reference_errors
 
 
@@ -31,16 +33,10 @@ class ResourceNotFound(Exception):
     """boto3's `client.exceptions.ResourceNotFound`."""
 
 
-class Exceptions:
-    """boto3's `client.exceptions`."""
-
-    ResourceNotFound = ResourceNotFound
-
-
 class LocalSageMaker:
     """The client. `modules` returns the libraries that a script imports, so that they can be imported beforehand."""
 
-    exceptions = Exceptions
+    exceptions = SimpleNamespace(ResourceNotFound=ResourceNotFound)
 
     def __init__(
         self,
@@ -52,13 +48,10 @@ class LocalSageMaker:
         launcher: Launcher | None = None,
     ) -> None:
         self.state = root / ".mlops"
-        self.store = store
-        self.region = region
-        self.account_id = account_id
-        self.launcher = launcher or Launcher(root)
-        self.modules = modules
-        self.arn_prefix = f"arn:aws:sagemaker:{region}:{account_id}"
-        self.registry = Registry(self.state / "registry", self.arn_prefix)
+        self.context = Context(
+            root, store, launcher or Launcher(root), self.state / "jobs", region, account_id, modules
+        )
+        self.registry = Registry(self.state / "registry", self.context.arn("model-package"))
         self.engines: dict[str, Engine] = {}  # by execution ARN: the executions of this process
 
     def get_paginator(self, operation: str) -> Paginator:
@@ -66,14 +59,12 @@ class LocalSageMaker:
         return Paginator(getattr(self, operation))
 
     # --- pipelines -------------------------------------------------------------------------------------------------
-    def create_pipeline(self, *, PipelineName: str, PipelineDefinition: str, RoleArn: str, **request: Any) -> Json:
+    def create_pipeline(self, *, PipelineName: str, PipelineDefinition: str, RoleArn: str, **_: Any) -> Json:
         """Store a pipeline. Raises SagegateError, naming the step, for a definition that cannot run locally."""
         _check_definition(PipelineDefinition)
-        arn = f"{self.arn_prefix}:pipeline/{PipelineName}"
         record = {
-            "PipelineArn": arn,
+            "PipelineArn": self.context.arn(f"pipeline/{PipelineName}"),
             "PipelineName": PipelineName,
-            "PipelineDisplayName": request.get("PipelineDisplayName", PipelineName),
             "PipelineDefinition": PipelineDefinition,
             "RoleArn": RoleArn,
             "PipelineStatus": "Active",
@@ -81,31 +72,22 @@ class LocalSageMaker:
             "LastModifiedTime": now(),
         }
         write_json(self._pipeline_file(PipelineName), record)
-        return {"PipelineArn": arn}
-
-    def update_pipeline(self, *, PipelineName: str, PipelineDefinition: str, RoleArn: str, **_: Any) -> Json:
-        """Replace a pipeline's definition. Raises SagegateError as `create_pipeline` does."""
-        _check_definition(PipelineDefinition)
-        record = self.describe_pipeline(PipelineName=PipelineName)
-        record |= {"PipelineDefinition": PipelineDefinition, "RoleArn": RoleArn, "LastModifiedTime": now()}
-        write_json(self._pipeline_file(PipelineName), record)
         return {"PipelineArn": record["PipelineArn"]}
+
+    def update_pipeline(self, **request: Any) -> Json:
+        """Replace a pipeline's definition. Raises SagegateError as `create_pipeline` does."""
+        return self.create_pipeline(**request)
 
     def describe_pipeline(self, *, PipelineName: str) -> Json:
         """Return a pipeline with its definition."""
-        file = self._pipeline_file(PipelineName)
-        if not file.is_file():
-            raise ResourceNotFound(f"pipeline {PipelineName} does not exist")
-        return read_json(file)
+        return _read(self._pipeline_file(PipelineName), f"pipeline {PipelineName}")
 
-    def add_tags(self, *, ResourceArn: str, Tags: list[dict[str, str]]) -> Json:
-        """Add tags to a pipeline, or replace those with the same key."""
-        name = ResourceArn.rpartition("/")[2]
-        record = self.describe_pipeline(PipelineName=name)
-        tags = {tag["Key"]: tag["Value"] for tag in [*record.get("Tags", []), *Tags]}
-        record["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
-        write_json(self._pipeline_file(name), record)
-        return {"Tags": record["Tags"]}
+    def add_tags(self, **_: Any) -> Json:
+        """Do nothing: local pipelines have no tags."""
+        return {}
+
+    def _pipeline_file(self, name: str) -> Path:
+        return self.state / "pipelines" / f"{name}.json"
 
     # --- executions ------------------------------------------------------------------------------------------------
     def start_pipeline_execution(
@@ -123,20 +105,19 @@ class LocalSageMaker:
         steps = steps_of(definition)
         parameters = parameter_values(definition, {p["Name"]: p["Value"] for p in PipelineParameters or []})
         known: dict[str, Json] = {}
-        selected, source = frozenset(steps), None
+        selected, source = frozenset(steps), ""
         if SelectiveExecutionConfig:
             selected = frozenset(choice["StepName"] for choice in SelectiveExecutionConfig["SelectedSteps"])
-            check_names(steps, sorted(selected))
-            source = SelectiveExecutionConfig.get("SourcePipelineExecutionArn") or self._latest_execution(PipelineName)
+            source = SelectiveExecutionConfig["SourcePipelineExecutionArn"]
             known = reused_properties(steps, selected, self._execution(source).properties(), source)
         execution = Execution.create(
             self.state / "executions", pipeline["PipelineArn"], parameters, definition, PipelineExecutionDescription
         )
         for name, properties in known.items():
             step = {"StepName": name, "StepStatus": "Succeeded", "StartTime": now(), "EndTime": now(), "Metadata": {}}
-            execution.save_step(step | {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": source}})
-            execution.save_properties(name, properties)
-        self._run(execution, steps, parameters, known, selected)
+            step["SelectiveExecutionResult"] = {"SourcePipelineExecutionArn": source}
+            execution.save_step(step, properties)
+        self._run(execution, definition, parameters, known, selected)
         return {"PipelineExecutionArn": execution.record["PipelineExecutionArn"]}
 
     def retry_pipeline_execution(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
@@ -149,14 +130,15 @@ class LocalSageMaker:
         definition = json.loads((execution.folder / "definition.json").read_bytes())
         given = {p["Name"]: p["Value"] for p in execution.record["PipelineParameters"]}
         execution.reopen()
-        known, steps = execution.properties(), steps_of(definition)
-        self._run(execution, steps, parameter_values(definition, given), known, frozenset(steps) - set(known))
+        known = execution.properties()
+        selected = frozenset(steps_of(definition)) - set(known)
+        self._run(execution, definition, parameter_values(definition, given), known, selected)
         return {"PipelineExecutionArn": PipelineExecutionArn}
 
     def _run(
         self,
         execution: Execution,
-        steps: dict[str, Step],
+        definition: Json,
         parameters: Json,
         known: dict[str, Json],
         selected: frozenset[str],
@@ -170,25 +152,15 @@ class LocalSageMaker:
             "StartDateTime": execution.record["CreationTime"].isoformat(),
             "CurrentDateTime": now().isoformat(),
         }
-        context = Context(
-            root=self.state.parent,
-            store=self.store,
-            launcher=self.launcher,
-            folder=self.state / "jobs",
-            log=Path(),
-            region=self.region,
-            account_id=self.account_id,
-            modules=self.modules,
-            stopped=lambda: False,
-        )
-        remove_orphaned_jobs(context.folder, self.state / "executions")
-        runner = self.step_runner(execution, context)
-        engine = self.engines[arn] = Engine(steps, execution, Scope(parameters, variables), runner, known, selected)
+        remove_orphaned_jobs(self.context.folder, self.state / "executions")
+        runner = self.step_runner(execution, replace(self.context, stopping=threading.Event()))
+        scope = Scope(parameters, variables, steps_of(definition), known, self.context.store)
+        engine = self.engines[arn] = Engine(execution, scope, runner, selected)
         threading.Thread(target=engine.run, name=f"execution-{execution.id}").start()
 
     def step_runner(self, execution: Execution, context: Context) -> StepRunner:
         """Return the object that runs the steps of an execution."""
-        return StepRunner(execution, context, Cache(self.state / "cache", self.store), self.registry)
+        return StepRunner(execution, context, Cache(self.state / "cache", context.store), self.registry)
 
     def stop_pipeline_execution(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
         """Stop an execution of this or another process, with its jobs."""
@@ -203,7 +175,7 @@ class LocalSageMaker:
         engine = self.engines.get(arn)
         if engine is None:
             time.sleep(seconds)
-            return self._execution(arn).status in FINAL
+            return self._execution(arn).status != "Executing"
         if engine.execution.is_stop_requested():
             engine.stopping.set()
         return engine.ended.wait(seconds)
@@ -213,7 +185,7 @@ class LocalSageMaker:
         for engine in self.engines.values():
             engine.stopping.set()
             engine.ended.wait()
-        self.launcher.close()
+        self.context.launcher.close()
 
     def describe_pipeline_execution(self, *, PipelineExecutionArn: str) -> Json:
         """Return an execution's status, reason and times."""
@@ -222,83 +194,29 @@ class LocalSageMaker:
 
     def describe_pipeline_definition_for_execution(self, *, PipelineExecutionArn: str) -> Json:
         """Return the definition that an execution runs."""
-        execution = self._execution(PipelineExecutionArn)
-        text = (execution.folder / "definition.json").read_text()
-        return {"PipelineDefinition": text, "CreationTime": execution.record["CreationTime"]}
+        return {"PipelineDefinition": (self._execution(PipelineExecutionArn).folder / "definition.json").read_text()}
 
-    def list_pipeline_parameters_for_execution(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
+    def list_pipeline_parameters_for_execution(self, *, PipelineExecutionArn: str) -> Json:
         """Return the parameters that an execution runs with."""
         return {"PipelineParameters": self._execution(PipelineExecutionArn).record["PipelineParameters"]}
 
-    def list_pipeline_executions(self, *, PipelineName: str, MaxResults: int = 100, **_: Any) -> Json:
+    def list_pipeline_executions(self, *, PipelineName: str, **_: Any) -> Json:
         """Return a pipeline's executions, newest first."""
         arn = self.describe_pipeline(PipelineName=PipelineName)["PipelineArn"]
         files = (self.state / "executions").glob("*/execution.json")
         records = [Execution.load(file.parent).record for file in files]
-        mine = sorted((r for r in records if r["PipelineArn"] == arn), key=lambda r: r["CreationTime"], reverse=True)
-        return {"PipelineExecutionSummaries": [_execution_summary(record) for record in mine[:MaxResults]]}
+        records.sort(key=lambda record: record["CreationTime"], reverse=True)
+        return {"PipelineExecutionSummaries": [_summary(record) for record in records if record["PipelineArn"] == arn]}
 
-    def list_pipeline_execution_steps(
-        self, *, PipelineExecutionArn: str, SortOrder: str = "Ascending", **_: Any
-    ) -> Json:
-        """Return the steps of an execution that have started."""
-        steps = self._execution(PipelineExecutionArn).steps()
-        return {"PipelineExecutionSteps": steps if SortOrder == "Ascending" else steps[::-1]}
+    def list_pipeline_execution_steps(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
+        """Return the steps of an execution that have started, in the order of their start."""
+        return {"PipelineExecutionSteps": self._execution(PipelineExecutionArn).steps()}
 
     def log_lines(self, arn: str, step: str, count: int) -> list[str]:
         """Return the last lines of a step's output, of all hosts. With boto3 this is CloudWatch Logs."""
-        folder = self._execution(arn).folder / "logs"
-        files = [folder / f"{step}.log", *sorted(folder.glob(f"{step}.algo-*.log"))]
-        lines = [line for file in files if file.is_file() for line in file.read_text(errors="replace").splitlines()]
+        files = host_logs(self._execution(arn).log(step))
+        lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
         return lines[-count:]
-
-    # --- jobs ------------------------------------------------------------------------------------------------------
-    def describe_processing_job(self, *, ProcessingJobName: str) -> Json:
-        """Return a processing job that has completed."""
-        return self._job("processing-job", ProcessingJobName)
-
-    def describe_training_job(self, *, TrainingJobName: str) -> Json:
-        """Return a training job that has completed."""
-        return self._job("training-job", TrainingJobName)
-
-    def describe_hyper_parameter_tuning_job(self, *, HyperParameterTuningJobName: str) -> Json:
-        """Return a tuning job that has completed."""
-        job = self._job("hyper-parameter-tuning-job", HyperParameterTuningJobName)
-        return {key: value for key, value in job.items() if key != "TrainingJobSummaries"}
-
-    def list_training_jobs_for_hyper_parameter_tuning_job(self, *, HyperParameterTuningJobName: str, **_: Any) -> Json:
-        """Return the successful training jobs of a tuning job, best first."""
-        job = self._job("hyper-parameter-tuning-job", HyperParameterTuningJobName)
-        return {"TrainingJobSummaries": job["TrainingJobSummaries"]}
-
-    # --- model packages --------------------------------------------------------------------------------------------
-    def list_model_packages(
-        self, *, ModelPackageGroupName: str, ModelApprovalStatus: str | None = None, **_: Any
-    ) -> Json:
-        """Return the versions of a group, newest first."""
-        versions = reversed(self.registry.versions(ModelPackageGroupName))
-        arns = [self.registry.arn(ModelPackageGroupName, version) for version in versions]
-        packages = [self.describe_model_package(ModelPackageName=arn) for arn in arns]
-        matches = [p for p in packages if ModelApprovalStatus in (None, p["ModelApprovalStatus"])]
-        return {"ModelPackageSummaryList": [_package_summary(package) for package in matches]}
-
-    def describe_model_package(self, *, ModelPackageName: str) -> Json:
-        """Return a version by its ARN."""
-        package = self.registry.read(ModelPackageName)
-        if package is None:
-            raise ResourceNotFound(f"model package {ModelPackageName} does not exist")
-        return package
-
-    def update_model_package(self, *, ModelPackageArn: str, **changes: Any) -> Json:
-        """Change a version's approval or metadata."""
-        self.registry.update(self.describe_model_package(ModelPackageName=ModelPackageArn), changes)
-        return {"ModelPackageArn": ModelPackageArn}
-
-    def _job(self, resource: str, name: str) -> Json:
-        file = self.state / "descriptions" / f"{name}.json"
-        if not file.is_file():
-            raise ResourceNotFound(f"{resource} {name} does not exist")
-        return read_json(file)
 
     def _execution(self, arn: str) -> Execution:
         if arn in self.engines:
@@ -308,14 +226,39 @@ class LocalSageMaker:
             raise ResourceNotFound(f"execution {arn} does not exist")
         return Execution.load(folder)
 
-    def _latest_execution(self, pipeline: str) -> str:
-        summaries = self.list_pipeline_executions(PipelineName=pipeline, MaxResults=1)["PipelineExecutionSummaries"]
-        if not summaries:
-            raise SagegateError("there is no earlier execution to take results from: run the whole pipeline first")
-        return str(summaries[0]["PipelineExecutionArn"])
+    # --- jobs and model packages -----------------------------------------------------------------------------------
+    def describe_processing_job(self, *, ProcessingJobName: str) -> Json:
+        """Return a processing job that has completed."""
+        return _read(self.state / "descriptions" / f"{ProcessingJobName}.json", f"processing job {ProcessingJobName}")
 
-    def _pipeline_file(self, name: str) -> Path:
-        return self.state / "pipelines" / f"{name}.json"
+    def describe_training_job(self, *, TrainingJobName: str) -> Json:
+        """Return a training job that has completed."""
+        return _read(self.state / "descriptions" / f"{TrainingJobName}.json", f"training job {TrainingJobName}")
+
+    def list_model_packages(self, *, ModelPackageGroupName: str, **_: Any) -> Json:
+        """Return the versions of a group, newest first."""
+        fields = (
+            *("ModelPackageArn", "ModelPackageGroupName", "ModelPackageVersion", "CreationTime"),
+            *("ModelPackageStatus", "ModelApprovalStatus"),
+        )
+        packages = self.registry.packages(ModelPackageGroupName)
+        return {"ModelPackageSummaryList": [{field: package[field] for field in fields} for package in packages]}
+
+    def describe_model_package(self, *, ModelPackageName: str) -> Json:
+        """Return a version by its ARN."""
+        return _read(self.registry.file(ModelPackageName), f"model package {ModelPackageName}")
+
+    def update_model_package(self, *, ModelPackageArn: str, **changes: Any) -> Json:
+        """Change a version's approval or metadata."""
+        package = self.describe_model_package(ModelPackageName=ModelPackageArn)
+        write_json(self.registry.file(ModelPackageArn), package | changes | {"LastModifiedTime": now()})
+        return {"ModelPackageArn": ModelPackageArn}
+
+
+def _read(file: Path, what: str) -> Json:
+    if not file.is_file():
+        raise ResourceNotFound(f"{what} does not exist")
+    return read_json(file)
 
 
 def _check_definition(text: str) -> None:
@@ -333,14 +276,9 @@ def _check_definition(text: str) -> None:
                 raise SagegateError(f"step {step.name}: DependsOn: {other} {trigger}: only Completed runs locally")
 
 
-def _execution_summary(record: Json) -> Json:
+def _summary(record: Json) -> Json:
     fields = ("PipelineExecutionArn", "PipelineExecutionStatus", "PipelineExecutionDisplayName")
     summary = {field: record[field] for field in fields} | {"StartTime": record["CreationTime"]}
     if "FailureReason" in record:
         summary["PipelineExecutionFailureReason"] = record["FailureReason"]
     return summary
-
-
-def _package_summary(package: Json) -> Json:
-    fields = ("ModelPackageArn", "ModelPackageGroupName", "ModelPackageVersion", "CreationTime")
-    return {field: package[field] for field in (*fields, "ModelPackageStatus", "ModelApprovalStatus")}

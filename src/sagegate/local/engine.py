@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
 from datetime import timedelta
 from graphlib import TopologicalSorter
-from typing import Any
 
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json
 from sagegate.local.jobs import JobFailed, JobStopped
-from sagegate.local.references import InvalidReference, Scope, parse_json, resolve
+from sagegate.local.references import InvalidReference, Scope, resolve
 from sagegate.local.state import Execution, now
-from sagegate.local.steps import FailStepReached, Result, StepRunner, property_file_uri
+from sagegate.local.steps import FailStepReached, Result, StepRunner
 from sagegate.pipeline.definition import Step
 
 MAX_PARALLEL_STEPS = 8
@@ -49,42 +47,27 @@ def reused_properties(
     `previous` holds the properties of the steps that succeeded there. Raises SagegateError if one that is needed
     is missing.
     """
-    needed: set[str] = set()
-    todo = list(selected)
-    while todo:
-        more = steps[todo.pop()].depends_on - needed - selected
-        needed |= more
-        todo += more
-    for name in steps:
-        if name in needed and name not in previous:
-            execution = source.rpartition("/")[2]
-            raise SagegateError(
-                f"step {name} is needed and did not succeed in execution {execution}: run it as well", USAGE
-            )
+    needed = {name for step in selected for name in steps[step].depends_on} - selected
+    for name in sorted(needed - previous.keys()):
+        execution = source.rpartition("/")[2]
+        raise SagegateError(
+            f"step {name} is needed and did not succeed in execution {execution}: run it as well", USAGE
+        )
     return {name: previous[name] for name in steps if name in needed}
 
 
 class Engine:
     """One execution, from its first step to its final status.
 
-    `known` holds the properties of steps that do not run again; `selected` names the steps to run.
+    `scope` has the properties of steps that do not run again; `selected` names the steps to run.
     """
 
-    def __init__(
-        self,
-        steps: dict[str, Step],
-        execution: Execution,
-        scope: Scope,
-        runner: StepRunner,
-        known: dict[str, Json],
-        selected: frozenset[str],
-    ) -> None:
-        self.steps = steps
+    def __init__(self, execution: Execution, scope: Scope, runner: StepRunner, selected: frozenset[str]) -> None:
         self.execution = execution
-        self.scope = replace(scope, steps=dict(known), property_file=self._property_file, s3_json=self._s3_json)
+        self.scope = scope
         self.runner = runner
         self.selected = selected
-        self.stopping = threading.Event()
+        self.stopping = runner.context.stopping
         # An event, because in Python 3.11 an interrupted Thread.join() can report a running thread as finished.
         self.ended = threading.Event()
         self.failures: list[str] = []
@@ -97,7 +80,7 @@ class Engine:
                 self.execution.finish("Failed", self.failures[0])
             else:
                 self.execution.finish("Stopped" if self.stopping.is_set() else "Succeeded")
-            self.runner.context.store.save_digests()
+            self.scope.store.save_digests()
         except BaseException as error:
             self.execution.finish("Failed", f"the engine itself failed: {type(error).__name__}: {error}")
             raise
@@ -105,15 +88,15 @@ class Engine:
             self.ended.set()
 
     def _run_steps(self) -> None:
-        done_before = set(self.scope.steps)
-        waiting = [step for step in self.steps.values() if step.name in self.selected]
-        sorter = TopologicalSorter({step.name: step.depends_on - done_before for step in waiting})
+        steps, done_before = self.scope.steps, set(self.scope.properties)
+        selected = [step for step in steps.values() if step.name in self.selected]
+        sorter = TopologicalSorter({step.name: step.depends_on - done_before for step in selected})
         sorter.prepare()
         running: dict[Future[bool], str] = {}
         with ThreadPoolExecutor(MAX_PARALLEL_STEPS) as pool:
             while True:
                 for name in sorter.get_ready():
-                    step = self.steps[name]
+                    step = steps[name]
                     if not self.stopping.is_set() and self._is_in_chosen_branch(step):
                         running[pool.submit(self._run_step, step)] = name
                 if not running:
@@ -125,12 +108,17 @@ class Engine:
                         sorter.done(name)
 
     def _is_in_chosen_branch(self, step: Step) -> bool:
-        return step.branch is None or self.scope.steps[step.branch[0]]["Outcome"] == str(step.branch[1])
+        return step.branch is None or self.scope.properties[step.branch[0]]["Outcome"] == str(step.branch[1])
 
     def _run_step(self, step: Step) -> bool:
         """Run a step and write its record. Return True if it succeeded."""
-        record: Json = {"StepName": step.name, "StepStatus": "Executing", "StartTime": now(), "Metadata": {}}
-        record["AttemptCount"] = 1
+        record: Json = {
+            "StepName": step.name,
+            "StepStatus": "Executing",
+            "StartTime": now(),
+            "AttemptCount": 1,
+            "Metadata": {},
+        }
         self.execution.save_step(record)
         try:
             result = self._run_with_retries(step, record)
@@ -146,17 +134,17 @@ class Engine:
             record["StepStatus"] = "Stopped"
         else:
             record |= {"StepStatus": "Succeeded", "Metadata": result.metadata, **result.fields}
-            self.execution.save_properties(step.name, result.properties)
-            self.scope.steps[step.name] = result.properties
-        self.execution.save_step(record | {"EndTime": now()})
-        return bool(record["StepStatus"] == "Succeeded")
+            self.scope.properties[step.name] = result.properties
+        properties = self.scope.properties.get(step.name)
+        self.execution.save_step(record | {"EndTime": now()}, properties)
+        return properties is not None
 
     def _run_with_retries(self, step: Step, record: Json) -> Result:
         """Run a step, and again as long as one of its retry policies covers the failure."""
         arguments = resolve(step.arguments, self.scope) if step.type != "Condition" else {}
         while True:
             try:
-                return self.runner.run(step, arguments, self.scope, self.stopping.is_set)
+                return self.runner.run(step, arguments, self.scope)
             except JobFailed as error:
                 policies = step.body.get("RetryPolicies") or []
                 policy = next((p for p in policies if error.kind in p["ExceptionType"]), None)
@@ -170,14 +158,3 @@ class Engine:
                     raise JobStopped("stopped while waiting to retry") from None
                 record["AttemptCount"] += 1
                 self.execution.save_step(record)
-
-    def _property_file(self, step: str, name: str) -> Any:
-        return self._s3_json(*property_file_uri(self.steps, self.scope.steps, step, name))
-
-    def _s3_json(self, uri: str, label: str = "") -> Any:
-        store = self.runner.context.store
-        try:
-            content = store.read(uri)
-        except store.exceptions.NoSuchKey:
-            raise InvalidReference(f"{label or uri} does not exist: the step that should write it did not") from None
-        return parse_json(content, label or uri)

@@ -1,4 +1,4 @@
-"""The processes of jobs: forks of a server that has the heavy libraries imported, or plain processes on Windows.
+"""The processes of jobs: forks of a server that has the heavy libraries imported.
 
 Importing pandas, scikit-learn and XGBoost takes most of the time of a run on small data; `fork_server.py` does it once.
 Each process leads a process group, so that everything it started is killed with it.
@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from sagegate.errors import USAGE, SagegateError
 from sagegate.files import write_atomically, write_json
 from sagegate.local.fork_server import NUMBER, end_group
 
 HERE = Path(__file__).resolve().parent
 PYTHONS = ("python", "python3", sys.executable)
-HAS_FORK = hasattr(os, "fork")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,12 @@ class Command:
 
 
 class Running:
-    """A process that was started."""
+    """A process that the fork server started. The server sends its exit code through `connection`."""
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        self._pid = pid
+        self._connection = connection
+        self._exit_code: int | None = None
 
     @property
     def exit_code(self) -> int | None:
@@ -59,22 +64,6 @@ class Running:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end. Return the exit code, or None if the process still runs after `timeout` seconds."""
-        raise NotImplementedError
-
-    def kill(self) -> None:
-        """Kill the process and all that it started."""
-        raise NotImplementedError
-
-
-class Fork(Running):
-    """A process that the fork server started. The server sends its exit code through `connection`."""
-
-    def __init__(self, pid: int, connection: socket.socket) -> None:
-        self._pid = pid
-        self._connection = connection
-        self._exit_code: int | None = None
-
-    def wait(self, timeout: float | None = None) -> int | None:
         if self._exit_code is None:
             self._connection.settimeout(timeout)
             try:
@@ -90,38 +79,17 @@ class Fork(Running):
         return self._exit_code
 
     def kill(self) -> None:
+        """Kill the process and all that it started."""
         if self.exit_code is None:
             end_group(self._pid)
-
-
-class Child(Running):
-    """A plain child process, for Windows."""
-
-    def __init__(self, command: Command) -> None:
-        with command.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command.full_argv,
-                cwd=command.folder,
-                env=command.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        try:
-            return self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
-
-    def kill(self) -> None:
-        self._process.kill()
 
 
 class Launcher:
     """Starts commands. The fork server starts with the first command, or earlier by `warm_up`."""
 
     def __init__(self, root: Path) -> None:
+        if not hasattr(os, "fork"):
+            raise SagegateError("the environment local needs Linux or macOS: on Windows, use WSL", USAGE)
         self._root = root
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
@@ -140,13 +108,10 @@ class Launcher:
 
     def warm_up(self, libraries: tuple[str, ...]) -> None:
         """Start the fork server, which begins to import `libraries`. Other libraries follow with the jobs."""
-        if HAS_FORK:
-            self._connect(libraries)
+        self._connect(libraries)
 
     def start(self, command: Command) -> Running:
         """Start a command. Raises OSError if that fails."""
-        if not HAS_FORK:
-            return Child(command)
         request = {
             "argv": command.argv[1:] if command.is_script else command.full_argv,
             "is_script": command.is_script,
@@ -160,7 +125,7 @@ class Launcher:
             with theirs:
                 socket.send_fds(self._connect(), [b"."], [theirs.fileno()])
             ours.sendall(json.dumps(request).encode() + b"\n")
-            return Fork(NUMBER.unpack(ours.recv(NUMBER.size))[0], ours)
+            return Running(NUMBER.unpack(ours.recv(NUMBER.size))[0], ours)
         except (OSError, struct.error):
             ours.close()
             raise ChildProcessError("the process that starts jobs has ended: run the command again") from None

@@ -6,12 +6,12 @@ Source: "Pipeline definition" and "Pass data between steps" in the SageMaker dev
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sagegate.files import Json
-from sagegate.pipeline.definition import PATH_PART, parse_get
+from sagegate.local.storage import NoSuchKey, Store
+from sagegate.pipeline.definition import PATH_PART, Reference, Step, parse_get, references
 
 NAME_KEYS = ("OutputName", "InputName", "ChannelName", "MetricName", "Name")
 
@@ -20,19 +20,18 @@ class InvalidReference(Exception):
     """A reference without a value; the message is one line that names the reference."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scope:
     """Values that references can use while an execution runs.
 
-    `steps` holds each finished step's properties, in the shape of its Describe* response. `property_file` reads a
-    property file by its step and name; `s3_json` reads the JSON object at an S3 URI.
+    `properties` holds the properties of each finished step, in the shape of its Describe* response.
     """
 
     parameters: Json
     execution: Json
-    steps: dict[str, Json] = field(default_factory=dict)
-    property_file: Callable[[str, str], Any] = lambda step, name: None
-    s3_json: Callable[[str], Any] = lambda uri: None
+    steps: dict[str, Step]
+    properties: dict[str, Json]
+    store: Store
 
 
 def resolve(value: Any, scope: Scope) -> Any:
@@ -48,37 +47,61 @@ def resolve(value: Any, scope: Scope) -> Any:
         separator = str(value["Std:Join"].get("On", ""))
         return separator.join(part if isinstance(part, str) else json.dumps(part) for part in parts)
     if set(value) == {"Std:JsonGet"}:
-        return _resolve_json_get(value["Std:JsonGet"], scope)
+        return _resolve_json_get(value, scope)
     return {key: resolve(item, scope) for key, item in value.items()}
 
 
 def _resolve_get(expression: str, scope: Scope) -> Any:
     reference = parse_get(expression)
-    if reference.kind == "Steps":
-        step = str(reference.step)
-        if step not in scope.steps:
-            raise InvalidReference(f"{expression}: step {step} has not run, so it has no properties")
-        return follow_path(scope.steps[step], reference.path, expression)
+    if reference.step:
+        if reference.step not in scope.properties:
+            raise InvalidReference(f"{expression}: step {reference.step} has not run, so it has no properties")
+        return _follow_path(scope.properties[reference.step], reference.path, expression)
     values = scope.parameters if reference.kind == "Parameters" else scope.execution
     if reference.path not in values:
-        raise InvalidReference(f"{expression}: there is no such {reference.kind.rstrip('s').lower()} value")
+        raise InvalidReference(f"{expression}: there is no such value")
     return values[reference.path]
 
 
-def _resolve_json_get(body: Json, scope: Scope) -> Any:
-    path = body["Path"]
+def _resolve_json_get(value: Json, scope: Scope) -> Any:
+    body = value["Std:JsonGet"]
     if "S3Uri" in body:
-        uri = resolve(body["S3Uri"], scope)
-        return follow_path(scope.s3_json(uri), path, f"{uri} {path}")
-    step, _, name = str(body["PropertyFile"]["Get"]).removeprefix("Steps.").partition(".PropertyFiles.")
-    return follow_path(scope.property_file(step, name), path, f"property file {name} of step {step}: {path}")
+        uri = label = str(resolve(body["S3Uri"], scope))
+    else:
+        uri, label = _property_file(next(references(value)), scope)
+    try:
+        content = scope.store.read(uri)
+    except NoSuchKey:
+        raise InvalidReference(f"{label} does not exist: the step that should write it did not") from None
+    return _follow_path(_parse_json(content, label), body["Path"], f"{label} {body['Path']}")
 
 
-def follow_path(value: Any, path: str, label: str) -> Any:
-    """Return the part of `value` at a path such as `a.b[0]['name']`.
+def _property_file(reference: Reference, scope: Scope) -> tuple[str, str]:
+    """Return the S3 URI of a property file, and a label for messages."""
+    step, name = str(reference.step), reference.path.partition(":")[0]
+    if step not in scope.properties:
+        raise InvalidReference(f"property file {name} of step {step}: the step has not run")
+    file = next(f for f in scope.steps[step].body["PropertyFiles"] if f["PropertyFileName"] == name)
+    outputs = scope.properties[step]["ProcessingOutputConfig"]["Outputs"]
+    output = next(o for o in outputs if o["OutputName"] == file["OutputName"])
+    uri = f"{output['S3Output']['S3Uri'].rstrip('/')}/{file['FilePath']}"
+    return uri, f"property file {name} of step {step} ({file['FilePath']})"
 
-    A list element is found by its index or its name. Raises InvalidReference, whose message begins with `label`.
-    """
+
+def _parse_json(content: bytes, label: str) -> Any:
+    """Parse strict JSON: SageMaker rejects NaN and Infinity."""
+
+    def reject(constant: str) -> None:
+        raise InvalidReference(f"{label} holds {constant}, which is not JSON: write only finite numbers")
+
+    try:
+        return json.loads(content, parse_constant=reject)
+    except ValueError as error:
+        raise InvalidReference(f"{label} is not JSON: {error}") from None
+
+
+def _follow_path(value: Any, path: str, label: str) -> Any:
+    """Return the part of `value` at a path such as `a.b[0]['name']`; a list element is found by its index or name."""
     path = path.removeprefix("$").lstrip(".")
     position = 0
     while position < len(path):
@@ -106,15 +129,3 @@ def _child(value: Any, key: str, is_index: bool, label: str) -> Any:
     else:
         available = json.dumps(value)
     raise InvalidReference(f"{label}: there is no {key!r}; found {available[:200]}")
-
-
-def parse_json(content: bytes, label: str) -> Any:
-    """Parse strict JSON. Raises InvalidReference, also for NaN and Infinity, which SageMaker rejects."""
-
-    def reject(constant: str) -> None:
-        raise InvalidReference(f"{label} holds {constant}, which is not JSON: write only finite numbers")
-
-    try:
-        return json.loads(content, parse_constant=reject)
-    except ValueError as error:
-        raise InvalidReference(f"{label} is not JSON: {error}") from None

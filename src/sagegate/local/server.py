@@ -104,9 +104,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Print one line per request on standard error."""
-        if not self.server.is_quiet:
-            print(f"{self.address_string()} {format % args}", file=sys.stderr)
+        """Print nothing: a request's answer says what is wrong with it."""
 
 
 class Server(ThreadingHTTPServer):
@@ -116,7 +114,6 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, model: Model) -> None:
         self.model = model
-        self.is_quiet = True
         super().__init__(("127.0.0.1", port), Handler)
 
 
@@ -138,7 +135,6 @@ def serve_folder(folder: Path, port: int, title: str, test: Callable[[str], bool
     url = f"http://127.0.0.1:{server.server_port}"
     try:
         if test is None or test(url):
-            server.is_quiet = False
             print(f"serving {title} on {url} (Ctrl-C stops)", flush=True)
             ended.wait()
             print("stopped")

@@ -1,32 +1,23 @@
 """Executions and model packages on disk, in the shapes of boto3's responses.
 
-`.mlops/executions/ID/` holds one execution: `execution.json`, `steps/NAME.json`, `properties/NAME.json` and
-`logs/NAME.log`. The process that runs an execution holds a lock on it; if the lock is free while the status is
-Executing, that process was killed. `.mlops/registry/GROUP/VERSION.json` holds one model package.
+`.mlops/executions/ID/` holds one execution: `execution.json`, `steps/NAME.json` and `logs/NAME.log`. The process that
+runs an execution holds a lock on it; if the lock is free while the status is Executing, that process was killed.
+`.mlops/registry/GROUP/VERSION.json` holds one model package.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import string
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
-from sagegate.files import Json, as_json, write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock, so there a killed execution stays Executing until it is retried
-    fcntl = None  # type: ignore[assignment]
-
-FINAL = ("Succeeded", "Failed", "Stopped")
+from sagegate.files import Json, write_json
 
 
 def now() -> datetime:
@@ -53,7 +44,7 @@ class Execution:
     def __init__(self, folder: Path, record: Json) -> None:
         self.folder = folder
         self.record = record
-        self._lock_stream: Any = None
+        self._lock_stream: TextIO | None = None
 
     @classmethod
     def create(
@@ -73,7 +64,7 @@ class Execution:
         if description:
             record["PipelineExecutionDescription"] = description
         execution = cls(parent / name, record)
-        for part in ("steps", "properties", "logs"):
+        for part in ("steps", "logs"):
             (execution.folder / part).mkdir(parents=True)
         execution._hold_lock()
         write_json(execution.folder / "definition.json", definition)
@@ -111,12 +102,11 @@ class Execution:
         self._save()
         if self._lock_stream:
             self._lock_stream.close()
-            self._lock_stream = None
 
     def reopen(self) -> None:
         """Make an ended execution Executing again, locked by this process; only steps that succeeded stay."""
         self._hold_lock()
-        (self.folder / "stop.json").unlink(missing_ok=True)
+        (self.folder / "stop").unlink(missing_ok=True)
         for step in self.steps():
             if step["StepStatus"] != "Succeeded":
                 (self.folder / "steps" / f"{step['StepName']}.json").unlink()
@@ -126,28 +116,27 @@ class Execution:
 
     def request_stop(self) -> None:
         """Ask the process that runs this execution to stop it."""
-        write_json(self.folder / "stop.json", {"RequestTime": now()})
+        (self.folder / "stop").touch()
 
     def is_stop_requested(self) -> bool:
         """Return True if a process asked to stop this execution."""
-        return (self.folder / "stop.json").is_file()
+        return (self.folder / "stop").is_file()
 
-    def save_step(self, step: Json) -> None:
-        """Write the record of one step."""
-        write_json(self.folder / "steps" / f"{step['StepName']}.json", step)
+    def save_step(self, step: Json, properties: Json | None = None) -> None:
+        """Write the record of one step, with its properties if it succeeded."""
+        write_json(self.folder / "steps" / f"{step['StepName']}.json", step | {"Properties": properties})
 
     def steps(self) -> list[Json]:
         """Return the records of the steps that have started, in the order of their start."""
-        steps = [read_json(file) for file in (self.folder / "steps").glob("[!.]*.json")]
+        steps = [{key: saved[key] for key in saved if key != "Properties"} for saved in self._saved()]
         return sorted(steps, key=lambda step: (step["StartTime"], step["StepName"]))
-
-    def save_properties(self, step: str, properties: Json) -> None:
-        """Write the properties of a step that succeeded."""
-        write_json(self.folder / "properties" / f"{step}.json", properties)
 
     def properties(self) -> dict[str, Json]:
         """Return the properties of the steps that succeeded, by step."""
-        return {file.stem: read_json(file) for file in (self.folder / "properties").glob("[!.]*.json")}
+        return {saved["StepName"]: saved["Properties"] for saved in self._saved() if saved.get("Properties")}
+
+    def _saved(self) -> Iterator[Json]:
+        return (read_json(file) for file in (self.folder / "steps").glob("[!.]*.json"))
 
     def log(self, step: str) -> Path:
         """Return the file for a step's output."""
@@ -157,15 +146,24 @@ class Execution:
         write_json(self.folder / "execution.json", self.record)
 
     def _hold_lock(self) -> None:
-        self._lock_stream = (self.folder / "lock").open("w")
-        if fcntl:
-            fcntl.flock(self._lock_stream, fcntl.LOCK_EX)
+        self._lock_stream = locked(self.folder / "lock")
+
+
+def locked(file: Path) -> TextIO:
+    """Wait for the lock on a file and return the stream that holds it; closing the stream releases it."""
+    import fcntl  # not at the top: Windows has none, and commands for AWS import this module
+
+    stream = file.open("w")
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    return stream
 
 
 @contextmanager
 def lock_if_free(execution: Path) -> Iterator[bool]:
     """Lock the execution in a folder and yield True, or yield False if a process may be running it."""
-    if not fcntl or not (execution / "lock").is_file():
+    import fcntl
+
+    if not (execution / "lock").is_file():
         yield False
         return
     with (execution / "lock").open() as stream:
@@ -188,52 +186,35 @@ def remove_orphaned_jobs(jobs: Path, executions: Path) -> None:
 class Registry:
     """The Model Registry: model package groups and their versions."""
 
-    def __init__(self, folder: Path, arn_prefix: str) -> None:
+    def __init__(self, folder: Path, arn: str) -> None:
         self.folder = folder
-        self.arn_prefix = arn_prefix
+        self.arn = arn  # the part before the group's name
 
     def register(self, request: Json) -> Json:
-        """Store CreateModelPackage's request as the next version of its group; return the package.
-
-        Safe to run concurrently: the link to a version's file can be created once.
-        """
+        """Store CreateModelPackage's request as the next version of its group; return the package."""
         group = self.folder / request["ModelPackageGroupName"]
         group.mkdir(parents=True, exist_ok=True)
-        version = max(self.versions(group.name), default=0)
-        while True:
-            version += 1
+        with locked(group / "lock"):  # another execution may register at the same time
+            version = 1 + max(self._versions(group), default=0)
             package = request | {
                 "ModelPackageName": group.name,
                 "ModelPackageVersion": version,
-                "ModelPackageArn": self.arn(group.name, version),
+                "ModelPackageArn": f"{self.arn}/{group.name}/{version}",
                 "CreationTime": now(),
                 "ModelPackageStatus": "Completed",
                 "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
             }
-            with tempfile.NamedTemporaryFile(dir=group, prefix=".") as temporary:
-                temporary.write(as_json(package))
-                temporary.flush()
-                try:
-                    os.link(temporary.name, group / f"{version}.json")
-                except FileExistsError:
-                    continue
-                return package
+            write_json(group / f"{version}.json", package)
+        return package
 
-    def arn(self, group: str, version: int) -> str:
-        """Return the ARN of a version."""
-        return f"{self.arn_prefix}:model-package/{group}/{version}"
+    def packages(self, group: str) -> list[Json]:
+        """Return the versions of a group, newest first."""
+        folder = self.folder / group
+        return [read_json(folder / f"{version}.json") for version in sorted(self._versions(folder), reverse=True)]
 
-    def versions(self, group: str) -> list[int]:
-        """Return the version numbers of a group, in their order."""
-        return sorted(int(file.stem) for file in (self.folder / group).glob("[0-9]*.json"))
+    def file(self, arn: str) -> Path:
+        """Return the file of the version with an ARN."""
+        return self.folder / f"{arn.rpartition(':model-package/')[2]}.json"
 
-    def read(self, arn: str) -> Json | None:
-        """Return the package with an ARN, or None."""
-        group, _, version = arn.rpartition(":model-package/")[2].rpartition("/")
-        file = self.folder / group / f"{version}.json"
-        return read_json(file) if group and file.is_file() else None
-
-    def update(self, package: Json, changes: Json) -> None:
-        """Change fields of a package."""
-        file = self.folder / package["ModelPackageGroupName"] / f"{package['ModelPackageVersion']}.json"
-        write_json(file, package | changes | {"LastModifiedTime": now()})
+    def _versions(self, group: Path) -> list[int]:
+        return [int(file.stem) for file in group.glob("[0-9]*.json")]

@@ -10,11 +10,10 @@ import hashlib
 import io
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from sagegate.files import Json, split_uri, write_atomically
@@ -22,12 +21,6 @@ from sagegate.files import Json, split_uri, write_atomically
 
 class NoSuchKey(Exception):
     """boto3's `client.exceptions.NoSuchKey`."""
-
-
-class Exceptions:
-    """boto3's `client.exceptions`."""
-
-    NoSuchKey = NoSuchKey
 
 
 class Paginator:
@@ -44,7 +37,7 @@ class Paginator:
 class Store:
     """The objects of all buckets."""
 
-    exceptions = Exceptions
+    exceptions = SimpleNamespace(NoSuchKey=NoSuchKey)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,26 +47,25 @@ class Store:
     # --- calls of boto3's S3 client --------------------------------------------------------------------------------
     def put_object(self, *, Bucket: str, Key: str, Body: bytes) -> Json:
         """Store an object."""
-        write_atomically(self._path(Bucket, Key), Body)
-        return {"ETag": f'"{hashlib.md5(Body, usedforsecurity=False).hexdigest()}"'}
+        write_atomically(self.folder / Bucket / Key, Body)
+        return {}
+
+    def upload_file(self, Filename: str, Bucket: str, Key: str) -> None:
+        """Copy a local file into the store."""
+        self.put_object(Bucket=Bucket, Key=Key, Body=Path(Filename).read_bytes())
 
     def get_object(self, *, Bucket: str, Key: str) -> Json:
         """Return an object's content as a stream under `Body`. Raises NoSuchKey."""
         try:
-            content = self._path(Bucket, Key).read_bytes()
+            return {"Body": io.BytesIO((self.folder / Bucket / Key).read_bytes())}
         except (FileNotFoundError, IsADirectoryError):
             raise NoSuchKey(f"no such object: s3://{Bucket}/{Key}") from None
-        return {"Body": io.BytesIO(content), "ContentLength": len(content)}
 
-    def list_objects_v2(self, *, Bucket: str, Prefix: str = "", **_: Any) -> Json:
+    def list_objects_v2(self, *, Bucket: str, Prefix: str, **_: Any) -> Json:
         """Return the objects whose key starts with `Prefix`, all in one page."""
-        root = self.folder / Bucket
-        folder = root / Prefix.rpartition("/")[0]
-        files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))
-        objects = [{"Key": f.relative_to(root).as_posix(), "Size": f.stat().st_size} for f in files]
-        matches = [item for item in objects if str(item["Key"]).startswith(Prefix)]
-        page: Json = {"KeyCount": len(matches), "IsTruncated": False}
-        return page | {"Contents": matches} if matches else page
+        folder, slash, start = Prefix.rpartition("/")
+        names = [name for name, _ in self.objects(f"s3://{Bucket}/{folder}") if name.startswith(start)]
+        return {"Contents": [{"Key": f"{folder}{slash}{name}"} for name in names]}
 
     def get_paginator(self, operation: str) -> Paginator:
         """Return a paginator for a call."""
@@ -81,21 +73,8 @@ class Store:
 
     def delete_object(self, *, Bucket: str, Key: str) -> Json:
         """Delete an object. As in S3, deleting a missing object is no error."""
-        self._path(Bucket, Key).unlink(missing_ok=True)
+        (self.folder / Bucket / Key).unlink(missing_ok=True)
         return {}
-
-    def upload_file(self, Filename: str, Bucket: str, Key: str) -> None:
-        """Copy a local file into the store."""
-        target = self._path(Bucket, Key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(handle)
-        try:
-            shutil.copyfile(Filename, temporary)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
 
     # --- for jobs and the cache ------------------------------------------------------------------------------------
     def objects(self, uri: str) -> list[tuple[str, Path]]:
@@ -105,7 +84,7 @@ class Store:
         does not match `s3://b/training/x`.
         """
         bucket, key = split_uri(uri)
-        top = self._path(bucket, key.rstrip("/"))
+        top = self.folder / bucket / key
         if top.is_file():
             return [(top.name, top)]
         files = (f for f in top.rglob("*") if f.is_file() and not f.name.startswith("."))
@@ -117,13 +96,6 @@ class Store:
         content: bytes = self.get_object(Bucket=bucket, Key=key)["Body"].read()
         return content
 
-    def download(self, objects: list[tuple[str, Path]], folder: Path) -> None:
-        """Copy objects, as `objects` returns them, into a folder."""
-        for name, file in objects:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
-
     def upload_folder(self, folder: Path, uri: str) -> None:
         """Move the files below a finished job's `folder` into the store at `uri`.
 
@@ -132,11 +104,10 @@ class Store:
         bucket, key = split_uri(uri)
         files = sorted(f for f in folder.rglob("*") if f.is_file())
         for file in sorted(files, key=lambda f: not f.is_symlink()):  # links first: moving a file breaks links to it
-            name = f"{key.rstrip('/')}/{file.relative_to(folder).as_posix()}"
+            target = self.folder / bucket / key / file.relative_to(folder)
             if file.is_symlink():
-                self.upload_file(str(file), bucket, name)
+                write_atomically(target, file.read_bytes())
             else:
-                target = self._path(bucket, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(file, target)
 
@@ -172,8 +143,3 @@ class Store:
         except (FileNotFoundError, ValueError):
             return {}
         return digests
-
-    def _path(self, bucket: str, key: str) -> Path:
-        if ".." in key.split("/") or not bucket:
-            raise ValueError(f"{bucket}/{key} is not a valid bucket and key")
-        return self.folder / bucket / key

@@ -14,8 +14,18 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from sagegate.files import Json, archive, files_under
-from sagegate.local.jobs import Context, Host, JobFailed, copy_inputs, job_fields, make_hosts, run_hosts, write_config
+from sagegate.files import Json, archive, files_under, split_uri
+from sagegate.local.jobs import (
+    Context,
+    Host,
+    JobFailed,
+    container_command,
+    copy_inputs,
+    job_fields,
+    make_hosts,
+    run_hosts,
+    write_config,
+)
 from sagegate.local.state import now
 from sagegate.local.storage import Store
 
@@ -23,10 +33,10 @@ from sagegate.local.storage import Store
 def run_training_job(name: str, request: Json, context: Context) -> Json:
     """Run a training job and return its description. Raises JobFailed or JobStopped."""
     resources = request["ResourceConfig"]
-    hosts = make_hosts(int(resources.get("InstanceCount", 1)), context.folder)
+    hosts = make_hosts(int(resources.get("InstanceCount", 1)), context)
     given = {key: str(value) for key, value in (request.get("HyperParameters") or {}).items()}
     channels = {channel["ChannelName"]: channel for channel in request.get("InputDataConfig") or []}
-    command = _container_command(request["AlgorithmSpecification"])
+    command = container_command(request["AlgorithmSpecification"])
     is_script_mode = not command
     decoded = {key: _decode(value) for key, value in given.items()}
     hyperparameters = {key: value for key, value in decoded.items() if not key.startswith("sagemaker_")}
@@ -37,10 +47,10 @@ def run_training_job(name: str, request: Json, context: Context) -> Json:
         "hyperparameters.json": given,
         "inputdataconfig.json": {key: _channel_config(channel) for key, channel in channels.items()},
     }
-    for index, host in enumerate(hosts):
+    for host in hosts:
         for channel_name, channel in channels.items():
             folder = host.opt_ml / "input" / "data" / channel_name
-            copy_inputs(channel_name, channel["DataSource"]["S3DataSource"], folder, index, len(hosts), context)
+            copy_inputs(channel_name, channel["DataSource"]["S3DataSource"], folder, host, hosts, context)
         for part in ("model", "output/data", "code"):
             (host.opt_ml / part).mkdir(parents=True, exist_ok=True)
         write_config(host.opt_ml / "input" / "config", host, hosts, resources.get("InstanceType", ""), config)
@@ -57,25 +67,16 @@ def run_training_job(name: str, request: Json, context: Context) -> Json:
     started = now()
     limit = (request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds")
     run_hosts(hosts, command, environment, context, limit, "failure")
-    prefix = f"{request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output"
-    _upload_model(hosts, prefix, context)
-    ended = job_fields("training-job", "Training", name, started, context)
-    return (
-        request
-        | ended
-        | {
-            "ModelArtifacts": {"S3ModelArtifacts": f"{prefix}/model.tar.gz"},
-            "SecondaryStatus": "Completed",
-            "BillableTimeInSeconds": max(1, round((ended["TrainingEndTime"] - started).total_seconds())),
-        }
-    )
-
-
-def _container_command(algorithm: Json) -> list[str]:
-    entrypoint, arguments = algorithm.get("ContainerEntrypoint") or [], algorithm.get("ContainerArguments") or []
-    if arguments and not entrypoint:
-        raise JobFailed("ContainerArguments without a ContainerEntrypoint: a local job has no image to take it from")
-    return [str(part) for part in (*entrypoint, *arguments)]
+    uri = f"{request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/model.tar.gz"
+    bucket, key = split_uri(uri)
+    files = {name: content for host in hosts for name, content in files_under(host.opt_ml / "model").items()}
+    context.store.put_object(Bucket=bucket, Key=key, Body=archive(files))
+    return request | {
+        **job_fields("training-job", "Training", name, started, context),
+        "ModelArtifacts": {"S3ModelArtifacts": uri},
+        "SecondaryStatus": "Completed",
+        "BillableTimeInSeconds": max(1, round((now() - started).total_seconds())),
+    }
 
 
 def _channel_config(channel: Json) -> Json:
@@ -132,12 +133,3 @@ def _variable(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def _upload_model(hosts: list[Host], prefix: str, context: Context) -> None:
-    """Pack the model folders of all hosts into one `model.tar.gz` below `prefix`."""
-    files = {name: content for host in hosts for name, content in files_under(host.opt_ml / "model").items()}
-    folder = context.folder / "artifact"
-    folder.mkdir()
-    (folder / "model.tar.gz").write_bytes(archive(files))
-    context.store.upload_folder(folder, prefix)

@@ -11,6 +11,7 @@ import itertools
 import math
 import random
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,6 @@ from sagegate.local.jobs import Context, JobFailed, host_logs
 from sagegate.local.state import now
 from sagegate.local.training import run_training_job
 
-GRID_LIMIT = 1000
-
 
 def run_tuning_job(name: str, request: Json, context: Context) -> Json:
     """Run a tuning job. Return its description, with TrainingJobSummaries from the best to the worst."""
@@ -31,7 +30,8 @@ def run_tuning_job(name: str, request: Json, context: Context) -> Json:
     total, parallel = int(limits.get("MaxNumberOfTrainingJobs", 1)), int(limits.get("MaxParallelTrainingJobs", 1))
     maximize = objective["Type"] == "Maximize"
     pattern = _objective_pattern(definition, objective["MetricName"])
-    search = make_search(config, maximize)
+    values: dict[int, float | None] = {}
+    proposals = zip(range(1, total + 1), _propose(config, maximize, values), strict=False)
     training_request = {key: value for key, value in definition.items() if key != "StaticHyperParameters"}
     started, summaries, errors = now(), [], []
 
@@ -44,14 +44,14 @@ def run_tuning_job(name: str, request: Json, context: Context) -> Json:
             job = run_training_job(
                 training_job_name(name, number), training_request | {"HyperParameters": hyperparameters}, trial
             )
-            value = read_objective(host_logs(trial.log), pattern)
+            value = _read_objective(host_logs(trial.log), pattern)
             if value is None:
                 raise JobFailed(f"no line of the log matches {pattern.pattern!r} of metric {objective['MetricName']}")
         except JobFailed as error:
             errors.append(str(error))
-            search.report(number, None)
+            values[number] = None
             return
-        search.report(number, value)
+        values[number] = value
         fields = ("TrainingJobName", "TrainingJobArn", "TrainingJobStatus", "CreationTime", "TrainingEndTime")
         summaries.append(
             {field: job[field] for field in fields}
@@ -59,11 +59,8 @@ def run_tuning_job(name: str, request: Json, context: Context) -> Json:
             | {"FinalHyperParameterTuningJobObjectiveMetric": objective | {"Value": value}}
         )
 
-    numbers = range(1, total + 1)
     with ThreadPoolExecutor(parallel) as pool:
-        for first in numbers[::parallel]:
-            proposals = [(number, search.propose(number)) for number in numbers[first - 1 : first - 1 + parallel]]
-            batch = [(number, chosen) for number, chosen in proposals if chosen is not None]
+        while batch := list(itertools.islice(proposals, parallel)):
             list(pool.map(lambda trial: run_trial(*trial), batch))
     if not summaries:
         reason = errors[0] if errors else "nothing to try"
@@ -72,10 +69,9 @@ def run_tuning_job(name: str, request: Json, context: Context) -> Json:
     summaries.sort(key=_objective_value, reverse=maximize)
     lines = [f"{_objective_value(summary)} {summary['TunedHyperParameters']}\n" for summary in summaries]
     context.log.write_text("".join(lines))
-    arn = f"arn:aws:sagemaker:{context.region}:{context.account_id}:hyper-parameter-tuning-job/{name}"
     return request | {
         "HyperParameterTuningJobName": name,
-        "HyperParameterTuningJobArn": arn,
+        "HyperParameterTuningJobArn": context.arn(f"hyper-parameter-tuning-job/{name}"),
         "HyperParameterTuningJobStatus": "Completed",
         "CreationTime": started,
         "HyperParameterTuningEndTime": now(),
@@ -102,13 +98,12 @@ def _objective_pattern(definition: Json, metric: str) -> re.Pattern[str]:
     raise JobFailed(f"the objective {metric!r} has no MetricDefinition with a Regex in the training job's definition")
 
 
-def read_objective(logs: list[Path], pattern: re.Pattern[str]) -> float | None:
-    """Return the last finite value of the pattern's first group in the first log that has one."""
+def _read_objective(logs: list[Path], pattern: re.Pattern[str]) -> float | None:
+    """Return the last value of the pattern's first group in the first log whose last value is a finite number."""
     for log in logs:
-        matches = pattern.findall(log.read_text(errors="replace"))
-        last = matches[-1] if matches else ""
+        matches = list(pattern.finditer(log.read_text(errors="replace")))
         try:
-            value = float(last[0] if isinstance(last, tuple) else last)
+            value = float(matches[-1][1]) if matches else math.nan
         except ValueError:
             continue
         if math.isfinite(value):
@@ -116,114 +111,86 @@ def read_objective(logs: list[Path], pattern: re.Pattern[str]) -> float | None:
     return None
 
 
-def make_search(config: Json, maximize: bool) -> Search:
-    """Return the search of a tuning job's Strategy. Raises JobFailed for a strategy that does not run locally."""
-    ranges, seed, strategy = config["ParameterRanges"], config.get("RandomSeed", 0), config["Strategy"]
+def _propose(config: Json, maximize: bool, values: dict[int, float | None]) -> Iterator[dict[str, str]]:
+    """Return an iterator over hyperparameters to try, by the tuning job's Strategy.
+
+    `values` holds the objective of each ended trial by its number, or None if it failed. Raises JobFailed for a
+    strategy that does not run locally.
+    """
+    ranges, strategy, seed = config["ParameterRanges"], config["Strategy"], config.get("RandomSeed", 0)
     if strategy == "Grid":
-        return Grid(ranges)
+        return _grid(ranges)
     if strategy == "Random":
-        return Random(ranges, seed)
+        return _random(ranges, seed)
     if strategy == "Bayesian":
-        return Bayesian(ranges, seed, maximize)
+        return _bayesian(ranges, seed, maximize, values)
     raise JobFailed(f"strategy {strategy} does not run locally: choose Random, Grid or Bayesian")
 
 
-class Search:
-    """Proposes hyperparameters for numbered trials, and may learn from their objectives."""
-
-    def __init__(self, ranges: Json) -> None:
-        self.categories: list[Json] = ranges.get("CategoricalParameterRanges") or []
-        self.integers: list[Json] = ranges.get("IntegerParameterRanges") or []
-        self.floats: list[Json] = ranges.get("ContinuousParameterRanges") or []
-
-    def propose(self, trial: int) -> dict[str, str] | None:
-        """Return hyperparameters, or None if there are no more to try."""
-        raise NotImplementedError
-
-    def report(self, trial: int, value: float | None) -> None:
-        """Learn the objective of a trial, or None if the trial failed."""
+def _grid(ranges: Json) -> Iterator[dict[str, str]]:
+    if ranges.get("IntegerParameterRanges") or ranges.get("ContinuousParameterRanges"):
+        raise JobFailed("Grid search takes CategoricalParameterRanges only, as on SageMaker")
+    categories = ranges.get("CategoricalParameterRanges") or []
+    for values in itertools.product(*[category["Values"] for category in categories]):
+        yield {category["Name"]: value for category, value in zip(categories, values, strict=True)}
 
 
-class Grid(Search):
-    """Every combination of categories; SageMaker's grid search takes no other ranges."""
-
-    def __init__(self, ranges: Json) -> None:
-        super().__init__(ranges)
-        if self.integers or self.floats:
-            raise JobFailed("Grid search takes CategoricalParameterRanges only, as on SageMaker")
-        names = [category["Name"] for category in self.categories]
-        combinations = itertools.product(*[category["Values"] for category in self.categories])
-        self._combinations = (
-            dict(zip(names, values, strict=True)) for values in itertools.islice(combinations, GRID_LIMIT)
-        )
-
-    def propose(self, trial: int) -> dict[str, str] | None:
-        """Return the next combination."""
-        return next(self._combinations, None)
+def _random(ranges: Json, seed: int) -> Iterator[dict[str, str]]:
+    trial = RandomTrial(seed)
+    while True:
+        yield _suggested(trial, ranges)
 
 
-class Random(Search):
-    """Independent draws from each range, on its scale."""
+def _bayesian(ranges: Json, seed: int, maximize: bool, values: dict[int, float | None]) -> Iterator[dict[str, str]]:
+    try:
+        import optuna
+    except ImportError:
+        raise JobFailed("Bayesian search needs Optuna: `uv add --dev optuna`, or choose Random") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=True)
+    study = optuna.create_study(direction="maximize" if maximize else "minimize", sampler=sampler)
+    trials: dict[int, Any] = {}
+    for number in itertools.count(1):
+        for ended in sorted(trials.keys() & values.keys()):
+            has_failed = values[ended] is None
+            study.tell(trials.pop(ended), values[ended], optuna.trial.TrialState.FAIL if has_failed else None)
+        trials[number] = study.ask()
+        yield _suggested(trials[number], ranges)
 
-    def __init__(self, ranges: Json, seed: int) -> None:
-        super().__init__(ranges)
+
+class RandomTrial:
+    """Independent draws, by the methods of Optuna's Trial."""
+
+    def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
 
-    def propose(self, trial: int) -> dict[str, str] | None:
-        """Return random values."""
-        chosen = {item["Name"]: self._random.choice(item["Values"]) for item in self.categories}
-        for item in self.integers:
-            low, high = int(item["MinValue"]), int(item["MaxValue"])
-            value = round(self._draw(low - 0.5, high + 0.5, item)) if low < high else low
-            chosen[item["Name"]] = str(min(high, max(low, value)))
-        for item in self.floats:
-            chosen[item["Name"]] = repr(self._draw(float(item["MinValue"]), float(item["MaxValue"]), item))
-        return chosen
+    def suggest_categorical(self, _: str, values: list[str]) -> str:
+        """Return one of `values`."""
+        return self._random.choice(values)
 
-    def _draw(self, low: float, high: float, item: Json) -> float:
-        scale = item.get("ScalingType", "Linear")
-        if scale == "Logarithmic" or (scale == "Auto" and low > 0 and high / low >= 1000):
-            return math.exp(self._random.uniform(math.log(max(low, 1e-12)), math.log(high)))
-        if scale == "ReverseLogarithmic":
-            return 1 - math.exp(self._random.uniform(math.log(1 - high), math.log(1 - low)))
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool) -> int:
+        """Return a number from `low` to `high`, on a logarithmic scale if `log` is True."""
+        return min(high, max(low, round(self.suggest_float(name, low - 0.5, high + 0.5, log=log))))
+
+    def suggest_float(self, _: str, low: float, high: float, *, log: bool) -> float:
+        """Return a number from `low` to `high`, on a logarithmic scale if `log` is True."""
+        if log:
+            return math.exp(self._random.uniform(math.log(low), math.log(high)))
         return self._random.uniform(low, high)
 
 
-class Bayesian(Search):
-    """Optuna's TPE sampler."""
-
-    def __init__(self, ranges: Json, seed: int, maximize: bool) -> None:
-        super().__init__(ranges)
-        try:
-            import optuna
-        except ImportError:
-            raise JobFailed("Bayesian search needs Optuna: `uv add --dev optuna`, or choose Random") from None
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=True)
-        self._study = optuna.create_study(direction="maximize" if maximize else "minimize", sampler=sampler)
-        self._failed = optuna.trial.TrialState.FAIL
-        self._trials: dict[int, Any] = {}
-
-    def propose(self, trial: int) -> dict[str, str] | None:
-        """Return the sampler's most promising values."""
-        optuna_trial = self._trials[trial] = self._study.ask()
-        chosen = {}
-        for item in self.categories:
-            chosen[item["Name"]] = str(optuna_trial.suggest_categorical(item["Name"], item["Values"]))
-        for item in self.integers:
-            low, high = int(item["MinValue"]), int(item["MaxValue"])
-            chosen[item["Name"]] = str(optuna_trial.suggest_int(item["Name"], low, high, log=_is_logarithmic(item)))
-        for item in self.floats:
-            start, end = float(item["MinValue"]), float(item["MaxValue"])
-            chosen[item["Name"]] = repr(optuna_trial.suggest_float(item["Name"], start, end, log=_is_logarithmic(item)))
-        return chosen
-
-    def report(self, trial: int, value: float | None) -> None:
-        """Tell the sampler the objective of a trial."""
-        if value is None:
-            self._study.tell(self._trials[trial], state=self._failed)
-        else:
-            self._study.tell(self._trials[trial], value)
+def _suggested(trial: Any, ranges: Json) -> dict[str, str]:
+    """Return the values of all hyperparameters that a trial suggests."""
+    chosen = {}
+    for item in ranges.get("CategoricalParameterRanges") or []:
+        chosen[item["Name"]] = str(trial.suggest_categorical(item["Name"], item["Values"]))
+    for item in ranges.get("IntegerParameterRanges") or []:
+        low, high = int(item["MinValue"]), int(item["MaxValue"])
+        chosen[item["Name"]] = str(trial.suggest_int(item["Name"], low, high, log=_is_logarithmic(item)))
+    for item in ranges.get("ContinuousParameterRanges") or []:
+        start, end = float(item["MinValue"]), float(item["MaxValue"])
+        chosen[item["Name"]] = repr(trial.suggest_float(item["Name"], start, end, log=_is_logarithmic(item)))
+    return chosen
 
 
 def _is_logarithmic(item: Json) -> bool:

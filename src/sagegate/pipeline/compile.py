@@ -65,8 +65,10 @@ def check_compiled(root: Path, since: str | None) -> str:
     The digest in the definition does not detect manual edits, so this compiles again. With `since`, skip that (and
     fetching the SDK) if nothing that the definition is compiled from changed since that git revision.
     """
-    if since and not changed_since(root, since):
-        return f"the sources of pipeline/definition.json have not changed since {since}"
+    if since:
+        command = ["git", "diff", "--quiet", since, "--", "pipeline", "pyproject.toml"]
+        if subprocess.run(command, cwd=root, capture_output=True).returncode == 0:
+            return f"the sources of pipeline/definition.json have not changed since {since}"
     file = path_of(root)
     before = file.read_bytes() if file.is_file() else b""
     try:
@@ -79,12 +81,6 @@ def check_compiled(root: Path, since: str | None) -> str:
             "pipeline/definition.json is not what pipeline.py compiles to: run `sagegate compile` and commit it"
         )
     return "pipeline/definition.json is what pipeline.py compiles to"
-
-
-def changed_since(root: Path, revision: str) -> bool:
-    """Return True if a source of the definition changed since a git revision, or the revision is unknown."""
-    command = ["git", "diff", "--quiet", revision, "--", "pipeline", "pyproject.toml"]
-    return subprocess.run(command, cwd=root, capture_output=True).returncode != 0
 
 
 def compiled(root: Path, settings: Settings) -> Json:

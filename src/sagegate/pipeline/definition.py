@@ -184,15 +184,10 @@ def _json_get(body: Json, where: str) -> Iterator[Reference]:
 def with_defaults(definition: Json, values: Json) -> Json:
     """Return the definition to upsert: `values` as the parameters' defaults, and no Metadata.
 
-    Raises SagegateError for a parameter that has neither a value nor a default, or a value of another type.
+    Raises SagegateError as `parameter_values` does.
     """
-    parameters = []
-    for parameter in definition.get("Parameters") or []:
-        name = parameter["Name"]
-        if name not in values and "DefaultValue" not in parameter:
-            raise SagegateError(f"pipeline parameter {name} has no value: give it a default in pipeline/pipeline.py")
-        default = typed(parameter, values.get(name, parameter.get("DefaultValue")))
-        parameters.append({**parameter, "DefaultValue": default})
+    found = parameter_values(definition, values)
+    parameters = [{**p, "DefaultValue": found[p["Name"]]} for p in definition.get("Parameters") or []]
     return {**definition, "Metadata": {}, "Parameters": parameters}
 
 
@@ -209,7 +204,7 @@ def parameter_values(definition: Json, overrides: Json) -> Json:
     values = {}
     for name, parameter in declared.items():
         if name not in overrides and "DefaultValue" not in parameter:
-            raise SagegateError(f"parameter {name} has neither a default nor a value")
+            raise SagegateError(f"parameter {name} has no value: give it a default in pipeline/pipeline.py")
         values[name] = typed(parameter, overrides.get(name, parameter.get("DefaultValue")))
     return values
 

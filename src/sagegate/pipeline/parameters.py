@@ -22,18 +22,12 @@ from sagegate.images import image_uri
 from sagegate.names import Names
 from sagegate.pipeline.code import code_parameters, objects, package
 
-# Where each type of job has these settings: CreateProcessingJob, CreateTrainingJob, CreateTransformJob and CreateModel
-# in the SageMaker API reference.
-VPC = {"Processing": ("NetworkConfig",), "Training": (), "Model": ()}
-VOLUME = {
-    "Processing": ("ProcessingResources", "ClusterConfig"),
-    "Training": ("ResourceConfig",),
-    "Transform": ("TransformResources",),
-}
-OUTPUT = {
-    "Processing": ("ProcessingOutputConfig",),
-    "Training": ("OutputDataConfig",),
-    "Transform": ("TransformOutput",),
+# Where each type of job has its volume and its output: CreateProcessingJob, CreateTrainingJob and CreateTransformJob in
+# the SageMaker API reference.
+ENCRYPTED: dict[str, tuple[tuple[str, ...], str]] = {
+    "Processing": (("ProcessingResources", "ClusterConfig"), "ProcessingOutputConfig"),
+    "Training": (("ResourceConfig",), "OutputDataConfig"),
+    "Transform": (("TransformResources",), "TransformOutput"),
 }
 
 
@@ -59,13 +53,15 @@ def _apply_to_job(kind: str, arguments: Json, environment: Environment) -> Json:
             arguments = arguments | {"TrainingJobDefinitions": jobs}
         return arguments
     network, encryption, training = environment.network, environment.encryption, environment.training
-    if network and kind in VPC:
+    if network and kind in ("Processing", "Training", "Model"):
         vpc = {"SecurityGroupIds": list(network.security_group_ids), "Subnets": list(network.subnet_ids)}
-        arguments = _with_default(arguments, VPC[kind], {"VpcConfig": vpc})
-    if encryption and kind in VOLUME:
-        arguments = _with_default(arguments, VOLUME[kind], {"VolumeKmsKeyId": encryption.kms_key_arn})
-        if OUTPUT[kind][0] in arguments:  # a processing job may have no outputs
-            arguments = _with_default(arguments, OUTPUT[kind], {"KmsKeyId": encryption.kms_key_arn})
+        path = ("NetworkConfig",) if kind == "Processing" else ()
+        arguments = _with_default(arguments, path, {"VpcConfig": vpc})
+    if encryption and kind in ENCRYPTED:
+        volume, output = ENCRYPTED[kind]
+        arguments = _with_default(arguments, volume, {"VolumeKmsKeyId": encryption.kms_key_arn})
+        if output in arguments:  # a processing job may have no outputs
+            arguments = _with_default(arguments, (output,), {"KmsKeyId": encryption.kms_key_arn})
     if training.spot and kind == "Training":
         wait = {"MaxWaitTimeInSeconds": training.max_wait_in_seconds}
         arguments = _with_default({**arguments, "EnableManagedSpotTraining": True}, ("StoppingCondition",), wait)

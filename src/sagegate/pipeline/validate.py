@@ -107,24 +107,24 @@ def _reference_error(
 
 def _comparison_errors(step: Step, parameters: dict[str, str]) -> Iterator[str]:
     """Yield the comparisons of values that are known to be of different types."""
-    for where, condition in _comparisons(step.arguments.get("Conditions") or [], "Conditions"):
-        sides = [_kind(condition.get(side), parameters) for side in ("LeftValue", "RightValue")]
-        kinds = {kind for kind in sides if kind}
-        if (condition["Type"] in COMPARISONS_OF_NUMBERS and kinds - {"number"}) or len(kinds) > 1:
-            shown = " with ".join(kind or "a value known later" for kind in sides)
-            yield f"step {step.name}: {where}: {condition['Type']} compares {shown}"
+    for index, condition in enumerate(step.arguments.get("Conditions") or []):
+        for comparison in _comparisons(condition):
+            sides = [_kind(comparison.get(side), parameters) for side in ("LeftValue", "RightValue")]
+            kinds = {kind for kind in sides if kind}
+            if (comparison["Type"] in COMPARISONS_OF_NUMBERS and kinds - {"number"}) or len(kinds) > 1:
+                shown = " with ".join(kind or "a value known later" for kind in sides)
+                yield f"step {step.name}: Conditions[{index}]: {comparison['Type']} compares {shown}"
 
 
-def _comparisons(conditions: list[Json], where: str) -> Iterator[tuple[str, Json]]:
-    """Yield (place, comparison) for each condition, those inside Not and Or included."""
-    for index, condition in enumerate(conditions):
-        here = f"{where}[{index}]"
-        if condition["Type"] == "Not":
-            yield from ((f"{here}.Not", inner) for _, inner in _comparisons([negated(condition)], here))
-        elif condition["Type"] == "Or":
-            yield from _comparisons(condition["Conditions"], f"{here}.Conditions")
-        else:
-            yield here, condition
+def _comparisons(condition: Json) -> Iterator[Json]:
+    """Yield the comparisons in a condition, those inside Not and Or included."""
+    if condition["Type"] == "Not":
+        yield from _comparisons(negated(condition))
+    elif condition["Type"] == "Or":
+        for inner in condition["Conditions"]:
+            yield from _comparisons(inner)
+    else:
+        yield condition
 
 
 def _kind(value: Any, parameters: dict[str, str]) -> str | None:
@@ -177,11 +177,10 @@ def _with_examples(value: Any, shape: Any, where: str, parameters: dict[str, str
         return EXAMPLES.get(expected, [EXAMPLES["text"]] if expected == "list" else {})
     if isinstance(value, dict) and shape.type_name in ("structure", "map"):
         members = shape.members if shape.type_name == "structure" else dict.fromkeys(value, shape.value)
-        return {
+        return value | {
             key: _with_examples(item, members[key], f"{where}.{key}".lstrip("."), parameters, errors)
-            if key in members
-            else item
             for key, item in value.items()
+            if key in members
         }
     if isinstance(value, list) and shape.type_name == "list":
         return [
