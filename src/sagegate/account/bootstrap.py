@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from sagegate import output
-from sagegate.account import cloudformation, platform, trust
+from sagegate.account import cloudformation, platform
 from sagegate.account.cloudformation import ChangeSet, StackSpec
 from sagegate.account.platform import AccountState
 from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings, load_environment, load_settings
@@ -80,7 +80,7 @@ def oidc_audiences(session: Session) -> tuple[str, ...] | None:
     """Return the audiences that GitHub's OIDC provider accepts, or None if the account has no such provider."""
     iam = session.client("iam")
     try:
-        provider = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=trust.provider_arn(session.names))
+        provider = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=platform.provider_arn(session.names))
     except iam.exceptions.NoSuchEntityException:
         return None
     return tuple(provider["ClientIDList"])
@@ -90,7 +90,7 @@ def add_audience_command(session: Session) -> str:
     """Return the AWS CLI command that adds our audience to an existing OIDC provider."""
     return (
         "`aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn "
-        f"{trust.provider_arn(session.names)} --client-id {platform.AUDIENCE}`"
+        f"{platform.provider_arn(session.names)} --client-id {platform.AUDIENCE}`"
     )
 
 

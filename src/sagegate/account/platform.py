@@ -42,6 +42,11 @@ class AccountState:
     has_group: bool = False
 
 
+def provider_arn(names: Names) -> str:
+    """Return the ARN of GitHub's OIDC provider in the account."""
+    return f"arn:{names.partition}:iam::{names.account_id}:oidc-provider/{PROVIDER}"
+
+
 def read_template(root: Path) -> str:
     """Return the text of infra/platform.yaml. Raises SagegateError if it is missing or too large for CloudFormation."""
     file = root / "infra" / "platform.yaml"
