@@ -7,6 +7,7 @@ healthy is left alone.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,15 @@ from sagegate import markdown, output
 from sagegate.account import cloudformation
 from sagegate.account.cloudformation import StackFailed, StackSpec
 from sagegate.config import load_environment, load_settings
-from sagegate.deployment.checks import check_deployable, read_inputs
 from sagegate.deployment.endpoint_stack import Model, endpoint_stack
-from sagegate.deployment.smoke_test import Sample, SmokeResult, SmokeTestFailed, read_sample, smoke_test_endpoint
+from sagegate.deployment.smoke_test import SmokeResult, SmokeTestFailed, read_sample, smoke_test_endpoint
 from sagegate.errors import FAILED, USAGE, SagegateError
 from sagegate.files import Json
 from sagegate.registry import champion, deployments
 from sagegate.registry.deployments import Package, Record
+from sagegate.registry.evaluation import read_object
 from sagegate.repository.git import Origin, origin
-from sagegate.session import Session, open_session
+from sagegate.session import Session, is_missing, open_session
 
 STAGES = {"staging": "Staging", "prod": "Production"}
 MAX_STAGE_DESCRIPTION = 1024  # characters; StageDescription in the API reference of ModelLifeCycle
@@ -51,12 +52,10 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
     session = open_session(root, settings, load_environment(root, environment))
     dev = open_session(root, settings, load_environment(root, "dev"))
 
-    inputs = read_inputs(session, dev, package)
     try:
-        check_deployable(environment, inputs, dev.names)
+        described, artifact = check_deployable(session, dev, package)
         # A batch model has no endpoint to test. A model without a sample cannot be tested, so it must not go live.
-        has_endpoint = session.environment.endpoint.mode != "batch"
-        sample = _read_sample(inputs.artifact or b"", package) if has_endpoint else None
+        sample = None if session.environment.endpoint.mode == "batch" else read_sample(artifact)
     except SagegateError as error:
         markdown.append_summary(markdown.deployment_summary(environment, package.version, False, str(error)))
         raise SagegateError(f"{environment}: {error}") from None
@@ -74,7 +73,12 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
         return 0
 
     source = origin(root, environment)
-    approve(dev, environment, package, source)
+    # An endpoint accepts approved packages only.
+    approval = {
+        "ModelApprovalStatus": "Approved",
+        "ApprovalDescription": f"deployed to {environment}: {source.sentence}",
+    }
+    set_stage(dev, environment, package, "Approved", source.sentence, **approval)
 
     current = cloudformation.snapshot(client, spec.name, output.line)
     healthy = deployments.last_healthy(session)
@@ -90,8 +94,8 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
     except SmokeTestFailed as error:
         failure = f"{error}; {roll_back(client, spec, previous)}"
 
-    if failure is None and inputs.package:
-        set_champion(dev, inputs.package, package, served)
+    if failure is None:
+        set_champion(dev, described, package, served)
     reason = failure or (str(smoke) if smoke else "registered for batch jobs; there is no endpoint to test")
     _write_record(session, dev, model, source, failure is None, reason, smoke)
     if failure:
@@ -101,13 +105,51 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
     return FAILED if failure else 0
 
 
-def approve(dev: Session, environment: str, package: Package, source: Origin) -> None:
-    """Approve the package in dev's registry and note the stage: an endpoint accepts approved packages only."""
-    decision = {
-        "ModelApprovalStatus": "Approved",
-        "ApprovalDescription": f"deployed to {environment}: {source.sentence}",
-    }
-    set_stage(dev, environment, package, "Approved", source.sentence, **decision)
+def check_deployable(session: Session, dev: Session, pinned: Package) -> tuple[Json, bytes]:
+    """Return DescribeModelPackage's response and the artifact of a pinned model.
+
+    Raises SagegateError if the model is not this project's, is rejected, was changed since its review, or, for prod,
+    was not healthy in staging. The registry may be in another account than the endpoint.
+    """
+    model = f"model {pinned.version}"
+    if (pinned.account_id, pinned.region) != (dev.names.account_id, dev.names.region):
+        raise SagegateError(
+            f"{model} is from account {pinned.account_id} in {pinned.region}: only models that were trained in "
+            f"{dev.names.account_id} in {dev.names.region} (environments/dev.toml) are deployed"
+        )
+    if pinned.group != dev.names.group:
+        raise SagegateError(f"{model} is of model package group {pinned.group}: this project's is {dev.names.group}")
+    try:
+        package: Json = session.sagemaker.describe_model_package(ModelPackageName=pinned.arn)
+    except Exception as error:
+        if not is_missing(session, error):
+            raise
+        raise SagegateError(f"{model} ({pinned.arn}) is not in the registry: promote a model that is") from None
+    if package["ModelApprovalStatus"] == "Rejected":
+        raise SagegateError(f"{model} is rejected: {package.get('ApprovalDescription') or 'no reason was given'}")
+    registered = package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
+    if registered != pinned.artifact.uri:
+        raise SagegateError(
+            f"{model}: in the registry its artifact is {registered}, in the pin it is {pinned.artifact.uri}"
+        )
+    artifact = read_object(session, pinned.artifact.uri)
+    if artifact is None:
+        raise SagegateError(f"{model}: its artifact {pinned.artifact.uri} does not exist")
+    digest = hashlib.sha256(artifact).hexdigest()
+    if digest != pinned.artifact.sha256:
+        raise SagegateError(
+            f"{model}: its artifact has digest {digest[:12]}, the reviewed one had {pinned.artifact.sha256[:12]}: "
+            "it was changed after it was registered"
+        )
+    if session.environment.name == "prod":
+        # The record is of this package, because prod may roll back to a model that staging no longer runs. It is read
+        # from dev's bucket, because a job of prod has no role in staging's account.
+        record = deployments.last_record_of(dev, pinned.arn, pinned.artifact.sha256, "staging")
+        if record is None:
+            raise SagegateError(f"{model} was never healthy in staging: promote and deploy it there first")
+        if record.result != "healthy":
+            raise SagegateError(f"{model} is not healthy in staging: {record.reason}")
+    return package, artifact
 
 
 def set_stage(dev: Session, environment: str, package: Package, status: str, why: str, **decision: str) -> None:
@@ -173,13 +215,6 @@ def record_sessions(session: Session, dev: Session) -> list[Session]:
     record there as proof that everything was done.
     """
     return [session] if session.names.artifacts == dev.names.artifacts else [dev, session]
-
-
-def _read_sample(artifact: bytes, package: Package) -> Sample:
-    try:
-        return read_sample(artifact)
-    except SagegateError as error:
-        raise SagegateError(f"model {package.version}: {error}") from None
 
 
 def _alarms_in_alarm(session: Session) -> list[str]:
