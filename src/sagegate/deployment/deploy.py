@@ -8,17 +8,20 @@ healthy is left alone.
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sagegate import markdown, output
 from sagegate.account import cloudformation
-from sagegate.account.cloudformation import StackFailed, StackSpec
-from sagegate.config import load_environment, load_settings
-from sagegate.deployment.endpoint_stack import Model, endpoint_stack
+from sagegate.account.cloudformation import StackFailed, StackSpec, declared_only
+from sagegate.config import Environment, load_environment, load_settings
 from sagegate.deployment.smoke_test import SmokeResult, SmokeTestFailed, read_sample, smoke_test_endpoint
 from sagegate.errors import FAILED, USAGE, SagegateError
 from sagegate.files import Json
+from sagegate.names import Names
 from sagegate.registry import champion, deployments
 from sagegate.registry.deployments import Package, Record
 from sagegate.registry.evaluation import read_object
@@ -27,6 +30,15 @@ from sagegate.session import Session, is_missing, open_session
 
 STAGES = {"staging": "Staging", "prod": "Production"}
 MAX_STAGE_DESCRIPTION = 1024  # characters; StageDescription in the API reference of ModelLifeCycle
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model package to deploy: its ARN, its version and the SHA-256 of its artifact."""
+
+    arn: str
+    version: int
+    digest: str
 
 
 def deploy(root: Path, environment: str, package: Package | None = None) -> int:
@@ -157,6 +169,56 @@ def set_stage(dev: Session, environment: str, package: Package, status: str, why
     description = " ".join(why.split())[:MAX_STAGE_DESCRIPTION]
     stage = {"Stage": STAGES[environment], "StageStatus": status, "StageDescription": description}
     dev.sagemaker.update_model_package(ModelPackageArn=package.arn, ModelLifeCycle=stage, **decision)
+
+
+def endpoint_stack(root: Path, environment: Environment, names: Names, model: Model, tags: dict[str, str]) -> StackSpec:
+    """Return the endpoint's stack with `model`.
+
+    The parameter Revision is a digest of the template and all other parameters. It is part of the names of the
+    SageMaker model and endpoint configuration, which cannot be changed in place.
+    """
+    template = (root / "infra" / "endpoint.yaml").read_text(encoding="utf-8")
+    parameters = endpoint_parameters(environment, names, model)
+    content = json.dumps([template, parameters], sort_keys=True)
+    parameters["Revision"] = hashlib.sha256(content.encode()).hexdigest()[:8]
+    return StackSpec(names.endpoint_stack, template, declared_only(template, parameters), tags)
+
+
+def endpoint_parameters(environment: Environment, names: Names, model: Model) -> dict[str, str]:
+    """Return the parameters of infra/endpoint.yaml except Revision."""
+    endpoint, network = environment.endpoint, environment.network
+    return {
+        "ProjectName": names.project,
+        "Environment": environment.name,
+        "ModelPackageArn": model.arn,
+        "ModelVersion": str(model.version),
+        "ArtifactDigest": model.digest,
+        "EndpointRoleArn": names.iam_role("endpoint"),
+        "KmsKeyArn": environment.encryption.kms_key_arn if environment.encryption else "",
+        "SubnetIds": ",".join(network.subnet_ids) if network else "",
+        "SecurityGroupIds": ",".join(network.security_group_ids) if network else "",
+        "Mode": endpoint.mode,
+        "InstanceType": endpoint.instance_type,
+        "InstanceVcpus": str(vcpus(endpoint.instance_type)),
+        "MinInstanceCount": str(endpoint.min_instance_count),
+        "MaxInstanceCount": str(endpoint.max_instance_count),
+        "InvocationsPerInstance": str(endpoint.invocations_per_instance),
+        "Traffic": endpoint.traffic,
+        "TrafficPercent": str(endpoint.traffic_percent),
+        "WaitInSeconds": str(endpoint.wait_in_seconds),
+        "CapturePercent": str(endpoint.capture_percent),
+        "Max5xxErrors": str(endpoint.max_5xx_errors),
+        "MaxLatencyInMilliseconds": str(endpoint.max_latency_in_milliseconds),
+        "MaxCpuPercent": str(endpoint.max_cpu_percent),
+        "MemorySizeInMb": str(endpoint.memory_size_in_mb),
+        "MaxConcurrency": str(endpoint.max_concurrency),
+    }
+
+
+def vcpus(instance_type: str) -> int:
+    """Return the vCPUs of an instance type: `medium` and `large` have 2, `xlarge` 4, `4xlarge` 16."""
+    size = re.fullmatch(r"ml\.[a-z0-9-]+\.(\d*)xlarge", instance_type)
+    return 4 * int(size[1] or 1) if size else 2
 
 
 def previous_stack(

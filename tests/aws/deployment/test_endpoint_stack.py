@@ -9,8 +9,7 @@ from cfnlint.decode.cfn_yaml import loads as load_template  # type: ignore[impor
 from conftest import Bake
 
 from sagegate.config import load_environment
-from sagegate.deployment.deploy import record_sessions
-from sagegate.deployment.endpoint_stack import Model, endpoint_parameters, endpoint_stack, vcpus
+from sagegate.deployment.deploy import Model, endpoint_parameters, endpoint_stack, record_sessions, vcpus
 from sagegate.names import Names
 from sagegate.session import Session
 
