@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -63,16 +64,16 @@ def load_configuration(root: Path) -> tuple[Settings, dict[str, Environment]]:
 
 def read_account(session: Session, stack: Json | None) -> AccountState:
     """Return the resources that the account already has; `stack` is the platform stack or None."""
-    has_role, has_group = _has_scaling_role(session), _has_group(session)
+    account = AccountState(
+        audiences=oidc_audiences(session), has_scaling_role=_has_scaling_role(session), has_group=_has_group(session)
+    )
     if stack is None or stack["StackStatus"] in cloudformation.UNUSABLE_STATES:
-        return AccountState(audiences=oidc_audiences(session), has_scaling_role=has_role, has_group=has_group)
-    return AccountState(
-        cloudformation.parameters_of(stack),
-        cloudformation.resource_ids(session.client("cloudformation"), session.names.platform_stack),
-        cloudformation.outputs_of(stack),
-        oidc_audiences(session),
-        has_role,
-        has_group,
+        return account
+    return replace(
+        account,
+        parameters=cloudformation.parameters_of(stack),
+        resources=cloudformation.resource_ids(session.client("cloudformation"), session.names.platform_stack),
+        outputs=cloudformation.outputs_of(stack),
     )
 
 
