@@ -1,30 +1,29 @@
 """`sagegate doctor [ENV]`: check the project, the AWS accounts and GitHub, and print one line for each finding.
 
-It changes nothing. A check that cannot run becomes a warning, so the others still run.
+It changes nothing. A check that cannot run becomes a warning, so the others still run. What differs between the stack
+and the settings, `sagegate bootstrap` shows; what somebody changed by hand, CloudFormation's drift detection.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from botocore.exceptions import ClientError, NoCredentialsError
 from rich.markup import escape
 
 from sagegate import output
-from sagegate.account import bootstrap, cloudformation, platform, trust
-from sagegate.aws_errors import error_code, explain_aws_error
+from sagegate.account import bootstrap, cloudformation, platform
+from sagegate.aws_errors import explain_aws_error
 from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings
 from sagegate.errors import FAILED, USAGE, SagegateError
 from sagegate.files import Json
 from sagegate.pipeline import definition
 from sagegate.registry import deployments
+from sagegate.repository import git
 from sagegate.repository import github as github_environments
 from sagegate.repository.github import ACTIONS_SETTING, BRANCH, GitHub, GitHubError, open_github
 from sagegate.session import Session, open_session, paginate
@@ -80,32 +79,31 @@ def check_all(root: Path, names: tuple[str, ...]) -> Iterator[tuple[str, Finding
         return
     yield "project", ok("settings are valid")
     for what, check in (
-        ("the repository", partial(check_repository, root, settings)),
-        ("the definition", partial(check_definition, root, settings)),
-        ("deployments/", partial(check_deployments, root)),
+        ("the repository", check_repository(root, settings)),
+        ("the definition", check_definition(root, settings)),
+        ("deployments/", check_deployments(root)),
     ):
         for finding in run_check(what, check):
             yield "project", finding
     for name in names:
-        for finding in check_account(root, settings, environments, name):
+        account = f"account {environments[name].account_id}"
+        for finding in run_check(account, check_account(root, settings, environments[name])):
             yield name, finding
     for finding in check_github(settings, names):
         yield "github", finding
 
 
-def run_check(what: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """Return a check's findings. An error becomes a finding as well, after those that came before it."""
-    findings: list[Finding] = []
+def run_check(what: str, check: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield a check's findings. An error becomes a finding as well, after those that came before it."""
     try:
-        findings.extend(check())
+        yield from check
     except SagegateError as error:
-        findings.append(problem(str(error)))
+        yield problem(str(error))
     except Exception as error:
         explained = explain_aws_error(error)
         if explained is None:
             raise
-        findings.append(warning(f"{what} cannot be checked", str(explained)))
-    return findings
+        yield warning(f"{what} cannot be checked", str(explained))
 
 
 # --- the project ---------------------------------------------------------------------------------------------------
@@ -116,11 +114,7 @@ def check_repository(root: Path, settings: Settings) -> Iterator[Finding]:
         yield problem(f"mlops.toml: project.repository is the placeholder {name}", "put your own owner/name there")
     else:
         yield ok(f"repository {name}")
-        command = ["git", "remote", "get-url", "origin"]
-        try:
-            remote = subprocess.run(command, cwd=root, capture_output=True, text=True).stdout.strip()
-        except FileNotFoundError:
-            raise SagegateError("git is not installed: sagegate needs it") from None
+        remote = git.remote_url(root)
         if not remote:
             yield warning("git has no remote origin", f"`git remote add origin git@github.com:{name}.git`")
         elif not remote.removesuffix("/").removesuffix(".git").lower().endswith(name.lower()):
@@ -152,41 +146,21 @@ def check_deployments(root: Path) -> Iterator[Finding]:
 
 
 # --- an environment's AWS account ----------------------------------------------------------------------------------
-def check_account(root: Path, settings: Settings, environments: dict[str, Environment], name: str) -> Iterator[Finding]:
+def check_account(root: Path, settings: Settings, environment: Environment) -> Iterator[Finding]:
     """Check the credentials, then the platform of an environment's account."""
-    environment = environments[name]
-    account = f"account {environment.account_id}"
     if environment.account_id == PLACEHOLDER_ACCOUNT:
-        yield problem(platform.placeholder_error(name))
+        yield problem(platform.placeholder_error(environment.name))
         return
-    try:
-        session = open_session(root, settings, environment)
-    except NoCredentialsError:
-        remedy = f"`aws sso login`, set AWS_PROFILE, or add a profile {settings.project.name}-{name}"
-        yield warning(f"{account} cannot be checked: there are no AWS credentials", remedy)
-        return
-    except SagegateError as error:
-        yield problem(str(error))
-        return
-    except Exception as error:
-        explained = explain_aws_error(error)
-        if explained is None:
-            raise
-        yield warning(f"{account} cannot be checked", str(explained))
-        return
-    yield ok(f"credentials of {account}, {environment.region}")
-    yield from run_check("the platform's stack", partial(check_stack, root, session, settings, environments))
-    yield from run_check("the OIDC provider", partial(check_oidc_provider, session))
-    yield from run_check("the roles", partial(check_roles, session, settings.project.repository))
-    yield from run_check("the subject of GitHub's tokens", partial(check_subject, session, settings.project.repository))
-    yield from run_check("the bucket", partial(check_bucket, session))
-    yield from run_check("quotas", partial(check_quotas, session))
+    session = open_session(root, settings, environment)
+    yield ok(f"credentials of account {environment.account_id}, {environment.region}")
+    yield from run_check("the platform's stack", check_stack(root, session))
+    yield from run_check("the OIDC provider", check_oidc_provider(session))
+    yield from run_check("the trust of the roles", check_trust(session, settings.project.repository))
+    yield from run_check("quotas", check_quotas(session))
 
 
-def check_stack(
-    root: Path, session: Session, settings: Settings, environments: dict[str, Environment]
-) -> Iterator[Finding]:
-    """Check the platform stack's status, template version and parameters."""
+def check_stack(root: Path, session: Session) -> Iterator[Finding]:
+    """Check that the platform's stack exists, serves the environment and comes from infra/platform.yaml."""
     name, environment = session.names.platform_stack, session.environment.name
     remedy = f"`sagegate bootstrap {environment}`"
     client = session.client("cloudformation")
@@ -204,17 +178,8 @@ def check_stack(
         yield problem(f"stack {name} has template version {found}, infra/platform.yaml has {expected}", remedy)
     elif cloudformation.template_of(client, name).strip() != template.strip():
         yield warning(f"stack {name} was created from another infra/platform.yaml", remedy)
-    parameters = cloudformation.parameters_of(stack)
-    if environment not in platform.served_environments(parameters):
+    if environment not in platform.served_environments(cloudformation.parameters_of(stack)):
         yield problem(f"stack {name} does not serve {environment}", remedy)
-        return
-    platform.check_settings(settings, environments, environment)
-    account = bootstrap.read_account(session, stack)
-    served = platform.environments_to_serve(environments, environment, account.parameters)
-    subject = parameters.get("GitHubSubject", "")
-    for key, value in sorted(platform.stack_parameters(settings, environments, served, account, subject).items()):
-        if parameters.get(key, "") != value:
-            yield problem(f"the platform's {key} is {parameters.get(key, '')!r}, the settings say {value!r}", remedy)
 
 
 def check_oidc_provider(session: Session) -> Iterator[Finding]:
@@ -230,66 +195,39 @@ def check_oidc_provider(session: Session) -> Iterator[Finding]:
         yield ok("GitHub's OIDC provider")
 
 
-def check_roles(session: Session, repository: str) -> Iterator[Finding]:
-    """Check that each role exists and trusts exactly the expected workflows or service."""
-    iam, bootstrap_command = session.client("iam"), f"`sagegate bootstrap {session.environment.name}`"
-    subject = trusted_subject(session)
-    for purpose, expected in trust.expected_trust(session.names, repository, subject).items():
-        name = f"{session.names.project}-{purpose}"
-        try:
-            policy: Json = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
-        except iam.exceptions.NoSuchEntityException:
-            yield problem(f"role {name} is missing", bootstrap_command)
-            continue
-        wanted = ", ".join(trust.trusted_subjects(expected)) or "SageMaker"
-        if trust.is_same_policy(policy, expected):
-            yield ok(f"role {name} trusts {wanted} only")
-        else:
-            found = ", ".join(trust.trusted_subjects(policy)) or "others"
-            remedy = f"{bootstrap_command}; if that finds no change, undo the manual edit of the role"
-            yield problem(f"role {name} does not trust exactly {wanted} (it trusts {found})", remedy)
+def check_trust(session: Session, repository: str) -> Iterator[Finding]:
+    """Check that each role of GitHub's jobs trusts exactly the subjects that GitHub sends for its environments.
 
-
-def trusted_subject(session: Session) -> str:
-    """Return how the subjects begin that the platform's roles trust, or "" if there is no platform."""
+    Without GITHUB_TOKEN the stack's parameter stands for what GitHub sends.
+    """
+    environment, iam = session.environment.name, session.client("iam")
     stack = cloudformation.describe_stack(session.client("cloudformation"), session.names.platform_stack)
-    return cloudformation.parameters_of(stack).get("GitHubSubject", "") if stack else ""
-
-
-def check_subject(session: Session, repository: str) -> Iterator[Finding]:
-    """Check that the roles trust the subject that GitHub sends, if GITHUB_TOKEN is set."""
-    trusted = trusted_subject(session)
-    if not trusted or not os.environ.get("GITHUB_TOKEN"):
-        return
-    sent = open_github(repository).subject_prefix()
-    if sent == trusted:
-        yield ok(f"GitHub's tokens begin with {sent}, as the roles expect")
+    if os.environ.get("GITHUB_TOKEN"):
+        prefix = open_github(repository).subject_prefix()
     else:
-        remedy = f"`sagegate bootstrap {session.environment.name}`"
-        yield problem(f"GitHub's tokens begin with {sent}, but the roles trust {trusted}: no workflow gets in", remedy)
+        prefix = cloudformation.parameters_of(stack).get("GitHubSubject", "") if stack else ""
+    roles = {"train": ["dev"], "approve": ["prod", "staging"]} if environment == "dev" else {}
+    for purpose, environments in (roles or {f"deploy-{environment}": [environment]}).items():
+        name, remedy = f"{session.names.project}-github-{purpose}", f"`sagegate bootstrap {environment}`"
+        try:
+            policy = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
+        except iam.exceptions.NoSuchEntityException:
+            yield problem(f"role {name} is missing", remedy)
+            continue
+        sent = [f"{prefix}:environment:{each}" for each in environments]
+        trusted = sorted(trusted_subjects(policy))
+        if trusted == sent:
+            yield ok(f"role {name} trusts {', '.join(sent)} only")
+        else:
+            text = f"GitHub sends {', '.join(sent)}, but role {name} trusts {', '.join(trusted) or 'no subject'}"
+            yield problem(text, f"{remedy}; if that finds no change, undo the manual edit of the role")
 
 
-def check_bucket(session: Session) -> Iterator[Finding]:
-    """Check that the bucket exists, keeps old versions and blocks public access."""
-    name, remedy = session.names.bucket, f"`sagegate bootstrap {session.environment.name}`"
-    try:
-        session.s3.list_objects_v2(Bucket=name, Prefix=f"{session.names.project}/", MaxKeys=1)
-    except ClientError as error:
-        if error_code(error) != "NoSuchBucket":
-            raise
-        yield problem(f"bucket {name} is missing", remedy)
-        return
-    yield ok(f"bucket {name} can be read")
-    if session.s3.get_bucket_versioning(Bucket=name).get("Status") != "Enabled":
-        yield problem(f"bucket {name} does not keep old versions", remedy)
-    try:
-        block = session.s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]
-    except ClientError as error:
-        if error_code(error) != "NoSuchPublicAccessBlockConfiguration":
-            raise
-        block = {}
-    if len(block) < 4 or not all(block.values()):
-        yield problem(f"bucket {name} does not block public access", remedy)
+def trusted_subjects(policy: Json) -> list[str]:
+    """Return the values of the token's `sub` that a trust policy accepts, under any condition operator."""
+    blocks = [block for statement in policy["Statement"] for block in statement.get("Condition", {}).values()]
+    values = [block.get(f"{platform.PROVIDER}:sub", []) for block in blocks]
+    return [subject for value in values for subject in ([value] if isinstance(value, str) else value)]
 
 
 def check_quotas(session: Session) -> Iterator[Finding]:
@@ -342,9 +280,9 @@ def check_github(settings: Settings, names: tuple[str, ...]) -> Iterator[Finding
         return
     github = open_github(settings.project.repository)
     for name in names:
-        yield from run_check(f"environment {name}", partial(check_github_environment, github, name))
-    yield from run_check("the branch", partial(check_branch, github))
-    yield from run_check("the settings of Actions", partial(check_actions, github))
+        yield from run_check(f"environment {name}", check_github_environment(github, name))
+    yield from run_check("the branch", check_branch(github))
+    yield from run_check("the settings of Actions", check_actions(github))
 
 
 def check_github_environment(github: GitHub, name: str) -> Iterator[Finding]:

@@ -1,19 +1,19 @@
-"""A baked project with accounts of the fake, to set up and take down by its own verbs."""
+"""A generated project with accounts of the fake AWS, set up by its own commands."""
 
 from __future__ import annotations
 
 import os
 import pty
 import re
-import select
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from clean_copy import ROOT
 from conftest import RunIn, find_uv, without_shell_settings
+from fakes.remote import client
 
 if TYPE_CHECKING:
     from fakes.remote import Remote
@@ -73,47 +73,25 @@ class SetupLab:
             return args
         return (*args, "--subject-prefix", SUBJECT)
 
-    def at_terminal(self, *args: str, types: dict[str, str], account: str = DEV, code: int = 0) -> str:
-        """As `sagegate`, at a terminal where a person types an answer when a text appears, each once."""
-        main, side = pty.openpty()
-        env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")} | self.environment(account))
+    def at_terminal(self, *args: str, answer: str, code: int = 0) -> str:
+        """As `sagegate`, at a terminal where a person types one answer."""
+        terminal, side = pty.openpty()
+        env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")} | self.environment())
         command = [str(self.python), "-m", "sagegate", *self.with_subject(args)]
-        process = subprocess.Popen(command, cwd=self.project, env=env, stdin=side, stdout=side, stderr=side)
-        os.close(side)
-        said, waiting = "", dict(types)
-        try:
-            while True:
-                ready, _, _ = select.select([main], [], [], 60)
-                assert ready, f"nothing for a minute after:\n{said}"
-                try:
-                    part = os.read(main, 65536)
-                except OSError:  # Linux's end of a terminal
-                    break
-                if not part:
-                    break
-                said += part.decode(errors="replace")
-                for text in [text for text in waiting if text in said]:
-                    os.write(main, f"{waiting.pop(text)}\n".encode())
-        finally:
-            os.close(main)
-            if process.poll() is None and not said:
-                process.kill()
-            found = process.wait()
-        assert found == code, f"exit code {found}\n{said}"
-        assert not waiting, f"never asked {list(waiting)}:\n{said}"
-        return said
+        os.write(terminal, f"{answer}\n".encode())  # it waits there for the question
+        with subprocess.Popen(command, cwd=self.project, env=env, stdin=side, stdout=side, stderr=side) as process:
+            os.close(side)
+            said = b""
+            with suppress(OSError):  # Linux's end of a terminal
+                while part := os.read(terminal, 65536):
+                    said += part
+        os.close(terminal)
+        assert process.returncode == code, f"exit code {process.returncode}\n{said.decode()}"
+        return said.decode()
 
     def client(self, service: str, account: str = DEV) -> Any:
         """boto3's client of an account's administrator."""
-        env = self.fake_aws.environment(account, REGION)
-        make: Any = boto3.client
-        return make(
-            service,
-            endpoint_url=env["AWS_ENDPOINT_URL"],
-            region_name=REGION,
-            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        )
+        return client(service, self.fake_aws.environment(account, REGION))
 
     def stack(self, name: str = PLATFORM, account: str = DEV) -> dict[str, Any]:
         """A stack as CloudFormation describes it."""

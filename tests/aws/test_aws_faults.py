@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from fakes.proxy import Proxy, Weather
+from fakes.remote import client
 from places import ACCOUNT, Place, execution, use_account
 
 if TYPE_CHECKING:
@@ -17,22 +17,10 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 
 
-def client(place: Place, service: str) -> Any:
-    """Return a boto3 client of the fake AWS, without the proxy."""
-    env = place.env
-    return boto3.client(
-        service,
-        endpoint_url=env["AWS_ENDPOINT_URL"],
-        region_name=REGION,
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-    )
-
-
 @pytest.fixture
 def unreliable(dev: Place) -> Iterator[tuple[Place, Proxy, Any]]:
     """Yield an environment behind a proxy that disturbs a fifth of all calls, the proxy, and a client without it."""
-    direct = client(dev, "sagemaker")
+    direct = client("sagemaker", dev.env)
     proxy = Proxy(dev.env["AWS_ENDPOINT_URL"], Weather(throttle=0.08, reset_before=0.06, reset_after=0.06), seed=7)
     dev.env["AWS_ENDPOINT_URL"] = proxy.url
     yield dev, proxy, direct
@@ -59,7 +47,7 @@ def test_commands_succeed_when_a_fifth_of_all_calls_fail(unreliable: tuple[Place
 def test_a_lost_response_does_not_start_a_second_execution(dev: Place) -> None:
     """The first response of each call that changes something is lost."""
     seen: set[str] = set()
-    direct = client(dev, "sagemaker")
+    direct = client("sagemaker", dev.env)
     proxy = Proxy(dev.env["AWS_ENDPOINT_URL"], Weather())
     lock = threading.Lock()
 
@@ -87,18 +75,6 @@ def error_line(output: str) -> str:
     return lines[-1]
 
 
-def test_no_credentials(dev: Place) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        del dev.env[name]
-    assert "there are no AWS credentials here: log in" in error_line(dev.run("run", code=1))
-
-
-def test_the_wrong_account(dev: Place) -> None:
-    use_account(dev.project, "210987654321")
-    output = error_line(dev.run("run", code=1))
-    assert "says account 210987654321" in output and f"account {ACCOUNT}" in output
-
-
 def test_the_account_is_still_the_placeholder(dev: Place) -> None:
     use_account(dev.project, "000000000000")
     assert "account_id is still the placeholder" in error_line(dev.run("run", code=1))
@@ -118,7 +94,7 @@ def test_the_bucket_is_missing(dev: Place, fake_aws: "Remote") -> None:
 
 def test_the_role_is_missing(dev: Place, fake_aws: "Remote") -> None:
     fake_aws.set_check_roles(True)
-    client(dev, "iam").delete_role(RoleName="my-model-execution")
+    client("iam", dev.env).delete_role(RoleName="my-model-execution")
     output = dev.run("run", code=1)
     assert "my-model-execution" in output and "Traceback" not in output
 
@@ -163,13 +139,13 @@ def test_an_execution_started_with_no_wait_can_be_stopped_and_followed(dev: Plac
 def test_tags_of_the_pipeline(dev: Place) -> None:
     dev.run("run", "--no-wait")
     arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/my-model"
-    tags = {t["Key"]: t["Value"] for t in client(dev, "sagemaker").list_tags(ResourceArn=arn)["Tags"]}
+    tags = {t["Key"]: t["Value"] for t in client("sagemaker", dev.env).list_tags(ResourceArn=arn)["Tags"]}
     assert tags["project"] == "my-model" and tags["repository"] == "my-org/my-model" and "commit" in tags
 
 
 def test_unchanged_code_and_data_are_not_uploaded_again(dev: Place) -> None:
     dev.run("run", "--no-wait")
-    s3 = client(dev, "s3")
+    s3 = client("s3", dev.env)
 
     def upload_times() -> dict[str, Any]:
         bucket = f"my-model-{ACCOUNT}-{REGION}"

@@ -91,9 +91,9 @@ def test_it_asks_before_it_changes_anything(lab: SetupLab) -> None:
     said = lab.sagegate("bootstrap", "dev", code=2)
     assert re.search(r"Add +Bucket ", said) and "run this again with --yes" in said
     assert lab.stacks() == []
-    lab.at_terminal("bootstrap", "dev", types={"Deploy this?": "n"}, code=130)
+    assert "Deploy this?" in lab.at_terminal("bootstrap", "dev", answer="n", code=130)
     assert lab.stacks() == []
-    assert "CREATE_COMPLETE" in lab.at_terminal("bootstrap", "dev", types={"Deploy this?": "y"})
+    assert "CREATE_COMPLETE" in lab.at_terminal("bootstrap", "dev", answer="y")
     assert lab.stacks() == [PLATFORM]
 
 

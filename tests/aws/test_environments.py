@@ -7,8 +7,8 @@ import json
 import re
 import subprocess
 
-import boto3
 import pytest
+from fakes.remote import client
 from places import Place, execution
 
 
@@ -99,14 +99,8 @@ def test_the_upserted_pipeline_is_the_compiled_definition(place: Place) -> None:
         file = next((place.project / ".mlops" / "pipelines").glob("*.json"))
         upserted = json.loads(json.loads(file.read_text(encoding="utf-8"))["PipelineDefinition"])
     else:
-        client = boto3.client(
-            "sagemaker",
-            endpoint_url=place.env["AWS_ENDPOINT_URL"],
-            region_name="us-east-1",
-            aws_access_key_id=place.env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=place.env["AWS_SECRET_ACCESS_KEY"],
-        )
-        upserted = json.loads(client.describe_pipeline(PipelineName="my-model")["PipelineDefinition"])
+        pipeline = client("sagemaker", place.env).describe_pipeline(PipelineName="my-model")
+        upserted = json.loads(pipeline["PipelineDefinition"])
     assert [p["Name"] for p in upserted["Parameters"]] == [p["Name"] for p in committed["Parameters"]]
     assert all("DefaultValue" in p for p in upserted["Parameters"])
     if place.name == "dev":

@@ -1,15 +1,11 @@
-"""The GitHub client: branches, pull requests, retries, errors, environments; and escaping for Markdown."""
+"""The GitHub client: branches, retries, errors; and escaping for Markdown."""
 
-import base64
-import json
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fakes.github import OIDC_TOKEN, Failure, FakeGitHub
+from fakes.github import Failure, FakeGitHub
 
 from sagegate.errors import SagegateError
 from sagegate.markdown import code, link
@@ -18,9 +14,7 @@ from sagegate.repository.github import (
     BranchMovedError,
     GitHub,
     GitHubError,
-    branches,
     ensure_environment,
-    reviewers_of,
 )
 
 
@@ -37,26 +31,16 @@ def fake_github(tmp_path: Path) -> Iterator[FakeGitHub]:
 
 
 @pytest.fixture
-def waits() -> list[float]:
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that the client made instead of sleeping."""
-    return []
+    made: list[float] = []
+    monkeypatch.setattr("sagegate.repository.github.time.sleep", made.append)
+    return made
 
 
 @pytest.fixture
 def client(fake_github: FakeGitHub, waits: list[float]) -> GitHub:
-    return GitHub(fake_github.url, fake_github.token, "org/repo", waits.append)
-
-
-def test_pull_requests_are_opened_listed_and_changed(client: GitHub) -> None:
-    made = client.create_pull("title", "body", "topic", "main")
-    assert [pull["number"] for pull in client.pulls("topic", "main")] == [made["number"]]
-    assert client.pulls("other", "main") == []
-    with pytest.raises(GitHubError, match="already exists for org:topic") as again:
-        client.create_pull("title", "body", "topic", "main")
-    assert again.value.status == 422
-    assert client.update_pull(made["number"], title="better")["title"] == "better"
-    client.update_pull(made["number"], state="closed")
-    assert client.pulls("topic", "main") == [] and len(client.pulls("topic", "main", "all")) == 1
+    return GitHub(fake_github.url, fake_github.token, "org/repo")
 
 
 @pytest.mark.parametrize(
@@ -116,18 +100,6 @@ def test_an_unreachable_server_is_one_line(client: GitHub, fake_github: FakeGitH
         fake_github.__init__(fake_github.bare.folder, "org/repo")  # type: ignore[misc]
 
 
-def test_an_environment_gets_its_reviewers(client: GitHub) -> None:
-    assert client.environment("prod") is None
-    assert ensure_environment(client, "prod", ("reviewer", "org/ml-platform")) == "created"
-    assert ensure_environment(client, "prod", ()) == "unchanged"
-    found = client.environment("prod")
-    assert found is not None
-    assert reviewers_of(found) == ["ml-platform", "reviewer"]
-    assert [policy["name"] for policy in branches(client, "prod")] == ["main"]
-    with pytest.raises(SagegateError, match="--reviewer nobody: GitHub has no such user"):
-        ensure_environment(client, "prod", ("nobody",))
-
-
 def test_a_branch_is_moved_only_from_where_it_was_read(client: GitHub, fake_github: FakeGitHub) -> None:
     main, topic = client.branch_commit("main"), client.branch_commit("topic")
     assert main and topic and client.branch_commit("new") is None
@@ -143,18 +115,6 @@ def test_a_branch_is_moved_only_from_where_it_was_read(client: GitHub, fake_gith
     assert client.read_file(main, "deployments/staging.json") is None
     assert client.commits_of_file(commit, "deployments/staging.json") == [commit]
     assert fake_github.bare.git("rev-parse", "new^") == main
-
-
-def test_a_job_gets_an_identity_for_its_environment(fake_github: FakeGitHub) -> None:
-    env = fake_github.job_environment("prod")
-    url = env["ACTIONS_ID_TOKEN_REQUEST_URL"] + "&audience=sts.amazonaws.com"
-    request = urllib.request.Request(url, headers={"Authorization": f"bearer {OIDC_TOKEN}"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        token = json.loads(answer.read())["value"]
-    middle = token.split(".")[1]
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
-    assert (claims["sub"], claims["aud"]) == ("repo:org@101/repo@202:environment:prod", "sts.amazonaws.com")
-    assert claims["sha"] == fake_github.bare.branch("main")
 
 
 def test_a_token_without_the_permission_is_an_error(fake_github: FakeGitHub) -> None:

@@ -1,1 +1,1 @@
-"""The platform of an AWS account: create it, and compare its roles with the expected ones."""
+"""The platform of an AWS account: its CloudFormation stack."""

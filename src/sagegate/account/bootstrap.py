@@ -12,12 +12,13 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from sagegate import output
-from sagegate.account import cloudformation, platform, trust
+from sagegate.account import cloudformation, platform
 from sagegate.account.cloudformation import ChangeSet, StackSpec
 from sagegate.account.platform import AccountState
 from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings, load_environment, load_settings
@@ -86,16 +87,16 @@ def load_configuration(root: Path) -> tuple[Settings, dict[str, Environment]]:
 
 def read_account(session: Session, stack: Json | None) -> AccountState:
     """Return the resources that the account already has; `stack` is the platform stack or None."""
-    has_role, has_group = _has_scaling_role(session), _has_group(session)
+    account = AccountState(
+        audiences=oidc_audiences(session), has_scaling_role=_has_scaling_role(session), has_group=_has_group(session)
+    )
     if stack is None or stack["StackStatus"] in cloudformation.UNUSABLE_STATES:
-        return AccountState(audiences=oidc_audiences(session), has_scaling_role=has_role, has_group=has_group)
-    return AccountState(
-        cloudformation.parameters_of(stack),
-        cloudformation.resource_ids(session.client("cloudformation"), session.names.platform_stack),
-        cloudformation.outputs_of(stack),
-        oidc_audiences(session),
-        has_role,
-        has_group,
+        return account
+    return replace(
+        account,
+        parameters=cloudformation.parameters_of(stack),
+        resources=cloudformation.resource_ids(session.client("cloudformation"), session.names.platform_stack),
+        outputs=cloudformation.outputs_of(stack),
     )
 
 
@@ -103,7 +104,7 @@ def oidc_audiences(session: Session) -> tuple[str, ...] | None:
     """Return the audiences that GitHub's OIDC provider accepts, or None if the account has no such provider."""
     iam = session.client("iam")
     try:
-        provider = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=trust.provider_arn(session.names))
+        provider = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=platform.provider_arn(session.names))
     except iam.exceptions.NoSuchEntityException:
         return None
     return tuple(provider["ClientIDList"])
@@ -113,7 +114,7 @@ def add_audience_command(session: Session) -> str:
     """Return the AWS CLI command that adds our audience to an existing OIDC provider."""
     return (
         "`aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn "
-        f"{trust.provider_arn(session.names)} --client-id {platform.AUDIENCE}`"
+        f"{platform.provider_arn(session.names)} --client-id {platform.AUDIENCE}`"
     )
 
 

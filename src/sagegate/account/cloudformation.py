@@ -198,14 +198,14 @@ def delete_change_set(client: Any, change: ChangeSet) -> None:
 
 def execute_change_set(client: Any, change: ChangeSet, show: Callable[[str], None]) -> str:
     """Execute a change set, show the events, and return the final status. Raises StackFailed if it is rolled back."""
-    seen = _event_ids(client, change.stack)
+    before = _events(client, change.stack)
     client.execute_change_set(
         StackName=change.stack,
         ChangeSetName=change.name,
         ClientRequestToken=change.name,
         RetainExceptOnCreate=True,  # a failed creation leaves no resource behind that would break the next attempt
     )
-    status, reason = _follow(client, change.stack, seen, show)
+    status, reason = _follow(client, change.stack, before, show)
     if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"):
         raise StackFailed(f"stack {change.stack} ended as {status}: {reason or 'CloudFormation gives no reason'}")
     return status
@@ -216,9 +216,9 @@ def delete_stack(client: Any, name: str, show: Callable[[str], None]) -> None:
     stack = describe_stack(client, name)
     if stack is None:
         return
-    seen = _event_ids(client, name)
+    before = _events(client, name)
     client.delete_stack(StackName=name)
-    status, reason = _follow(client, stack["StackId"], seen, show)  # a deleted stack has no name, only its id
+    status, reason = _follow(client, stack["StackId"], before, show)  # a deleted stack has no name, only its id
     if status != "DELETE_COMPLETE":
         raise StackFailed(f"stack {name} ended as {status}: {reason}")
 
@@ -231,7 +231,7 @@ def wait_until_stable(client: Any, name: str, show: Callable[[str], None]) -> Js
     stack = describe_stack(client, name)
     if stack and stack["StackStatus"].endswith("IN_PROGRESS") and stack["StackStatus"] != "REVIEW_IN_PROGRESS":
         show(f"{name}: {stack['StackStatus']}: waiting for the running change")
-        _follow(client, stack["StackId"], _event_ids(client, name), show)
+        _follow(client, stack["StackId"], _events(client, name), show)
         stack = describe_stack(client, name)
     if stack and stack["StackStatus"] == "UPDATE_ROLLBACK_FAILED":
         raise SagegateError(
@@ -241,11 +241,12 @@ def wait_until_stable(client: Any, name: str, show: Callable[[str], None]) -> Js
     return stack
 
 
-def _follow(client: Any, stack: str, seen: set[str], show: Callable[[str], None]) -> tuple[str, str | None]:
-    """Show new events until the change ends; return the stack's status and the first error of a resource.
+def _follow(client: Any, stack: str, before: list[Json], show: Callable[[str], None]) -> tuple[str, str | None]:
+    """Show the events after `before` until the change ends; return the status and the first error of a resource.
 
     A boto3 waiter would do without the events, but an endpoint takes ten minutes and more.
     """
+    seen = {event["EventId"] for event in before}
     reason: str | None = None
     while True:
         described = describe_stack(client, stack)  # before the events, so that the last ones are not missed
@@ -272,10 +273,6 @@ def _events(client: Any, stack: str) -> list[Json]:
             return []
         raise
     return events
-
-
-def _event_ids(client: Any, stack: str) -> set[str]:
-    return {event["EventId"] for event in _events(client, stack)}
 
 
 def _is_changed_meanwhile(error: ClientError) -> bool:

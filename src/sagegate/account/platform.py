@@ -42,6 +42,11 @@ class AccountState:
     has_group: bool = False
 
 
+def provider_arn(names: Names) -> str:
+    """Return the ARN of GitHub's OIDC provider in the account."""
+    return f"arn:{names.partition}:iam::{names.account_id}:oidc-provider/{PROVIDER}"
+
+
 def read_template(root: Path) -> str:
     """Return the text of infra/platform.yaml. Raises SagegateError if it is missing or too large for CloudFormation."""
     file = root / "infra" / "platform.yaml"
@@ -178,26 +183,18 @@ def group_policy(names: Names, accounts: list[str]) -> Json:
     infra/platform.yaml has the same policy for a group that the stack creates; this one is for an existing group.
     """
     prefix = f"arn:{names.partition}:sagemaker:{names.region}:{names.account_id}"
-
-    def allow(sid: str, actions: str | list[str], resource: str) -> Json:
-        principal = {"AWS": accounts}
-        return {
-            "Sid": sid,
-            "Effect": "Allow",
-            "Principal": principal,
-            "Action": actions,
-            "Resource": f"{prefix}:{resource}",
-        }
-
-    uses = ["sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages", "sagemaker:CreateModel"]
-    describes = "sagemaker:DescribeModelPackageGroup"
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            allow("DeployingAccountsLookAtTheGroup", describes, f"model-package-group/{names.group}"),
-            allow("DeployingAccountsUseModels", uses, f"model-package/{names.group}/*"),
-        ],
+    deploying = {"Effect": "Allow", "Principal": {"AWS": accounts}}
+    group = {
+        "Sid": "DeployingAccountsLookAtTheGroup",
+        "Action": "sagemaker:DescribeModelPackageGroup",
+        "Resource": f"{prefix}:model-package-group/{names.group}",
     }
+    packages = {
+        "Sid": "DeployingAccountsUseModels",
+        "Action": ["sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages", "sagemaker:CreateModel"],
+        "Resource": f"{prefix}:model-package/{names.group}/*",
+    }
+    return {"Version": "2012-10-17", "Statement": [deploying | group, deploying | packages]}
 
 
 def _with_account(environments: dict[str, Environment]) -> list[Environment]:

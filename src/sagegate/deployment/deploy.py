@@ -7,25 +7,38 @@ healthy is left alone.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sagegate import markdown, output
 from sagegate.account import cloudformation
-from sagegate.account.cloudformation import StackFailed, StackSpec
-from sagegate.config import load_environment, load_settings
-from sagegate.deployment.checks import check_deployable, read_inputs
-from sagegate.deployment.endpoint_stack import Model, endpoint_stack
-from sagegate.deployment.smoke_test import Sample, SmokeResult, SmokeTestFailed, read_sample, smoke_test_endpoint
+from sagegate.account.cloudformation import StackFailed, StackSpec, declared_only
+from sagegate.config import Environment, load_environment, load_settings
+from sagegate.deployment.smoke_test import SmokeResult, SmokeTestFailed, read_sample, smoke_test_endpoint
 from sagegate.errors import FAILED, USAGE, SagegateError
 from sagegate.files import Json
+from sagegate.names import Names
 from sagegate.registry import champion, deployments
 from sagegate.registry.deployments import Package, Record
+from sagegate.registry.evaluation import read_object
 from sagegate.repository.git import Origin, origin
-from sagegate.session import Session, open_session
+from sagegate.session import Session, is_missing, open_session
 
 STAGES = {"staging": "Staging", "prod": "Production"}
 MAX_STAGE_DESCRIPTION = 1024  # characters; StageDescription in the API reference of ModelLifeCycle
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model package to deploy: its ARN, its version and the SHA-256 of its artifact."""
+
+    arn: str
+    version: int
+    digest: str
 
 
 def deploy(root: Path, environment: str, package: Package | None = None) -> int:
@@ -51,12 +64,10 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
     session = open_session(root, settings, load_environment(root, environment))
     dev = open_session(root, settings, load_environment(root, "dev"))
 
-    inputs = read_inputs(session, dev, package)
     try:
-        check_deployable(environment, inputs, dev.names)
+        described, artifact = check_deployable(session, dev, package)
         # A batch model has no endpoint to test. A model without a sample cannot be tested, so it must not go live.
-        has_endpoint = session.environment.endpoint.mode != "batch"
-        sample = _read_sample(inputs.artifact or b"", package) if has_endpoint else None
+        sample = None if session.environment.endpoint.mode == "batch" else read_sample(artifact)
     except SagegateError as error:
         markdown.append_summary(markdown.deployment_summary(environment, package.version, False, str(error)))
         raise SagegateError(f"{environment}: {error}") from None
@@ -74,7 +85,12 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
         return 0
 
     source = origin(root, environment)
-    approve(dev, environment, package, source)
+    # An endpoint accepts approved packages only.
+    approval = {
+        "ModelApprovalStatus": "Approved",
+        "ApprovalDescription": f"deployed to {environment}: {source.sentence}",
+    }
+    set_stage(dev, environment, package, "Approved", source.sentence, **approval)
 
     current = cloudformation.snapshot(client, spec.name, output.line)
     healthy = deployments.last_healthy(session)
@@ -90,8 +106,8 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
     except SmokeTestFailed as error:
         failure = f"{error}; {roll_back(client, spec, previous)}"
 
-    if failure is None and inputs.package:
-        set_champion(dev, inputs.package, package, served)
+    if failure is None:
+        set_champion(dev, described, package, served)
     reason = failure or (str(smoke) if smoke else "registered for batch jobs; there is no endpoint to test")
     _write_record(session, dev, model, source, failure is None, reason, smoke)
     if failure:
@@ -101,13 +117,51 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
     return FAILED if failure else 0
 
 
-def approve(dev: Session, environment: str, package: Package, source: Origin) -> None:
-    """Approve the package in dev's registry and note the stage: an endpoint accepts approved packages only."""
-    decision = {
-        "ModelApprovalStatus": "Approved",
-        "ApprovalDescription": f"deployed to {environment}: {source.sentence}",
-    }
-    set_stage(dev, environment, package, "Approved", source.sentence, **decision)
+def check_deployable(session: Session, dev: Session, pinned: Package) -> tuple[Json, bytes]:
+    """Return DescribeModelPackage's response and the artifact of a pinned model.
+
+    Raises SagegateError if the model is not this project's, is rejected, was changed since its review, or, for prod,
+    was not healthy in staging. The registry may be in another account than the endpoint.
+    """
+    model = f"model {pinned.version}"
+    if (pinned.account_id, pinned.region) != (dev.names.account_id, dev.names.region):
+        raise SagegateError(
+            f"{model} is from account {pinned.account_id} in {pinned.region}: only models that were trained in "
+            f"{dev.names.account_id} in {dev.names.region} (environments/dev.toml) are deployed"
+        )
+    if pinned.group != dev.names.group:
+        raise SagegateError(f"{model} is of model package group {pinned.group}: this project's is {dev.names.group}")
+    try:
+        package: Json = session.sagemaker.describe_model_package(ModelPackageName=pinned.arn)
+    except Exception as error:
+        if not is_missing(session, error):
+            raise
+        raise SagegateError(f"{model} ({pinned.arn}) is not in the registry: promote a model that is") from None
+    if package["ModelApprovalStatus"] == "Rejected":
+        raise SagegateError(f"{model} is rejected: {package.get('ApprovalDescription') or 'no reason was given'}")
+    registered = package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
+    if registered != pinned.artifact.uri:
+        raise SagegateError(
+            f"{model}: in the registry its artifact is {registered}, in the pin it is {pinned.artifact.uri}"
+        )
+    artifact = read_object(session, pinned.artifact.uri)
+    if artifact is None:
+        raise SagegateError(f"{model}: its artifact {pinned.artifact.uri} does not exist")
+    digest = hashlib.sha256(artifact).hexdigest()
+    if digest != pinned.artifact.sha256:
+        raise SagegateError(
+            f"{model}: its artifact has digest {digest[:12]}, the reviewed one had {pinned.artifact.sha256[:12]}: "
+            "it was changed after it was registered"
+        )
+    if session.environment.name == "prod":
+        # The record is of this package, because prod may roll back to a model that staging no longer runs. It is read
+        # from dev's bucket, because a job of prod has no role in staging's account.
+        record = deployments.last_record_of(dev, pinned.arn, pinned.artifact.sha256, "staging")
+        if record is None:
+            raise SagegateError(f"{model} was never healthy in staging: promote and deploy it there first")
+        if record.result != "healthy":
+            raise SagegateError(f"{model} is not healthy in staging: {record.reason}")
+    return package, artifact
 
 
 def set_stage(dev: Session, environment: str, package: Package, status: str, why: str, **decision: str) -> None:
@@ -115,6 +169,56 @@ def set_stage(dev: Session, environment: str, package: Package, status: str, why
     description = " ".join(why.split())[:MAX_STAGE_DESCRIPTION]
     stage = {"Stage": STAGES[environment], "StageStatus": status, "StageDescription": description}
     dev.sagemaker.update_model_package(ModelPackageArn=package.arn, ModelLifeCycle=stage, **decision)
+
+
+def endpoint_stack(root: Path, environment: Environment, names: Names, model: Model, tags: dict[str, str]) -> StackSpec:
+    """Return the endpoint's stack with `model`.
+
+    The parameter Revision is a digest of the template and all other parameters. It is part of the names of the
+    SageMaker model and endpoint configuration, which cannot be changed in place.
+    """
+    template = (root / "infra" / "endpoint.yaml").read_text(encoding="utf-8")
+    parameters = endpoint_parameters(environment, names, model)
+    content = json.dumps([template, parameters], sort_keys=True)
+    parameters["Revision"] = hashlib.sha256(content.encode()).hexdigest()[:8]
+    return StackSpec(names.endpoint_stack, template, declared_only(template, parameters), tags)
+
+
+def endpoint_parameters(environment: Environment, names: Names, model: Model) -> dict[str, str]:
+    """Return the parameters of infra/endpoint.yaml except Revision."""
+    endpoint, network = environment.endpoint, environment.network
+    return {
+        "ProjectName": names.project,
+        "Environment": environment.name,
+        "ModelPackageArn": model.arn,
+        "ModelVersion": str(model.version),
+        "ArtifactDigest": model.digest,
+        "EndpointRoleArn": names.iam_role("endpoint"),
+        "KmsKeyArn": environment.encryption.kms_key_arn if environment.encryption else "",
+        "SubnetIds": ",".join(network.subnet_ids) if network else "",
+        "SecurityGroupIds": ",".join(network.security_group_ids) if network else "",
+        "Mode": endpoint.mode,
+        "InstanceType": endpoint.instance_type,
+        "InstanceVcpus": str(vcpus(endpoint.instance_type)),
+        "MinInstanceCount": str(endpoint.min_instance_count),
+        "MaxInstanceCount": str(endpoint.max_instance_count),
+        "InvocationsPerInstance": str(endpoint.invocations_per_instance),
+        "Traffic": endpoint.traffic,
+        "TrafficPercent": str(endpoint.traffic_percent),
+        "WaitInSeconds": str(endpoint.wait_in_seconds),
+        "CapturePercent": str(endpoint.capture_percent),
+        "Max5xxErrors": str(endpoint.max_5xx_errors),
+        "MaxLatencyInMilliseconds": str(endpoint.max_latency_in_milliseconds),
+        "MaxCpuPercent": str(endpoint.max_cpu_percent),
+        "MemorySizeInMb": str(endpoint.memory_size_in_mb),
+        "MaxConcurrency": str(endpoint.max_concurrency),
+    }
+
+
+def vcpus(instance_type: str) -> int:
+    """Return the vCPUs of an instance type: `medium` and `large` have 2, `xlarge` 4, `4xlarge` 16."""
+    size = re.fullmatch(r"ml\.[a-z0-9-]+\.(\d*)xlarge", instance_type)
+    return 4 * int(size[1] or 1) if size else 2
 
 
 def previous_stack(
@@ -173,13 +277,6 @@ def record_sessions(session: Session, dev: Session) -> list[Session]:
     record there as proof that everything was done.
     """
     return [session] if session.names.artifacts == dev.names.artifacts else [dev, session]
-
-
-def _read_sample(artifact: bytes, package: Package) -> Sample:
-    try:
-        return read_sample(artifact)
-    except SagegateError as error:
-        raise SagegateError(f"model {package.version}: {error}") from None
 
 
 def _alarms_in_alarm(session: Session) -> list[str]:

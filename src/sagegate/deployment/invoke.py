@@ -13,7 +13,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import WaiterError
 
 from sagegate import output
 from sagegate.account import cloudformation
@@ -69,14 +69,10 @@ def invoke_batch(session: Session, source: str, destination: str | None) -> None
         raise _nothing_deployed(session.environment.name)
     name = f"{session.names.endpoint}-{deployed['ModelVersion']}-{uuid.uuid4().hex[:12]}"
     target = (destination or f"{session.names.artifacts}/batch/{session.environment.name}/{name}").rstrip("/")
-    content_type = _content_type(session, source)
-    try:
-        session.sagemaker.create_transform_job(
-            **transform_job(session, name, deployed["ModelName"], source, content_type, target)
-        )
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ResourceInUse":  # a retry after a lost response: the job exists
-            raise
+    content_type = _content_type_of_objects(session, source)
+    request = transform_job(session, name, deployed["ModelName"], source, content_type, target)
+    with suppress(session.sagemaker.exceptions.ResourceInUse):  # a retry after a lost response: the job exists
+        session.sagemaker.create_transform_job(**request)
     output.line(f"transform job {name}: model {deployed['ModelVersion']} answers {source} (Ctrl-C does not stop it)")
     with suppress(WaiterError):  # the description below has the status and its reason, or raises AWS's own error
         config = {"Delay": cloudformation.poll_seconds(POLL_SECONDS), "MaxAttempts": MAX_POLLS}
@@ -123,26 +119,27 @@ def transform_job(session: Session, name: str, model: str, source: str, content_
     }
 
 
-def _content_type(session: Session, source: str) -> str:
+def _content_type_of_objects(session: Session, source: str) -> str:
     """Return the content type of the objects at `source`, by the name of the first one."""
     bucket, prefix = split_uri(source)
     objects = session.s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=10).get("Contents", [])
     keys = [item["Key"] for item in objects if not item["Key"].endswith("/")]
     if not keys:
         raise SagegateError(f"{source}: there is no object")
-    content_type = CONTENT_TYPES.get(Path(keys[0]).suffix.lower())
-    if content_type is None:
-        raise SagegateError(f"s3://{bucket}/{keys[0]}: a request is a .csv (without a header) or a .json file", USAGE)
-    return content_type
+    return _content_type(keys[0])
 
 
 def _read_request(file: Path) -> tuple[bytes, str]:
     if not file.is_file():
         raise SagegateError(f"{file}: there is no such file", USAGE)
-    content_type = CONTENT_TYPES.get(file.suffix.lower())
+    return file.read_bytes(), _content_type(file.name)
+
+
+def _content_type(name: str) -> str:
+    content_type = CONTENT_TYPES.get(Path(name).suffix.lower())
     if content_type is None:
-        raise SagegateError(f"{file.name}: a request is a .csv or a .json file", USAGE)
-    return file.read_bytes(), content_type
+        raise SagegateError(f"{name}: a request is a .csv (without a header) or a .json file", USAGE)
+    return content_type
 
 
 def _champion_sample(session: Session) -> bytes:

@@ -77,7 +77,7 @@ def _propose_once(
     if base_commit is None:
         raise SagegateError(f"{github.repository} has no commit on {base} yet: push one first")
     change = choose(RemoteManifests(github, base_commit, prefix))
-    pulls = github.pulls(branch, base, "all")
+    pulls = github.pulls(branch, base)
     pull = next((pull for pull in pulls if pull["state"] == "open"), None)
     if pull is None and not force:
         declined = next((pull for pull in pulls if change.is_in(pull.get("body"))), None)
@@ -96,7 +96,7 @@ def _propose_once(
     elif commit == head and change.is_in(pull.get("body")):
         result = "unchanged"
     else:
-        github.update_pull(pull["number"], title=title, body=body)
+        github.update_pull(pull["number"], title, body)
         result = "updated"
     if github.branch_commit(branch) != commit:
         raise BranchMovedError  # another promotion moved it before this one wrote title and body

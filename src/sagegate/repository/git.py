@@ -25,6 +25,11 @@ def path_prefix(root: Path) -> str:
     return done.stdout.strip()
 
 
+def remote_url(root: Path) -> str:
+    """Return the URL of the remote `origin`, or the empty string if there is none."""
+    return _git(root, "remote", "get-url", "origin").stdout.strip()
+
+
 def read_file(root: Path, commit: str, path: str) -> str | None:
     """Return a file's text at a commit, or None if the commit has no such file. `path` is below the project's root."""
     done = _git(root, "cat-file", "blob", f"{commit}:{path_prefix(root)}{path}")
@@ -91,4 +96,4 @@ def _git(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(["git", *args], cwd=root, capture_output=True, encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        raise SagegateError("git is not installed: promotion and rollback need it", USAGE) from None
+        raise SagegateError("git is not installed: sagegate needs it", USAGE) from None

@@ -14,7 +14,6 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -31,7 +30,6 @@ ACTIONS_SETTING = (
     ' "Allow GitHub Actions to create and approve pull requests"'
 )
 BRANCH = "main"  # the only branch that deployments may come from
-MOST_REVIEWERS = 6
 
 
 class GitHubError(SagegateError):
@@ -53,7 +51,6 @@ class GitHub:
     api_url: str
     token: str
     repository: str
-    sleep: Callable[[float], None] = time.sleep
 
     # --- branches and files -----------------------------------------------------------------------------------------
     def default_branch(self) -> str:
@@ -92,9 +89,8 @@ class GitHub:
         """
         update = {"name": f"refs/heads/{branch}", "beforeOid": before or NO_COMMIT, "afterOid": after, "force": True}
         variables = {"input": {"repositoryId": self.call("GET", "")["node_id"], "refUpdates": [update]}}
-        url = (
-            self.api_url.rstrip("/").removesuffix("/v3") + "/graphql"
-        )  # GitHub Enterprise Server: /api/v3, /api/graphql
+        # GitHub Enterprise Server has REST at /api/v3 and GraphQL at /api/graphql.
+        url = f"{self.api_url.removesuffix('/v3')}/graphql"
         answer = self._send("POST", url, {"query": UPDATE_REFS, "variables": variables}, "contents: write")
         if not answer.get("errors"):
             return
@@ -108,10 +104,10 @@ class GitHub:
             )
 
     # --- pull requests ----------------------------------------------------------------------------------------------
-    def pulls(self, branch: str, base: str, state: str = "open") -> list[Json]:
-        """Return the pull requests from a branch of this repository into `base`, the newest first; at most 100."""
+    def pulls(self, branch: str, base: str) -> list[Json]:
+        """Return all pull requests from a branch of this repository into `base`, the newest first; at most 100."""
         owner = self.repository.partition("/")[0]
-        query = {"head": f"{owner}:{branch}", "base": base, "state": state, "per_page": "100"}
+        query = {"head": f"{owner}:{branch}", "base": base, "state": "all", "per_page": "100"}
         query |= {"sort": "created", "direction": "desc"}
         pulls: list[Json] = self.call("GET", f"/pulls?{urlencode(query)}", need="pull-requests: read")
         return pulls
@@ -122,10 +118,9 @@ class GitHub:
         pull: Json = self.call("POST", "/pulls", request, need="pull-requests: write")
         return pull
 
-    def update_pull(self, number: int, **changes: str) -> Json:
-        """Change a pull request's title, body or state."""
-        pull: Json = self.call("PATCH", f"/pulls/{number}", changes, need="pull-requests: write")
-        return pull
+    def update_pull(self, number: int, title: str, body: str) -> None:
+        """Change a pull request's title and body."""
+        self.call("PATCH", f"/pulls/{number}", {"title": title, "body": body}, need="pull-requests: write")
 
     def pulls_of_commit(self, commit: str) -> list[Json]:
         """Return the pull requests that contain a commit."""
@@ -162,7 +157,7 @@ class GitHub:
 
     def get_account(self, path: str) -> Json:
         """Return the user (`users/LOGIN`) or team (`orgs/ORG/teams/SLUG`). Raises GitHubError 404 if there is none."""
-        account: Json = self._send("GET", f"{self.api_url.rstrip('/')}/{quote(path)}", None, "")
+        account: Json = self._send("GET", f"{self.api_url}/{quote(path)}", None, "")
         return account
 
     # --- HTTP -------------------------------------------------------------------------------------------------------
@@ -171,7 +166,7 @@ class GitHub:
 
         Retries server errors and rate limits. Raises GitHubError if GitHub rejects the request.
         """
-        return self._send(method, f"{self.api_url.rstrip('/')}/repos/{self.repository}{path}", body, need)
+        return self._send(method, f"{self.api_url}/repos/{self.repository}{path}", body, need)
 
     def _get_or_none(self, path: str, need: str) -> Json | None:
         try:
@@ -201,7 +196,7 @@ class GitHub:
                 message = _message(error)
                 limited = error.code == 429 or (error.code == 403 and "rate limit" in message.lower())
                 if attempt == ATTEMPTS or not (limited or error.code >= 500):
-                    call = f"{method} {url.removeprefix(self.api_url.rstrip('/')).partition('?')[0]}"
+                    call = f"{method} {url.removeprefix(self.api_url).partition('?')[0]}"
                     raise GitHubError(error.code, self._explain(error.code, message, call, need)) from None
                 after = error.headers.get("Retry-After", "")
                 wait = min(float(after), LONGEST_WAIT) if after.isdecimal() else wait
@@ -213,7 +208,7 @@ class GitHub:
                     ) from None
             except ValueError:
                 raise SagegateError(f"{self.api_url} does not answer with JSON: check GITHUB_API_URL") from None
-            self.sleep(wait)
+            time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
     def _explain(self, status: int, message: str, call: str, need: str) -> str:
@@ -240,7 +235,8 @@ def open_github(repository: str) -> GitHub:
         raise SagegateError(
             "GITHUB_TOKEN is not set: in a workflow pass it in `env:`; locally, GITHUB_TOKEN=$(gh auth token)", USAGE
         )
-    return GitHub(os.environ.get("GITHUB_API_URL") or "https://api.github.com", token, repository)
+    api_url = os.environ.get("GITHUB_API_URL") or "https://api.github.com"
+    return GitHub(api_url.rstrip("/"), token, repository)
 
 
 def _message(error: urllib.error.HTTPError) -> str:
@@ -260,8 +256,6 @@ def ensure_environment(github: GitHub, name: str, reviewers: tuple[str, ...]) ->
 
     A reviewer is `LOGIN` or `ORG/TEAM`. Returns `created`, `updated` or `unchanged`.
     """
-    if len(reviewers) > MOST_REVIEWERS:
-        raise SagegateError(f"an environment has {MOST_REVIEWERS} reviewers at most: name a team instead", USAGE)
     ids = [_reviewer(github, reviewer) for reviewer in reviewers]
     now = github.environment(name)
     request = environment_request(now, ids)

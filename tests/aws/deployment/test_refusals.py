@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import RunIn
-from places import use_account
+from places import ACCOUNT, use_account
 
 from deployment.lab import BUCKET, GOOD, OTHER, Lab
 from sagegate.files import Json
@@ -27,12 +27,12 @@ def verdict(said: str) -> str:
     return line
 
 
-def repin(shop: Lab, **changes: str) -> None:
+def repin(shop: Lab, **changes: str | int) -> None:
     """Change fields of what staging pins, in its ARN as well."""
     pin: Json = json.loads(shop.snapshot.pins[GOOD])
-    for name, value in changes.items():
-        pin["model"]["arn"] = pin["model"]["arn"].replace(str(pin["model"][name]), value)
-        pin["model"][name] = value
+    model = pin["model"] | changes
+    arn = f"arn:aws:sagemaker:{model['region']}:{model['account_id']}:model-package/{model['group']}/{model['version']}"
+    pin["model"] = model | {"arn": arn}
     file = shop.project / "deployments" / "staging.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(pin, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -48,6 +48,10 @@ def test_what_is_not_to_be_deployed(refusing: Lab) -> None:
     assert "model 1 is from account 210987654321" in verdict(shop.sagegate("deploy", "staging", code=1))
     repin(shop, group="another-model")
     assert "is of model package group another-model" in verdict(shop.sagegate("deploy", "staging", code=1))
+    repin(shop, region="eu-west-1")
+    assert f"is from account {ACCOUNT} in eu-west-1" in verdict(shop.sagegate("deploy", "staging", code=1))
+    repin(shop, version=99)
+    assert "/99) is not in the registry" in verdict(shop.sagegate("deploy", "staging", code=1))
     (shop.project / "deployments" / "staging.json").write_text("{}\n", encoding="utf-8")
     assert "deployments/staging.json" in verdict(shop.sagegate("deploy", "staging", code=1))
 

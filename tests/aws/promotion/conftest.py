@@ -13,7 +13,7 @@ from promotion.lab import OPEN, Lab, git
 
 @pytest.fixture(scope="session")
 def trained(template: Path, tmp_path_factory: pytest.TempPathFactory, run_in: RunIn) -> Path:
-    """A baked project with three registered models and a git repository. Read-only: tests copy it."""
+    """A generated project with three registered models and a git repository. Read-only: tests copy it."""
     project = bake_template(template, tmp_path_factory.mktemp("trained"))
     git(project, "init", "-q", "-b", "main")
     git(project, "add", "-A")

@@ -1,4 +1,4 @@
-"""A baked project with a bare remote, its local registry, and a fake GitHub."""
+"""A generated project with a bare remote, its local registry, and a fake GitHub."""
 
 import json
 import os

@@ -46,14 +46,6 @@ def test_a_model_that_was_rolled_back_is_not_proposed_again(lab: Lab) -> None:
     lab.merge()
     assert "(model 3 was rolled back) and no newer one" in lab.promote().stdout
     assert lab.open() == []
-    lab.sagegate("rollback", "staging", "--to", "3")
-    lab.merge()
-    git(lab.project, "fetch", "-q", "origin")
-    git(lab.project, "switch", "-q", "--detach", "origin/main")
-    git(lab.project, "revert", "--no-edit", "-m", "1", "HEAD")
-    git(lab.project, "push", "-q", "origin", "HEAD:main")
-    assert lab.version("main") == 2
-    assert lab.open() == []
 
 
 def test_a_reverted_pull_request_is_not_proposed_again(lab: Lab) -> None:
