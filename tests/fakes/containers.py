@@ -57,7 +57,6 @@ class Container:
         self.config_name = config_name
         self.config = config  # in the shape of DescribeEndpointConfig
         self.lines: list[str] = []
-        self.capture_debt = 0.0  # captured requests that are due, see runtime.py
         self._variant = str(config["ProductionVariants"][0]["VariantName"])
         self._folder = Path(tempfile.mkdtemp(prefix="container-"))
         self._process: subprocess.Popen[str] | None = None
@@ -101,10 +100,6 @@ class Container:
         threading.Thread(target=self._read_output, name=f"log of {self._variant}", daemon=True).start()
         if not self._started.wait(PING_SECONDS) or not self._port or not self._ping():
             raise StartFailed(failed)
-
-    def abandon(self) -> None:
-        """Do not wait for the start any longer."""
-        self._started.set()
 
     def _read_output(self) -> None:
         assert self._process and self._process.stdout

@@ -72,7 +72,6 @@ class Service(LocalSageMaker):
         self.cache = UriCache(self.state / "cache", store)
         self.faults = faults
         self.jobs = Jobs()
-        self.check_roles = False
         self._more: dict[str, Json] = {}  # by execution ARN: fields that the engine does not keep
         self._starting: FakePipeline | None = None
         self._stopping: set[str] = set()
@@ -125,13 +124,6 @@ class Service(LocalSageMaker):
         pipeline.role_arn = request.get("RoleArn", pipeline.role_arn)
         pipeline.last_modified_time = now()
         return {"PipelineArn": pipeline.arn}
-
-    def delete(self, request: Json) -> Json:
-        """DeletePipeline with its executions, if none of them is running."""
-        name = request["PipelineName"]
-        if any(self.execution(arn).status == "Executing" for arn in self._executions(self.pipeline(name).arn)):
-            raise FileExistsError(f"Pipeline {name} has running instances: stop them using StopPipelineExecution.")
-        return {"PipelineArn": self.forget(name)}
 
     def forget(self, name: str) -> str:
         """Stop a pipeline's executions, delete it with them, and return its ARN."""
@@ -271,8 +263,7 @@ class Service(LocalSageMaker):
     # --- jobs ------------------------------------------------------------------------------------------------------
     def job_record(self, kind: str, name: str, started: datetime) -> Json:
         """Return the fields that Describe adds to the request of a job that runs."""
-        resource = {"HyperParameterTuning": "hyper-parameter-tuning"}.get(kind, kind.lower())
-        names = {f"{kind}JobName": name, f"{kind}JobArn": f"{self.arn_prefix}:{resource}-job/{name}"}
+        names = {f"{kind}JobName": name, f"{kind}JobArn": f"{self.arn_prefix}:{kind.lower()}-job/{name}"}
         times = {"CreationTime": started, "LastModifiedTime": started, f"{kind}StartTime": started}
         secondary = {"SecondaryStatus": "Training"} if kind == "Training" else {}
         return names | times | secondary | {f"{kind}JobStatus": "InProgress"}
