@@ -38,7 +38,6 @@ class Answer:
     status: int
     body: bytes
     content_type: str
-    attributes: str | None = None  # X-Amzn-SageMaker-Custom-Attributes
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,6 @@ class Container:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         environment |= {"PYTHONPATH": str(SOURCE), "SM_MODEL_DIR": str(model), "PYTHONUNBUFFERED": "1"}
         environment |= self.definition.environment
-        program = environment.get("SAGEMAKER_PROGRAM", "inference.py")
-        if program != "inference.py":
-            self.lines.append(f"SAGEMAKER_PROGRAM is {program}: the fake serves inference.py only")
-            raise StartFailed(failed)
         self._process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(model), self._variant],
             stdout=subprocess.PIPE,
@@ -139,8 +134,7 @@ class Container:
             connection.request("POST", "/invocations", body, headers)
             response = connection.getresponse()
             kind = response.getheader("Content-Type") or "application/octet-stream"
-            attributes = response.getheader("X-Amzn-SageMaker-Custom-Attributes")
-            return Answer(response.status, response.read(), kind, attributes)
+            return Answer(response.status, response.read(), kind)
         except (OSError, http.client.HTTPException) as error:
             return Answer(500, f"the container did not answer: {error}".encode(), "text/plain")
         finally:

@@ -228,8 +228,7 @@ def container_of(backend: SageMakerModelBackend, model_name: str) -> Definition:
         package = approved_package(backend, container["ModelPackageName"])
         inside = package.inference_specification["Containers"][0]
         return Definition(inside["ModelDataUrl"], {**(inside.get("Environment") or {}), **environment})
-    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
-    return Definition(container.get("ModelDataUrl") or source.get("S3Uri", ""), environment)
+    return Definition(container["ModelDataUrl"], environment)
 
 
 def new_container(backend: SageMakerModelBackend, config_name: str) -> Container:
@@ -256,31 +255,18 @@ def record_fields(container: Container) -> Json:
 
 
 # --- operations --------------------------------------------------------------------------------------------------
-MOTO = {name: getattr(SageMakerResponse, name) for name in ("create_model", "create_endpoint_config")}
+CREATE_MODEL = SageMakerResponse.create_model
 
 
 class Operations(SageMakerResponse):
     """Operations that replace those of moto's class."""
 
     def create_model(self) -> ActionResult:
-        """CreateModel; the name must be new, and a model package approved."""
-        name, backend = self._get_param("ModelName"), self.sagemaker_backend
-        if name in backend._models:
-            raise ValidationError(f'Cannot create already existing model "{backend._models[name].arn}".')
+        """CreateModel; a model package must be approved."""
         for container in [self._get_param("PrimaryContainer"), *(self._get_param("Containers") or [])]:
             if container and "ModelPackageName" in container:
-                approved_package(backend, container["ModelPackageName"])
-        result: ActionResult = MOTO["create_model"](self)
-        return result
-
-    def create_endpoint_config(self) -> ActionResult:
-        """CreateEndpointConfig; the name must be new."""
-        known = self.sagemaker_backend.endpoint_configs.get(self._get_param("EndpointConfigName"))
-        if known:
-            arn = known.endpoint_config_arn
-            raise ValidationError(f'Cannot create already existing endpoint configuration "{arn}".')
-        result: ActionResult = MOTO["create_endpoint_config"](self)
-        return result
+                approved_package(self.sagemaker_backend, container["ModelPackageName"])
+        return CREATE_MODEL(self)
 
     def create_endpoint(self) -> ActionResult:
         """CreateEndpoint: Creating, then InService or Failed."""
@@ -341,7 +327,7 @@ class Operations(SageMakerResponse):
 
 def install() -> None:
     """Patch moto."""
-    for name in (*MOTO, "create_endpoint", "update_endpoint", "delete_endpoint"):
+    for name in ("create_model", "create_endpoint", "update_endpoint", "delete_endpoint"):
         setattr(SageMakerResponse, name, Operations.__dict__[name])
     # moto's list of instance types is of 2020.
     FakeEndpointConfig.validate_instance_type = lambda *_: None  # type: ignore[method-assign]

@@ -28,7 +28,7 @@ from moto.logs.models import logs_backends
 from moto.utilities.utils import get_partition
 
 from fakes.storage import NoSuchBucket
-from sagegate.files import Json, split_uri
+from sagegate.files import Json
 from sagegate.local.cache import ATTRIBUTES, Cache, parse_duration
 from sagegate.local.jobs import ALGORITHM_ERROR, Context, JobFailed, JobStopped
 from sagegate.local.references import Scope, resolve
@@ -210,17 +210,12 @@ class FakeStepRunner(StepRunner):
             text = f"Could not assume role {role}. Please ensure that the role exists and allows principal "
             raise JobFailed(f"{failed}{text}'sagemaker.amazonaws.com' to assume the role.", JOB_CREATION_ERROR)
         for uri in inputs(request):
-            bucket, _ = split_uri(uri)
             try:
                 missing = "" if self.context.store.objects(uri) else " "
             except NoSuchBucket:
                 missing = " Error message from S3: The specified bucket does not exist"
             if missing:
-                text = (
-                    f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the '
-                    f"bucket exists in the selected region ({self.context.region}), that objects exist under that S3 "
-                    f'prefix, and that the role "{role}" has "s3:ListBucket" permissions on bucket "{bucket}".'
-                )
+                text = f'No S3 objects found under S3 URL "{uri}" given in input data source.'
                 raise JobFailed(f"{failed}{text}{missing}".rstrip())
 
     def _publish_logs(self, kind: str, name: str, log: Path, started: datetime, more: tuple[str, ...]) -> None:

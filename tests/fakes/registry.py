@@ -30,13 +30,10 @@ LOCK = threading.RLock()
 
 
 def page(key: str, items: list[Json], request: Json) -> Json:
-    """Return one page of a list, with NextToken if there are more; raises SagegateError for an unknown token."""
-    token = request.get("NextToken", "page-0")
-    if not (token.startswith("page-") and token[5:].isdigit()):
-        raise SagegateError(f"Invalid NextToken: {token}")
-    start = int(token[5:])
+    """Return one page of a list, with NextToken if there are more."""
+    start = int(request.get("NextToken", 0))
     end = start + int(request.get("MaxResults") or DEFAULT_PAGE)
-    return {key: items[start:end]} | ({"NextToken": f"page-{end}"} if end < len(items) else {})
+    return {key: items[start:end]} | ({"NextToken": str(end)} if end < len(items) else {})
 
 
 class MotoRegistry(Registry):

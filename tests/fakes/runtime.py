@@ -72,8 +72,6 @@ class Operations(SageMakerRuntimeResponse):
             return error(400, "ValidationError", message)
         headers = {"Content-Type": self.headers.get("Content-Type") or "application/octet-stream"}
         headers["Accept"] = self.headers.get("Accept") or "*/*"
-        if attributes := self.headers.get(f"{HEADER}Custom-Attributes"):
-            headers[f"{HEADER}Custom-Attributes"] = attributes
         result = invoke(endpoint, self.raw_body or b"", headers)
         if result is None:
             return self._not_found()
@@ -87,8 +85,6 @@ class Operations(SageMakerRuntimeResponse):
             }
             return error(424, "ModelError", failure(endpoint, answer), **more)
         shown = {"Content-Type": answer.content_type, "x-Amzn-Invoked-Production-Variant": variant}
-        if answer.attributes:
-            shown[f"{HEADER}Custom-Attributes"] = answer.attributes
         return response(200, shown, answer.body)
 
     def invoke_endpoint_async(self) -> Response:
@@ -96,11 +92,7 @@ class Operations(SageMakerRuntimeResponse):
         endpoint = self._find()
         if endpoint is None or endpoint.blue is None:
             return self._not_found()
-        config = getattr(endpoint.record, "async_inference_config", None)
-        if not config:
-            message = f"Endpoint {endpoint.name} is not asynchronous: it has no AsyncInferenceConfig."
-            return error(400, "ValidationError", message)
-        identity, output = str(uuid4()), config["OutputConfig"]
+        identity, output = str(uuid4()), endpoint.record.async_inference_config["OutputConfig"]  # type: ignore[attr-defined]
         target = f"{output['S3OutputPath'].rstrip('/')}/{identity}.out"
         failed = f"{output.get('S3FailurePath', output['S3OutputPath']).rstrip('/')}/{identity}-error.out"
         headers = {"Content-Type": self.headers.get(f"{HEADER}Content-Type") or "application/octet-stream"}
@@ -113,12 +105,7 @@ class Operations(SageMakerRuntimeResponse):
 
 def answer_later(endpoint: Endpoint, source: str, headers: dict[str, str], target: str, failed: str) -> None:
     """Write the answer for the request at `source` to `target`, or an error to `failed`."""
-    try:
-        body = storage.read(source)
-    except storage.NoSuchObject as problem:
-        storage.write(failed, str(problem).encode())
-        return
-    result = invoke(endpoint, body, headers)
+    result = invoke(endpoint, storage.read(source), headers)
     if result is None:
         storage.write(failed, b"The endpoint was deleted.")
     elif result[1].status >= 400:
