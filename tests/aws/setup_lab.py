@@ -56,7 +56,7 @@ class SetupLab:
     def environment(self, account: str = DEV) -> dict[str, str]:
         """The variables of an account's administrator."""
         return (
-            self.fake_aws.environment(account, REGION) | {"SAGEGATE_POLL_SECONDS": "0.02", "UV": find_uv()} | self.extra
+            self.fake_aws.environment(account, REGION) | {"SAGEGATE_POLL_SECONDS": "0.1", "UV": find_uv()} | self.extra
         )
 
     def sagegate(self, *args: str, account: str | None = DEV, code: int = 0) -> str:

@@ -92,8 +92,7 @@ def test_the_bucket_is_missing(dev: Place, fake_aws: "Remote") -> None:
     assert f"my-model-{ACCOUNT}-{REGION}" in output and "sagegate bootstrap" in output
 
 
-def test_the_role_is_missing(dev: Place, fake_aws: "Remote") -> None:
-    fake_aws.set_check_roles(True)
+def test_the_role_is_missing(dev: Place) -> None:
     client("iam", dev.env).delete_role(RoleName="my-model-execution")
     output = dev.run("run", code=1)
     assert "my-model-execution" in output and "Traceback" not in output

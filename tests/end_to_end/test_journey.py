@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from conftest import run_module
+from fakes.remote import client
 from test_workflows import ACCOUNTS, WORSE, locked
 from workflow_lab import SUBJECT, Repository, Run
 
@@ -33,14 +33,7 @@ class Journey:
 
     def client(self, service: str, environment: str) -> Any:
         """A client of an environment's account, with its administrator's credentials."""
-        given = self.fake_aws.environment(ACCOUNTS[environment])
-        return boto3.client(
-            service,
-            endpoint_url=given["AWS_ENDPOINT_URL"],
-            region_name=given["AWS_DEFAULT_REGION"],
-            aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
-        )
+        return client(service, self.fake_aws.environment(ACCOUNTS[environment]))
 
     def run(self, workflow: str, event: tuple[str, dict[str, Any]], *options: str) -> Run:
         """Run a workflow, and note which jobs succeeded."""

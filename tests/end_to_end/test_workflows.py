@@ -220,8 +220,7 @@ def test_the_first_push_deploys_nothing(repository: Repository) -> None:
 # --- maintenance -------------------------------------------------------------------------------------------------
 @covers("maintenance.yml", "dependencies", "template")
 def test_maintenance(repository: Repository) -> None:
-    osv = Osv()
-    try:
+    with Osv() as osv:
         repository.extra["FAKE_OSV"] = osv.url
         run = repository.run("maintenance.yml", ("schedule", {}))
         assert run.jobs == {"template": "success", "dependencies": "success"}, run.output
@@ -230,8 +229,6 @@ def test_maintenance(repository: Repository) -> None:
         osv.known["numpy"] = "GHSA-plan-ted0-0000"
         found = repository.run("maintenance.yml", ("schedule", {}), job="dependencies")
         assert found.jobs["dependencies"] == "failure" and "GHSA-plan-ted0-0000" in found.output
-    finally:
-        osv.close()
 
 
 def test_a_newer_template_fails_maintenance(repository: Repository, template: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ registry.py        model packages and groups
 storage.py         S3, as files for jobs and bytes for endpoints
 endpoints.py       models and endpoints: blue/green updates with canary or linear traffic, and rollback
 containers.py      the process that serves an endpoint's model
-runtime.py         InvokeEndpoint, InvokeEndpointAsync, data capture
+runtime.py         InvokeEndpoint and InvokeEndpointAsync
 cloudformation.py  stacks and change sets, which work in the background
 stacks.py          changes of a stack, resource by resource, with events and rollback
 resources.py       the resource types of the project's two templates
@@ -26,6 +26,7 @@ github.py          the server, permissions of tokens, identity tokens
 github_routes.py   pull requests, contents, commits, environments, accounts
 github_git.py      the bare repository: contents, commits and merges
 osv.py             OSV's API, which `uv audit` asks
+json_server.py     the HTTP server of both
 
 The fakes take a vendor's rules from the vendor: botocore's shapes, documented errors. Where a behaviour is unknown, the
 fake takes the strict side. A minute of AWS's waits takes 0.6 s.

@@ -1,4 +1,4 @@
-"""`python -m fakes [--port N] [--check-roles]`: serve until Ctrl-C, and print the variables to export.
+"""`python -m fakes [--port N]`: serve until Ctrl-C, and print the variables to export.
 
 src/ and tests/ must be on PYTHONPATH. Jobs run with this Python, so it needs what the project's scripts import.
 """
@@ -8,36 +8,28 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 import threading
 
 from fakes.remote import READY
 from fakes.server import FakeAws
 
 
-def main() -> int:
+def main() -> None:
     """Serve until a signal arrives."""
     parser = argparse.ArgumentParser(prog="python -m fakes", description="A fake AWS for tests and for trying.")
     parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
-    parser.add_argument("--check-roles", action="store_true", help="jobs need a role that exists and trusts SageMaker")
     arguments = parser.parse_args()
     os.environ.pop("PYTHONPATH", None)  # jobs must not import from here
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
-    try:
-        fake_aws = FakeAws(arguments.port)
-    except OSError as error:
-        print(f"port {arguments.port}: {error.strerror}; choose another with --port", file=sys.stderr)
-        return 1
-    fake_aws.set_check_roles(arguments.check_roles)
+    fake_aws = FakeAws(arguments.port)
     for name, value in fake_aws.environment().items():
         print(f"export {name}={value}")
     print(f"{READY}; Ctrl-C stops it", flush=True)
     done.wait()
     fake_aws.close()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

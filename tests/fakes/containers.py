@@ -38,7 +38,6 @@ class Answer:
     status: int
     body: bytes
     content_type: str
-    attributes: str | None = None  # X-Amzn-SageMaker-Custom-Attributes
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,6 @@ class Container:
         self.config_name = config_name
         self.config = config  # in the shape of DescribeEndpointConfig
         self.lines: list[str] = []
-        self.capture_debt = 0.0  # captured requests that are due, see runtime.py
         self._variant = str(config["ProductionVariants"][0]["VariantName"])
         self._folder = Path(tempfile.mkdtemp(prefix="container-"))
         self._process: subprocess.Popen[str] | None = None
@@ -86,10 +84,6 @@ class Container:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         environment |= {"PYTHONPATH": str(SOURCE), "SM_MODEL_DIR": str(model), "PYTHONUNBUFFERED": "1"}
         environment |= self.definition.environment
-        program = environment.get("SAGEMAKER_PROGRAM", "inference.py")
-        if program != "inference.py":
-            self.lines.append(f"SAGEMAKER_PROGRAM is {program}: the fake serves inference.py only")
-            raise StartFailed(failed)
         self._process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(model), self._variant],
             stdout=subprocess.PIPE,
@@ -101,10 +95,6 @@ class Container:
         threading.Thread(target=self._read_output, name=f"log of {self._variant}", daemon=True).start()
         if not self._started.wait(PING_SECONDS) or not self._port or not self._ping():
             raise StartFailed(failed)
-
-    def abandon(self) -> None:
-        """Do not wait for the start any longer."""
-        self._started.set()
 
     def _read_output(self) -> None:
         assert self._process and self._process.stdout
@@ -144,8 +134,7 @@ class Container:
             connection.request("POST", "/invocations", body, headers)
             response = connection.getresponse()
             kind = response.getheader("Content-Type") or "application/octet-stream"
-            attributes = response.getheader("X-Amzn-SageMaker-Custom-Attributes")
-            return Answer(response.status, response.read(), kind, attributes)
+            return Answer(response.status, response.read(), kind)
         except (OSError, http.client.HTTPException) as error:
             return Answer(500, f"the container did not answer: {error}".encode(), "text/plain")
         finally:

@@ -10,23 +10,18 @@ errors in `failures`, and find all requests in `requests`. Source: docs.github.c
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import re
 import threading
-import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from fakes.github_git import Bare
+from fakes.json_server import Json, JsonServer
 
-Json = Any
 TOKEN, OIDC_TOKEN, CONTROL_TOKEN = "fake-token", "fake-request-token", "fake-control-token"
 ISSUER = "https://token.actions.githubusercontent.com"
 PERMISSIONS = ("actions", "administration", "checks", "contents", "issues", "pull-requests", "statuses", "variables")
@@ -38,13 +33,7 @@ class Rejected(Exception):
     def __init__(self, status: int, message: str, errors: list[Json] | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.body: Json = {
-            "message": message,
-            "documentation_url": "https://docs.github.com/rest",
-            "status": str(status),
-        }
-        if errors:
-            self.body["errors"] = errors
+        self.body: Json = {"message": message} | ({"errors": errors} if errors else {})
 
 
 @dataclass(frozen=True)
@@ -54,7 +43,6 @@ class Request:
     github: FakeGitHub
     query: dict[str, str]
     body: Json
-    url: str
 
     def part(self, items: list[Json]) -> list[Json]:
         """Return the requested page of a list."""
@@ -100,7 +88,7 @@ def route(method: str, path: str, needs: str = "", status: int = 200) -> Callabl
     return register
 
 
-class FakeGitHub:
+class FakeGitHub(JsonServer):
     """A running fake with one repository."""
 
     def __init__(self, bare_repository: Path, repository: str = "my-org/my-model") -> None:
@@ -116,22 +104,7 @@ class FakeGitHub:
         self.before: Callable[[str], None] = lambda _: None  # is called with `METHOD path` before each answer
         self.pulls = github_routes.Pulls(self)
         self.actions = github_routes.Actions()
-        self._server = Server(self)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-
-    def __enter__(self) -> FakeGitHub:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop the server."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__()
 
     def job_environment(self, environment: str | None = None) -> dict[str, str]:
         """Return the variables that Actions sets for a job, in a deployment environment if one is named."""
@@ -165,7 +138,7 @@ class FakeGitHub:
                     raise Rejected(404, "Not Found")
                 chosen, match = found[0]
                 parts = {name: int(part) if part.isdecimal() else part for name, part in match.groupdict().items()}
-                answer = chosen.answer(Request(self, query, body or {}, self.url), **parts)
+                answer = chosen.answer(Request(self, query, body or {}), **parts)
                 return chosen.status, answer, {}
             except Rejected as error:
                 return error.status, error.body, {}
@@ -206,40 +179,6 @@ class FakeGitHub:
         return {"value": identity_token(claims | ({"environment": environment} if environment else {}))}
 
 
-class Server(ThreadingHTTPServer):
-    """The HTTP server."""
-
-    daemon_threads = True
-
-    def __init__(self, github: FakeGitHub) -> None:
-        self.github = github
-        super().__init__(("127.0.0.1", 0), Handler)
-
-
-class Handler(BaseHTTPRequestHandler):
-    """The handler of a connection."""
-
-    server: Server
-
-    def _any(self) -> None:
-        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = json.loads(content) if content else None
-        authorization = self.headers.get("Authorization", "")
-        status, result, headers = self.server.github.answer(self.command, self.path, authorization, body)
-        answer = b"" if result is None else json.dumps(result).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **headers}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing."""
-
-
 @route("POST", "/fake/job")
 def begin_job(request: Request) -> Json:
     """Give a job's token its permissions, and no others; the fake actions call this."""
@@ -247,26 +186,7 @@ def begin_job(request: Request) -> Json:
     return {}
 
 
-def identity_token(about: dict[str, str]) -> str:
-    """Return the JSON Web Token of a job, signed with HS256 (GitHub signs with RS256)."""
-    now = int(time.time())
-    claims: dict[str, Any] = about | {
-        "iss": ISSUER,
-        "event_name": "push",
-        "run_id": "1",
-        "runner_environment": "github-hosted",
-        "jti": str(uuid.uuid4()),
-        "iat": now,
-        "nbf": now - 600,
-        "exp": now + 300,
-    }
-    signed = f"{_part({'typ': 'JWT', 'alg': 'HS256', 'kid': 'fake'})}.{_part(claims)}"
-    return f"{signed}.{_text(hmac.digest(b'fake', signed.encode(), hashlib.sha256))}"
-
-
-def _part(value: dict[str, Any]) -> str:
-    return _text(json.dumps(value, separators=(",", ":")).encode())
-
-
-def _text(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+def identity_token(claims: dict[str, str]) -> str:
+    """Return the JSON Web Token of a job, without a signature that anybody could check."""
+    parts = ({"typ": "JWT", "alg": "RS256"}, {"iss": ISSUER} | claims, "signature")
+    return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts)

@@ -8,14 +8,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagegate.files import Json
-
 WHO = {
     f"GIT_{role}_{key}": value
     for role in ("AUTHOR", "COMMITTER")
     for key, value in (("NAME", "GitHub"), ("EMAIL", "noreply@github.com"))
 }
-STATES = {"A": "added", "M": "modified", "D": "removed", "R": "renamed"}
 
 
 class Conflict(Exception):
@@ -67,24 +64,6 @@ class Bare:
     def delete_branch(self, name: str) -> None:
         """Delete a branch."""
         self.git("update-ref", "-d", f"refs/heads/{name}", check=False)
-
-    def files(self, base: str, head: str) -> list[Json]:
-        """Return the files that a pull request changes, in the shape of "List pull requests files"."""
-        span = f"{base}...{head}"
-        found = []
-        for line in self.git("diff", "--name-status", "--no-renames", span).splitlines():
-            state, name = line.split("\t")
-            added, removed, _ = self.git("diff", "--numstat", span, "--", name).split("\t")
-            found.append(
-                {
-                    "filename": name,
-                    "status": STATES[state],
-                    "additions": int(added) if added.isdecimal() else 0,
-                    "deletions": int(removed) if removed.isdecimal() else 0,
-                    "patch": self.git("diff", span, "--", name).partition("\n@@")[2],
-                }
-            )
-        return found
 
     def content(self, revision: str, path: str) -> bytes | None:
         """Return a file's content, or None."""

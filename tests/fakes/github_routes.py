@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fakes.github import Rejected, Request, route
 from fakes.github_git import Conflict
+from fakes.json_server import Json
 
 if TYPE_CHECKING:
     from fakes.github import FakeGitHub
 
-Json = Any
 NODE_ID = "R_fake"
 OWNER_ID, REPOSITORY_ID = 101, 202
 
@@ -49,12 +48,12 @@ class Pulls:
         if pull["state"] == "open":
             head, base = bare.branch(pull["head"]["ref"]), bare.branch(pull["base"]["ref"])
             if head is None:  # GitHub closes a pull request whose branch is deleted
-                pull |= {"state": "closed", "closed_at": now()}
+                pull["state"] = "closed"
             else:
                 pull["head"]["sha"], pull["base"]["sha"] = head, base
         return pull
 
-    def create(self, body: Json, user: str) -> Json:
+    def create(self, body: Json) -> Json:
         """Open a pull request; raises Rejected."""
         bare, owner = self.github.bare, self.github.repository.partition("/")[0]
         head, base = body["head"].rpartition(":")[2], body["base"]
@@ -67,27 +66,16 @@ class Pulls:
         if not bare.is_ahead(head, base):
             raise invalid("PullRequest", {"code": "custom", "message": f"No commits between {base} and {head}"})
         number = len(self.pulls) + 1
-        where = f"{self.github.url}/repos/{self.github.repository}/pulls/{number}"
-        repository = {"full_name": self.github.repository}
         self.pulls[number] = {
             "number": number,
-            "url": where,
             "html_url": f"https://github.com/{self.github.repository}/pull/{number}",
             "title": body["title"],
             "body": body.get("body"),
             "state": "open",
-            "draft": body.get("draft", False),
-            "merged": False,
             "merged_at": None,
-            "merged_by": None,
             "merge_commit_sha": None,
-            "closed_at": None,
-            "created_at": now(),
-            "updated_at": now(),
-            "user": {"login": user},
-            "labels": [],
-            "head": {"ref": head, "label": f"{owner}:{head}", "sha": "", "repo": repository},
-            "base": {"ref": base, "label": f"{owner}:{base}", "sha": "", "repo": repository},
+            "head": {"ref": head, "label": f"{owner}:{head}", "sha": ""},
+            "base": {"ref": base, "sha": ""},
         }
         return self.get(number)
 
@@ -96,28 +84,19 @@ class Pulls:
         found = [self.get(number) for number in sorted(self.pulls, reverse=True)]
         return [pull for pull in found if state in ("all", pull["state"])]
 
-    def merge(
-        self, number: int, method: str = "merge", title: str = "", message: str = "", by: str = "reviewer"
-    ) -> Json:
+    def merge(self, number: int, method: str = "merge") -> None:
         """Merge as a person does on the website; raises Rejected if it cannot be merged."""
         pull = self.get(number)
         if pull["state"] != "open":
             raise Rejected(405, "Pull Request is not mergeable")
         head, base = pull["head"]["ref"], pull["base"]["ref"]
         merged = f"Merge pull request #{number} from {pull['head']['label'].replace(':', '/')}"
-        default = f"{pull['title']} (#{number})" if method == "squash" else merged
+        title = f"{pull['title']} (#{number})" if method == "squash" else merged
         try:
-            sha = self.github.bare.merge(base, head, method, title or default, message or pull["title"])
+            sha = self.github.bare.merge(base, head, method, title, pull["title"])
         except Conflict:
             raise Rejected(405, "Pull Request is not mergeable") from None
-        pull |= {"state": "closed", "merged": True, "merged_at": now(), "closed_at": now(), "merge_commit_sha": sha}
-        pull["merged_by"] = {"login": by}
-        return {"sha": sha, "merged": True, "message": "Pull Request successfully merged"}
-
-
-def now() -> str:
-    """Return the time in GitHub's form."""
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        pull |= {"state": "closed", "merged_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "merge_commit_sha": sha}
 
 
 def invalid(resource: str, error: Json) -> Rejected:
@@ -142,14 +121,14 @@ def create_pull(request: Request) -> Json:
     """Rejected where the repository's setting keeps Actions from it."""
     if not request.github.actions.can_approve_pull_request_reviews:
         raise Rejected(403, "GitHub Actions is not permitted to create or approve pull requests.")
-    return request.github.pulls.create(request.body, "github-actions[bot]")
+    return request.github.pulls.create(request.body)
 
 
 @route("PATCH", "REPO/pulls/{number}", "pull-requests: write")
 def update_pull(request: Request, number: int) -> Json:
     pull = request.github.pulls.get(number)
     pull |= {name: request.body[name] for name in ("title", "body", "state") if name in request.body}
-    return pull | {"updated_at": now()}
+    return pull
 
 
 @route("GET", "REPO/commits/{sha}/pulls", "pull-requests: read")
@@ -163,13 +142,9 @@ def pulls_of_commit(request: Request, sha: str) -> Json:
 @route("GET", "REPO")
 def get_repository(request: Request) -> Json:
     github = request.github
-    owner, _, name = github.repository.partition("/")
-    account = {"login": owner, "id": OWNER_ID}
-    found = {"id": REPOSITORY_ID, "full_name": github.repository, "name": name, "owner": account, "private": True}
-    return found | {
-        "node_id": NODE_ID,
-        "default_branch": github.bare.default_branch,
-    }
+    account = {"login": github.repository.partition("/")[0], "id": OWNER_ID}
+    found = {"id": REPOSITORY_ID, "full_name": github.repository, "owner": account, "node_id": NODE_ID}
+    return found | {"default_branch": github.bare.default_branch}
 
 
 @route("GET", "REPO/contents/{path*}", "contents: read")
@@ -178,9 +153,7 @@ def get_content(request: Request, path: str) -> Json:
     content = request.github.bare.content(revision, str(path))
     if content is None:
         raise Rejected(404, "Not Found")
-    text = base64.b64encode(content).decode()
-    digest = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    return {"type": "file", "path": path, "encoding": "base64", "content": text, "sha": digest, "size": len(content)}
+    return {"type": "file", "encoding": "base64", "content": base64.b64encode(content).decode()}
 
 
 @route("GET", "REPO/git/ref/heads/{branch*}", "contents: read")

@@ -28,13 +28,12 @@ from moto.logs.models import logs_backends
 from moto.utilities.utils import get_partition
 
 from fakes.storage import NoSuchBucket
-from sagegate.files import Json, split_uri
+from sagegate.files import Json
 from sagegate.local.cache import ATTRIBUTES, Cache, parse_duration
 from sagegate.local.jobs import ALGORITHM_ERROR, Context, JobFailed, JobStopped
 from sagegate.local.references import Scope, resolve
 from sagegate.local.state import Execution, now, read_json
 from sagegate.local.steps import JOBS, Result, StepRunner
-from sagegate.local.tuning import training_job_name
 from sagegate.pipeline.definition import Step
 
 if TYPE_CHECKING:
@@ -51,18 +50,16 @@ MEMORY = (
 
 @dataclass
 class Fault:
-    """A failure that a test asks for: the next `times` attempts of `step` fail with `reason`.
+    """A failure that a test asks for: the next attempt of the job of `step` fails with `reason`.
 
-    `when` is `create` (the job is rejected), `before` (it fails without running) or `after` (it runs, then fails).
-    `log` are lines that the job writes before it fails. `kind` is the exception type that a retry policy may name.
+    `when` is `create` (the job is rejected) or `before` (it fails without running). `log` are lines that the job writes
+    before it fails.
     """
 
     step: str
     reason: str
     when: str = "before"
     log: tuple[str, ...] = ()
-    kind: str = ALGORITHM_ERROR
-    times: int = 1
 
 
 class Faults:
@@ -77,11 +74,11 @@ class Faults:
         self._faults.append(fault)
 
     def take(self, step: str) -> Fault | None:
-        """Return the first fault for an attempt of a step, and use it once."""
+        """Return the first fault for a step, and remove it."""
         with self._lock:
-            fault = next((f for f in self._faults if f.step == step and f.times), None)
+            fault = next((f for f in self._faults if f.step == step), None)
             if fault:
-                fault.times -= 1
+                self._faults.remove(fault)
             return fault
 
 
@@ -95,8 +92,7 @@ class Jobs:
     def begin(self, execution: str, step: str, kind: str, record: Json) -> None:
         """Add a job that starts."""
         self._described[kind, record[f"{kind}JobName"]] = record
-        key = "TuningJob" if kind == "HyperParameterTuning" else f"{kind}Job"
-        self._of_step[execution, step] = {key: {"Arn": record[f"{kind}JobArn"]}}
+        self._of_step[execution, step] = {f"{kind}Job": {"Arn": record[f"{kind}JobArn"]}}
 
     def end(self, kind: str, record: Json, status: str, reason: str = "") -> None:
         """Save how a job ended that did not complete."""
@@ -146,12 +142,6 @@ class FakeStepRunner(StepRunner):
         super().__init__(execution, context, service.cache, service.registry)
         self.service = service
 
-    def run(self, step: Step, arguments: Json, scope: Scope) -> Result:
-        """Run one step. A fault of a step without a job fails it here; others fail in `_run_job`."""
-        if step.type not in JOBS and (fault := self.service.faults.take(step.name)):
-            raise JobFailed(fault.reason, fault.kind)
-        return super().run(step, arguments, scope)
-
     def job_name(self, step: Step) -> str:
         """Return a name with SageMaker's random end."""
         end = "".join(secrets.choice(LETTERS) for _ in range(10))
@@ -161,19 +151,6 @@ class FakeStepRunner(StepRunner):
         """Return a function that runs a job as `_run_job` does."""
         inner, kind = super().job_function(step_type), JOBS[step_type]
         return lambda name, request, context: self._run_job(kind, name, request, context, inner)
-
-    def create_model(self, step: Step, arguments: Json) -> Result:
-        """Create the model in moto, too."""
-        result = super().create_model(step, arguments)
-        self.service.backend.create_model(
-            model_name=result.properties["ModelName"],
-            execution_role_arn=arguments.get("ExecutionRoleArn") or "",
-            primary_container=arguments.get("PrimaryContainer"),
-            vpc_config=arguments.get("VpcConfig"),
-            containers=arguments.get("Containers"),
-            tags=arguments.get("Tags"),
-        )
-        return result
 
     def run_lambda(self, step: Step, arguments: Json, scope: Scope) -> Result:
         """Run the code that moto's Lambda has, unpacked to `infra/FUNCTION/handler.py`, where the engine expects it."""
@@ -199,7 +176,7 @@ class FakeStepRunner(StepRunner):
         step = context.log.stem
         fault = self.service.faults.take(step)
         if fault and fault.when == "create":
-            raise JobFailed(fault.reason, fault.kind)
+            raise JobFailed(fault.reason)
         self._check_role_and_inputs(kind, request)
         for file in [context.log, *context.log.parent.glob(f"{step}.*.log")]:
             file.unlink(missing_ok=True)  # of an earlier attempt
@@ -207,14 +184,12 @@ class FakeStepRunner(StepRunner):
         record = request | self.service.job_record(kind, name, started)
         self.service.jobs.begin(self.execution.id, step, kind, record)
         try:
-            if fault and fault.when == "before":
-                raise JobFailed(fault.reason, fault.kind)
+            if fault:
+                raise JobFailed(fault.reason)
             try:
                 description = inner(name, request, context)
             except JobFailed as error:
                 raise JobFailed(failure_reason(kind, str(error), request), error.kind) from None
-            if fault:
-                raise JobFailed(fault.reason, fault.kind)
         except JobStopped:
             self.service.jobs.end(kind, record, "Stopped")
             raise
@@ -231,29 +206,19 @@ class FakeStepRunner(StepRunner):
         """Raise JobFailed if SageMaker would not create the job."""
         failed = f"ClientError: Failed to invoke sagemaker:Create{kind}Job. Error Details: "
         role = str(request.get("RoleArn") or self.service.role_of(self.execution))
-        if self.service.check_roles and not trusts_sagemaker(role):
+        if not trusts_sagemaker(role):
             text = f"Could not assume role {role}. Please ensure that the role exists and allows principal "
             raise JobFailed(f"{failed}{text}'sagemaker.amazonaws.com' to assume the role.", JOB_CREATION_ERROR)
         for uri in inputs(request):
-            bucket, _ = split_uri(uri)
             try:
                 missing = "" if self.context.store.objects(uri) else " "
             except NoSuchBucket:
                 missing = " Error message from S3: The specified bucket does not exist"
             if missing:
-                text = (
-                    f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the '
-                    f"bucket exists in the selected region ({self.context.region}), that objects exist under that S3 "
-                    f'prefix, and that the role "{role}" has "s3:ListBucket" permissions on bucket "{bucket}".'
-                )
+                text = f'No S3 objects found under S3 URL "{uri}" given in input data source.'
                 raise JobFailed(f"{failed}{text}{missing}".rstrip())
 
     def _publish_logs(self, kind: str, name: str, log: Path, started: datetime, more: tuple[str, ...]) -> None:
-        if kind == "HyperParameterTuning":
-            for file in sorted(log.parent.glob(f"{log.stem}.[0-9][0-9][0-9].log")):
-                job = training_job_name(name, int(file.name.split(".")[-2]))
-                self.service.publish_log("Training", job, started, "algo-1", read_lines(file))
-            return
         hosts = {file.name.split(".")[-2]: file for file in sorted(log.parent.glob(f"{log.stem}.algo-*.log"))}
         for host, file in (hosts or {"algo-1": log}).items():
             lines = read_lines(file) + (list(more) if host == "algo-1" else [])
@@ -268,8 +233,6 @@ def failure_reason(kind: str, local: str, request: Json) -> str:
 
     SageMaker quotes only a training job that wrote `/opt/ml/output/failure`; the others' words are in their logs.
     """
-    if kind == "HyperParameterTuning":
-        return "All training jobs failed. Please take a look at the training jobs failures to get more details."
     match = EXIT.fullmatch(local)
     if match is None:
         return local if local.startswith("ClientError") else f"ClientError: {local}"

@@ -35,7 +35,6 @@ from sagegate.local.processes import Command, Launcher, Running
 from sagegate.local.state import Execution, now
 from sagegate.local.steps import StepRunner
 from sagegate.pipeline.code import imported_libraries
-from sagegate.pipeline.validate import reference_errors
 
 STEPS_FAILED = "Step failure: One or multiple steps failed."
 
@@ -52,28 +51,17 @@ class JobLauncher(Launcher):
         return super().start(replace(command, environment=self._credentials | command.environment))
 
 
-def libraries_of(script: Path) -> tuple[str, ...]:
-    """Return the libraries that a script imports; none if it is not Python (its job will fail)."""
-    try:
-        return imported_libraries(script)
-    except SagegateError:
-        return ()
-
-
 class Service(LocalSageMaker):
     """Pipelines, executions and transform jobs. Pipelines are moto's records, so that its tags and searches work."""
 
     def __init__(self, folder: Path, account_id: str, region: str, environment: dict[str, str], faults: Faults) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         store, launcher = MotoStore(folder / "objects", account_id, region), JobLauncher(folder, environment)
-        super().__init__(folder, store, region, account_id, libraries_of, launcher)
-        self.region = region
-        self.account_id = account_id
+        super().__init__(folder, store, region, account_id, imported_libraries, launcher)
         self.registry = MotoRegistry(self.state / "registry", account_id, region)
         self.cache = UriCache(self.state / "cache", store)
         self.faults = faults
         self.jobs = Jobs()
-        self.check_roles = False
         self._more: dict[str, Json] = {}  # by execution ARN: fields that the engine does not keep
         self._starting: FakePipeline | None = None
         self._stopping: set[str] = set()
@@ -83,7 +71,7 @@ class Service(LocalSageMaker):
     @property
     def backend(self) -> SageMakerModelBackend:
         """moto's SageMaker."""
-        return sagemaker_backends[self.account_id][self.region]
+        return sagemaker_backends[self.context.account_id][self.context.region]
 
     # --- pipelines -------------------------------------------------------------------------------------------------
     def pipeline(self, name: str) -> FakePipeline:
@@ -101,7 +89,6 @@ class Service(LocalSageMaker):
                 text = f"account and region. Pipeline with name ({name}) already exists."
                 raise SagegateError(f"Pipeline names must be unique within an AWS {text}")
             if token not in self._tokens:
-                check_definition(request["PipelineDefinition"])
                 pipeline = self.backend.create_pipeline(
                     pipeline_name=name,
                     pipeline_display_name=request.get("PipelineDisplayName") or name,
@@ -119,20 +106,12 @@ class Service(LocalSageMaker):
         """UpdatePipeline: change the given fields only."""
         pipeline = self.pipeline(request["PipelineName"])
         if "PipelineDefinition" in request:
-            check_definition(request["PipelineDefinition"])
             pipeline.pipeline_definition = request["PipelineDefinition"]
         pipeline.pipeline_display_name = request.get("PipelineDisplayName", pipeline.pipeline_display_name)
         pipeline.pipeline_description = request.get("PipelineDescription", pipeline.pipeline_description)
         pipeline.role_arn = request.get("RoleArn", pipeline.role_arn)
         pipeline.last_modified_time = now()
         return {"PipelineArn": pipeline.arn}
-
-    def delete(self, request: Json) -> Json:
-        """DeletePipeline with its executions, if none of them is running."""
-        name = request["PipelineName"]
-        if any(self.execution(arn).status == "Executing" for arn in self._executions(self.pipeline(name).arn)):
-            raise FileExistsError(f"Pipeline {name} has running instances: stop them using StopPipelineExecution.")
-        return {"PipelineArn": self.forget(name)}
 
     def forget(self, name: str) -> str:
         """Stop a pipeline's executions, delete it with them, and return its ARN."""
@@ -186,12 +165,9 @@ class Service(LocalSageMaker):
                 arn = super().start_pipeline_execution(
                     PipelineName=pipeline.pipeline_name, **{key: request[key] for key in given if key in request}
                 )["PipelineExecutionArn"]
-                record = self.execution(arn).record
-                if request.get("PipelineExecutionDisplayName"):
-                    record["PipelineExecutionDisplayName"] = request["PipelineExecutionDisplayName"]
-                kept = ("PipelineExecutionDescription", "ParallelismConfiguration", "SelectiveExecutionConfig")
+                kept = ("PipelineExecutionDescription", "SelectiveExecutionConfig")
                 self._more[arn] |= {key: request[key] for key in kept if key in request}
-                pipeline.last_execution_time = record["CreationTime"]
+                pipeline.last_execution_time = self.execution(arn).record["CreationTime"]
                 self._tokens[token] = arn
             return {"PipelineExecutionArn": self._tokens[token]}
 
@@ -281,7 +257,7 @@ class Service(LocalSageMaker):
     def publish_log(self, kind: str, job: str, started: datetime, host: str, lines: list[str]) -> None:
         """Write a host's output to CloudWatch Logs."""
         stream = f"{job}/{host}-{int(started.timestamp())}"
-        publish_log(self.account_id, self.region, f"/aws/sagemaker/{kind}Jobs", stream, lines)
+        publish_log(self.context.account_id, self.context.region, f"/aws/sagemaker/{kind}Jobs", stream, lines)
 
     def create_transform_job(self, request: Json) -> Json:
         """CreateTransformJob outside a pipeline: InProgress, then Completed or Failed."""
@@ -307,17 +283,3 @@ class Service(LocalSageMaker):
 
         threading.Thread(target=run, name=f"transform job {name}", daemon=True).start()
         return {"TransformJobArn": record["TransformJobArn"]}
-
-
-def check_definition(text: str) -> None:
-    """Raise SagegateError for a definition that SageMaker rejects."""
-    failed = "Unable to parse pipeline definition: "
-    try:
-        definition = json.loads(text)
-    except ValueError as error:
-        raise SagegateError(f"{failed}invalid JSON: {error}") from None
-    if not isinstance(definition, dict) or not isinstance(definition.get("Steps"), list):
-        raise SagegateError(f"{failed}it has no list of Steps")
-    problem = next(reference_errors(definition), None)
-    if problem:
-        raise SagegateError(failed + problem)

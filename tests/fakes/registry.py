@@ -1,4 +1,4 @@
-"""SageMaker's Model Registry: moto's records, with the fields, deletion, policies and other accounts that moto lacks.
+"""SageMaker's Model Registry: moto's records, with the fields, policies and other accounts that moto lacks.
 
 Fields without a place in moto's record are in its attribute `more`. Errors are SagegateError (a ValidationException),
 PermissionError (AccessDeniedException) and FileExistsError (ConflictException).
@@ -30,13 +30,10 @@ LOCK = threading.RLock()
 
 
 def page(key: str, items: list[Json], request: Json) -> Json:
-    """Return one page of a list, with NextToken if there are more; raises SagegateError for an unknown token."""
-    token = request.get("NextToken", "page-0")
-    if not (token.startswith("page-") and token[5:].isdigit()):
-        raise SagegateError(f"Invalid NextToken: {token}")
-    start = int(token[5:])
+    """Return one page of a list, with NextToken if there are more."""
+    start = int(request.get("NextToken", 0))
     end = start + int(request.get("MaxResults") or DEFAULT_PAGE)
-    return {key: items[start:end]} | ({"NextToken": f"page-{end}"} if end < len(items) else {})
+    return {key: items[start:end]} | ({"NextToken": str(end)} if end < len(items) else {})
 
 
 class MotoRegistry(Registry):
@@ -63,29 +60,15 @@ def short(name: str) -> str:
 
 # --- packages ----------------------------------------------------------------------------------------------------
 def create(backend: SageMakerModelBackend, request: Json) -> Json:
-    """CreateModelPackage, of versions in groups only. The number of a deleted version is not used again."""
+    """CreateModelPackage, of versions in groups only."""
     with LOCK:
-        group = find_group(backend, request["ModelPackageGroupName"])
-        name = group.model_package_group_name
-        versions = [p.model_package_version or 0 for p in members(backend, name)]
-        version = max(getattr(group, "last_version", 0), *versions, 0) + 1
-        group.last_version = version  # type: ignore[attr-defined]
+        group = find_group(backend, request["ModelPackageGroupName"]).model_package_group_name
         fields: Json = {camelcase_to_underscores(field): request.get(field) for field in IN_MOTO}
         fields["model_approval_status"] = fields["model_approval_status"] or "PendingManualApproval"
-        package = ModelPackage(
-            model_package_name=name,
-            model_package_group_name=name,
-            model_package_version=version,
-            model_package_type="Versioned",
-            approval_description=None,
-            region_name=backend.region_name,
-            account_id=backend.account_id,
-            **fields,
-        )
-        package.more = {field: request[field] for field in NOT_IN_MOTO if field in request}  # type: ignore[attr-defined]
-        backend.model_packages[package.arn] = package
-        backend.model_package_name_mapping |= {package.arn: package.arn, name: package.arn}
-        return {"ModelPackageArn": package.arn}
+        arn = backend.create_model_package(model_package_name=None, model_package_group_name=group, **fields)
+        more = {field: request[field] for field in NOT_IN_MOTO if field in request}
+        backend.model_packages[arn].more = more  # type: ignore[attr-defined]
+        return {"ModelPackageArn": arn}
 
 
 def members(backend: SageMakerModelBackend, group: str) -> list[ModelPackage]:
@@ -145,17 +128,6 @@ def update(backend: SageMakerModelBackend, request: Json) -> Json:
     return {"ModelPackageArn": package.arn}
 
 
-def delete(backend: SageMakerModelBackend, request: Json) -> Json:
-    """DeleteModelPackage."""
-    with LOCK:
-        package = find(backend, request["ModelPackageName"])
-        del backend.model_packages[package.arn]
-        mapping = backend.model_package_name_mapping
-        for name in [name for name, arn in mapping.items() if arn == package.arn]:
-            del mapping[name]
-    return {}
-
-
 # --- groups ------------------------------------------------------------------------------------------------------
 def find_group(backend: SageMakerModelBackend, name: str) -> ModelPackageGroup:
     """Return a group by its name or ARN."""
@@ -175,16 +147,6 @@ def create_group(backend: SageMakerModelBackend, request: Json) -> Json:
         description = request.get("ModelPackageGroupDescription", "")
         arn = backend.create_model_package_group(name, description, request.get("Tags") or [])
         return {"ModelPackageGroupArn": arn}
-
-
-def delete_group(backend: SageMakerModelBackend, request: Json) -> Json:
-    """DeleteModelPackageGroup; only an empty one can be deleted."""
-    with LOCK:
-        name = find_group(backend, request["ModelPackageGroupName"]).model_package_group_name
-        if members(backend, name):
-            raise FileExistsError(f"Model Package Group {name} contains model packages: delete them first.")
-        del backend.model_package_groups[name]
-    return {}
 
 
 def get_policy(backend: SageMakerModelBackend, request: Json) -> Json:

@@ -65,10 +65,6 @@ class Remote:
         """Stop a pipeline's executions and delete it."""
         self._post("forget", pipeline=pipeline, account_id=account_id, region=region)
 
-    def set_check_roles(self, check: bool) -> None:
-        """Let jobs fail unless their role exists and trusts SageMaker."""
-        self._post("set_check_roles", check=check)
-
     def reset(self) -> None:
         """Stop everything that runs, and delete everything."""
         self._post("reset")

@@ -1,12 +1,16 @@
-"""CloudFormation's resource types of the project's two templates: each calls its service's API, as CloudFormation does.
+"""CloudFormation's resource types of the project's two templates.
 
-The requests go through boto3, which validates them. Types that are not here are created by moto's own models.
+A type whose resource somebody reads calls its service through boto3. The others, such as policies, which the fake does
+not evaluate, exist in their stack only.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import time
+import uuid
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +18,7 @@ from typing import Any
 from sagegate.files import Json
 
 Clients = Callable[[str], Any]  # returns the boto3 client of a service
-SCALING_TARGET = ("ResourceId", "ScalableDimension", "ServiceNamespace")
 UPDATE_ONLY = ("RetainAllVariantProperties", "ExcludeRetainedVariantProperties")  # of UpdateEndpoint
-BUCKET_SETTINGS = {
-    "VersioningConfiguration": "put_bucket_versioning",
-    "PublicAccessBlockConfiguration": "put_public_access_block",
-    "OwnershipControls": "put_bucket_ownership_controls",
-}
 
 
 class Failed(Exception):
@@ -105,7 +103,7 @@ class Kind:
         return {self.name: properties[self.name]}
 
 
-# --- SageMaker, CloudWatch, autoscaling --------------------------------------------------------------------------
+# --- SageMaker ---------------------------------------------------------------------------------------------------
 class SageMaker(Kind):
     """A type of SageMaker: Ref gives the ARN, and only tags change in place."""
 
@@ -185,54 +183,37 @@ class Endpoint(SageMaker):
                 raise
 
 
-class ScalableTarget(Kind):
-    """AWS::ApplicationAutoScaling::ScalableTarget; Ref gives the three keys."""
+# --- other services ----------------------------------------------------------------------------------------------
+class Record(Kind):
+    """A type whose resources exist in their stack only; Ref gives a made-up identity."""
 
-    def created(self, properties: Json, answer: Json) -> Created:
-        identity = "|".join(properties[key] for key in SCALING_TARGET)
-        return Created(identity, {"Id": identity})
+    def __init__(self) -> None:
+        super().__init__("", "", "")
 
-    def deletion(self, identity: str, properties: Json) -> Json:
-        return dict(zip(SCALING_TARGET, identity.split("|"), strict=True))
+    def create(self, clients: Clients, properties: Json) -> Created:
+        identity = str(uuid.uuid4())
+        return Created(identity, {"Arn": identity})
 
+    def update(self, clients: Clients, identity: str, old: Json, new: Json) -> Created:
+        return Created(identity, {"Arn": identity})
 
-class ScalingPolicy(Kind):
-    """AWS::ApplicationAutoScaling::ScalingPolicy."""
-
-    def request(self, properties: Json) -> Json:
-        target = properties["ScalingTargetId"].split("|")
-        return without(properties, "ScalingTargetId") | dict(zip(SCALING_TARGET, target, strict=True))
-
-    def created(self, properties: Json, answer: Json) -> Created:
-        return Created(answer["PolicyARN"], {"Arn": answer["PolicyARN"], "PolicyName": properties["PolicyName"]})
-
-    def deletion(self, identity: str, properties: Json) -> Json:
-        request = self.request(properties)
-        return {key: request[key] for key in ("PolicyName", *SCALING_TARGET)}
+    def delete(self, clients: Clients, identity: str, properties: Json) -> None:
+        """Do nothing."""
 
 
-class CloudWatch(Kind):
-    """A type of CloudWatch, whose API deletes by a list of names."""
-
-    def deletion(self, identity: str, properties: Json) -> Json:
-        return {f"{self.name}s": [identity]}
-
-
-# --- IAM ---------------------------------------------------------------------------------------------------------
 class ByIdentity(Kind):
     """A type whose Ref is a value of the response, which also deletes it.
 
-    `answer` is the path to that value in the response, and `argument` its name in the request that deletes it.
+    `answer` is the path to that value in the response, and `argument` its name in the request that deletes it. `takes`
+    has the properties that are sent, with their names in the API.
     """
 
-    def __init__(self, service: str, put: str, delete: str, answer: str, argument: str, fixed: str) -> None:
-        super().__init__(service, put, delete, fixed=(fixed,))
-        self._answer, self._argument = answer.split("."), argument
+    def __init__(self, service: str, put: str, delete: str, answer: str, argument: str, takes: dict[str, str]) -> None:
+        super().__init__(service, put, delete, fixed=tuple(takes))
+        self._answer, self._argument, self._takes = answer.split("."), argument, takes
 
     def request(self, properties: Json) -> Json:
-        if "ClientIdList" in properties:  # the OIDC provider's API writes ID in capitals
-            return {"Url": properties["Url"], "ClientIDList": properties["ClientIdList"], "ThumbprintList": []}
-        return properties
+        return {new: properties[old] for old, new in self._takes.items()}
 
     def created(self, properties: Json, answer: Json) -> Created:
         value: Any = answer
@@ -248,15 +229,13 @@ class ByIdentity(Kind):
 
 
 class Role(Kind):
-    """AWS::IAM::Role with inline and managed policies."""
+    """AWS::IAM::Role without its policies."""
 
-    def create(self, clients: Clients, properties: Json) -> Created:
-        created = super().create(clients, without(properties, "Policies", "ManagedPolicyArns"))
-        self._set_policies(clients, {}, properties)
-        return created
+    def request(self, properties: Json) -> Json:
+        return without(properties, "Policies", "ManagedPolicyArns")
 
     def created(self, properties: Json, answer: Json) -> Created:
-        return Created(properties["RoleName"], {"Arn": answer["Role"]["Arn"], "RoleId": answer["Role"]["RoleId"]})
+        return Created(properties["RoleName"], {"Arn": answer["Role"]["Arn"]})
 
     def update(self, clients: Clients, identity: str, old: Json, new: Json) -> Created:
         client, role = clients("iam"), {"RoleName": identity}
@@ -266,67 +245,11 @@ class Role(Kind):
             client.put_role_permissions_boundary(**role, PermissionsBoundary=boundary)
         elif "PermissionsBoundary" in old:
             client.delete_role_permissions_boundary(**role)
-        self._set_policies(clients, old, new)
         return self.created(new, client.get_role(**role))
 
-    def _set_policies(self, clients: Clients, old: Json, new: Json) -> None:
-        client, role = clients("iam"), {"RoleName": (new or old)["RoleName"]}
-        for policy in new.get("Policies", []):
-            call(client, "put_role_policy", {**role, **policy})
-        names = {policy["PolicyName"] for policy in new.get("Policies", [])}
-        for policy in old.get("Policies", []):
-            if policy["PolicyName"] not in names:
-                client.delete_role_policy(**role, PolicyName=policy["PolicyName"])
-        before, after = set(old.get("ManagedPolicyArns", [])), set(new.get("ManagedPolicyArns", []))
-        for arn in after - before:
-            client.attach_role_policy(**role, PolicyArn=arn)
-        for arn in before - after:
-            client.detach_role_policy(**role, PolicyArn=arn)
 
-    def delete(self, clients: Clients, identity: str, properties: Json) -> None:
-        self._set_policies(clients, properties, {})
-        super().delete(clients, identity, properties)
-
-
-class ManagedPolicy(Kind):
-    """AWS::IAM::ManagedPolicy, attached to its roles."""
-
-    def request(self, properties: Json) -> Json:
-        return without(properties, "ManagedPolicyName", "Roles") | {"PolicyName": properties["ManagedPolicyName"]}
-
-    def created(self, properties: Json, answer: Json) -> Created:
-        return Created(answer["Policy"]["Arn"], {"PolicyArn": answer["Policy"]["Arn"]})
-
-    def create(self, clients: Clients, properties: Json) -> Created:
-        created = super().create(clients, properties)
-        self._attach(clients, created.identity, {}, properties)
-        return created
-
-    def update(self, clients: Clients, identity: str, old: Json, new: Json) -> Created:
-        client, policy = clients("iam"), {"PolicyArn": identity}
-        document = {"PolicyDocument": new["PolicyDocument"], "SetAsDefault": True}
-        call(client, "create_policy_version", policy | document)
-        for version in client.list_policy_versions(**policy)["Versions"]:
-            if not version["IsDefaultVersion"]:
-                client.delete_policy_version(**policy, VersionId=version["VersionId"])
-        self._attach(clients, identity, old, new)
-        return Created(identity, policy)
-
-    def _attach(self, clients: Clients, identity: str, old: Json, new: Json) -> None:
-        before, after = set(old.get("Roles", [])), set(new.get("Roles", []))
-        for role in after - before:
-            clients("iam").attach_role_policy(RoleName=role, PolicyArn=identity)
-        for role in before - after:
-            clients("iam").detach_role_policy(RoleName=role, PolicyArn=identity)
-
-    def delete(self, clients: Clients, identity: str, properties: Json) -> None:
-        self._attach(clients, identity, properties, {})
-        clients("iam").delete_policy(PolicyArn=identity)
-
-
-# --- S3, SNS, Lambda ---------------------------------------------------------------------------------------------
 class Bucket(Kind):
-    """AWS::S3::Bucket; each of its settings has an API of its own."""
+    """AWS::S3::Bucket with the settings that `sagegate doctor` reads."""
 
     def create(self, clients: Clients, properties: Json) -> Created:
         client, name = clients("s3"), properties["BucketName"]
@@ -336,86 +259,47 @@ class Bucket(Kind):
         return self.update(clients, name, {}, properties)
 
     def update(self, clients: Clients, identity: str, old: Json, new: Json) -> Created:
-        client, bucket = clients("s3"), {"Bucket": identity}
-        for key, method in BUCKET_SETTINGS.items():
+        for key, method in (
+            ("VersioningConfiguration", "put_bucket_versioning"),
+            ("PublicAccessBlockConfiguration", "put_public_access_block"),
+        ):
             if key in new:
-                call(client, method, bucket | {key: new[key]})
-        if rules := new.get("BucketEncryption", {}).get("ServerSideEncryptionConfiguration"):
-            names = {"ServerSideEncryptionByDefault": "ApplyServerSideEncryptionByDefault"}
-            rules = [{names.get(key, key): value for key, value in rule.items()} for rule in rules]
-            call(client, "put_bucket_encryption", bucket | {"ServerSideEncryptionConfiguration": {"Rules": rules}})
-        if rules := new.get("LifecycleConfiguration", {}).get("Rules"):
-            configuration = {"LifecycleConfiguration": {"Rules": [lifecycle_rule(rule) for rule in rules]}}
-            call(client, "put_bucket_lifecycle_configuration", bucket | configuration)
-        if "EventBridgeConfiguration" in new.get("NotificationConfiguration", {}):
-            events: Json = {"EventBridgeConfiguration": {}}
-            client.put_bucket_notification_configuration(**bucket, NotificationConfiguration=events)
-        if tags := new.get("Tags"):
-            client.put_bucket_tagging(**bucket, Tagging={"TagSet": tags})
-        return Created(identity, {"Arn": f"arn:aws:s3:::{identity}", "DomainName": f"{identity}.s3.amazonaws.com"})
+                call(clients("s3"), method, {"Bucket": identity, key: new[key]})
+        return Created(identity, {"Arn": f"arn:aws:s3:::{identity}"})
 
     def deletion(self, identity: str, properties: Json) -> Json:
         return {"Bucket": identity}
 
 
-def lifecycle_rule(rule: Json) -> Json:
-    """Return S3's lifecycle rule for CloudFormation's."""
-    result: Json = {"Status": rule["Status"], "Filter": {"Prefix": rule.get("Prefix", "")}}
-    if "Id" in rule:
-        result["ID"] = rule["Id"]
-    if "ExpirationInDays" in rule:
-        result["Expiration"] = {"Days": int(rule["ExpirationInDays"])}
-    elif "ExpiredObjectDeleteMarker" in rule:
-        result["Expiration"] = {"ExpiredObjectDeleteMarker": str(rule["ExpiredObjectDeleteMarker"]).lower() == "true"}
-    if "Transitions" in rule:
-        transitions = rule["Transitions"]
-        result["Transitions"] = [
-            {"Days": int(t["TransitionInDays"]), "StorageClass": t["StorageClass"]} for t in transitions
-        ]
-    same = ("NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload")
-    return result | {key: rule[key] for key in same if key in rule}
-
-
-class BucketPolicy(Kind):
-    """AWS::S3::BucketPolicy."""
+class Function(Kind):
+    """AWS::Lambda::Function with inline code, which CloudFormation puts into index.py."""
 
     def request(self, properties: Json) -> Json:
-        return {"Bucket": properties["Bucket"], "Policy": properties["PolicyDocument"]}
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("index.py", properties["Code"]["ZipFile"])
+        return properties | {"Code": {"ZipFile": packed.getvalue()}}
 
     def created(self, properties: Json, answer: Json) -> Created:
-        return Created(properties["Bucket"], {})
+        return Created(properties["FunctionName"], {"Arn": answer["FunctionArn"]})
+
+    def update(self, clients: Clients, identity: str, old: Json, new: Json) -> Created:
+        code = self.request(new)["Code"]
+        return self.created(new, clients("lambda").update_function_code(FunctionName=identity, **code))
+
+
+class Alarm(Kind):
+    """AWS::CloudWatch::Alarm, whose API deletes by a list of names."""
 
     def deletion(self, identity: str, properties: Json) -> Json:
-        return {"Bucket": identity}
+        return {"AlarmNames": [identity]}
 
 
-class TopicPolicy(Kind):
-    """AWS::SNS::TopicPolicy, an attribute of each topic."""
+class Rule(Kind):
+    """AWS::Events::Rule without its targets."""
 
-    def create(self, clients: Clients, properties: Json) -> Created:
-        for topic in properties["Topics"]:
-            request = {"TopicArn": topic, "AttributeName": "Policy", "AttributeValue": properties["PolicyDocument"]}
-            call(clients("sns"), self._put, request)
-        return Created("|".join(properties["Topics"]), {})
-
-    def delete(self, clients: Clients, identity: str, properties: Json) -> None:
-        """Do nothing: the policy is deleted with its topic."""
-
-
-class Permission(Kind):
-    """AWS::Lambda::Permission, a statement of the function's policy."""
-
-    def create(self, clients: Clients, properties: Json) -> Created:
-        identity = f"{properties['FunctionName']}-{properties['Principal']}".replace(".", "-").replace(":", "-")[-100:]
-        call(clients("lambda"), self._put, {"StatementId": identity, **properties})
-        return Created(identity, {"Id": identity})
-
-    def deletion(self, identity: str, properties: Json) -> Json:
-        return {"FunctionName": properties["FunctionName"], "StatementId": identity}
-
-
-def _autoscaling(kind: type[Kind], put: str, delete: str, *fixed: str) -> Kind:
-    return kind("application-autoscaling", put, delete, "PolicyName" if "PolicyName" in fixed else "", fixed)
+    def request(self, properties: Json) -> Json:
+        return without(properties, "Targets")
 
 
 TYPES: dict[str, Kind] = {
@@ -423,30 +307,41 @@ TYPES: dict[str, Kind] = {
     "AWS::SageMaker::EndpointConfig": SageMaker("endpoint_config", "EndpointConfigName"),
     "AWS::SageMaker::Endpoint": Endpoint("endpoint", "EndpointName"),
     "AWS::SageMaker::ModelPackageGroup": ModelPackageGroup("model_package_group", "ModelPackageGroupName"),
-    "AWS::CloudWatch::Alarm": CloudWatch("cloudwatch", "put_metric_alarm", "delete_alarms", "AlarmName"),
-    "AWS::CloudWatch::Dashboard": CloudWatch("cloudwatch", "put_dashboard", "delete_dashboards", "DashboardName"),
-    "AWS::ApplicationAutoScaling::ScalableTarget": _autoscaling(
-        ScalableTarget, "register_scalable_target", "deregister_scalable_target", *SCALING_TARGET
-    ),
-    "AWS::ApplicationAutoScaling::ScalingPolicy": _autoscaling(
-        ScalingPolicy, "put_scaling_policy", "delete_scaling_policy", "PolicyName", "ScalingTargetId"
-    ),
+    "AWS::CloudWatch::Alarm": Alarm("cloudwatch", "put_metric_alarm", "delete_alarms", "AlarmName"),
+    "AWS::Events::Rule": Rule("events", "put_rule", "delete_rule", "Name"),
+    "AWS::IAM::Role": Role("iam", "create_role", "delete_role", "RoleName", ("RoleName", "Path")),
+    "AWS::Lambda::Function": Function("lambda", "create_function", "delete_function", "FunctionName"),
+    "AWS::S3::Bucket": Bucket("s3", "create_bucket", "delete_bucket", "BucketName"),
     "AWS::IAM::OIDCProvider": ByIdentity(
         "iam",
         "create_open_id_connect_provider",
         "delete_open_id_connect_provider",
         "OpenIDConnectProviderArn",
         "OpenIDConnectProviderArn",
-        "*",
+        {"Url": "Url", "ClientIdList": "ClientIDList"},
     ),
     "AWS::IAM::ServiceLinkedRole": ByIdentity(
-        "iam", "create_service_linked_role", "delete_service_linked_role", "Role.RoleName", "RoleName", "*"
+        "iam",
+        "create_service_linked_role",
+        "delete_service_linked_role",
+        "Role.RoleName",
+        "RoleName",
+        {"AWSServiceName": "AWSServiceName"},
     ),
-    "AWS::IAM::Role": Role("iam", "create_role", "delete_role", "RoleName", ("RoleName", "Path")),
-    "AWS::IAM::ManagedPolicy": ManagedPolicy("iam", "create_policy", "", "ManagedPolicyName"),
-    "AWS::S3::Bucket": Bucket("s3", "create_bucket", "delete_bucket", "BucketName"),
-    "AWS::S3::BucketPolicy": BucketPolicy("s3", "put_bucket_policy", "delete_bucket_policy", fixed=("Bucket",)),
-    "AWS::SNS::TopicPolicy": TopicPolicy("sns", "set_topic_attributes", "", fixed=("Topics",)),
-    "AWS::SNS::Subscription": ByIdentity("sns", "subscribe", "unsubscribe", "SubscriptionArn", "SubscriptionArn", "*"),
-    "AWS::Lambda::Permission": Permission("lambda", "add_permission", "remove_permission", fixed=("*",)),
+    "AWS::KMS::Key": ByIdentity("kms", "create_key", "schedule_key_deletion", "KeyMetadata.Arn", "KeyId", {}),
+    "AWS::SNS::Topic": ByIdentity("sns", "create_topic", "delete_topic", "TopicArn", "TopicArn", {"TopicName": "Name"}),
+    **{
+        f"AWS::{name}": Record()
+        for name in (
+            "ApplicationAutoScaling::ScalableTarget",
+            "ApplicationAutoScaling::ScalingPolicy",
+            "CloudWatch::Dashboard",
+            "IAM::ManagedPolicy",
+            "Lambda::Permission",
+            "Logs::LogGroup",
+            "S3::BucketPolicy",
+            "SNS::Subscription",
+            "SNS::TopicPolicy",
+        )
+    },
 }

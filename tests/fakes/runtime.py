@@ -1,4 +1,4 @@
-"""SageMaker's runtime: InvokeEndpoint and InvokeEndpointAsync reach the endpoint's container, with data capture.
+"""SageMaker's runtime: InvokeEndpoint and InvokeEndpointAsync reach the endpoint's container.
 
 Error texts and shapes are the runtime's. An unknown endpoint is a ValidationError; a container's own error is a
 ModelError (HTTP 424) with the container's status and message.
@@ -6,23 +6,18 @@ ModelError (HTTP 424) with the container's status and message.
 
 from __future__ import annotations
 
-import base64
 import json
-import threading
 from typing import Any
 from uuid import uuid4
 
-from moto.core.utils import utcnow
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
 from fakes import storage
-from fakes.containers import Answer, Container
+from fakes.containers import Answer
 from fakes.endpoints import ENDPOINTS, Endpoint, run_in_thread
-from sagegate.files import Json
 
 Response = tuple[int, dict[str, str], bytes]
 HEADER = "X-Amzn-SageMaker-"
-CAPTURE = threading.Lock()
 SETUP = SageMakerRuntimeResponse.setup_class
 
 
@@ -37,52 +32,13 @@ def error(status: int, code: str, message: str, **more: Any) -> Response:
     return response(status, headers, json.dumps({"Message": message, **more}).encode())
 
 
-def is_captured(container: Container) -> bool:
-    """Return True for exactly the percentage of the requests that DataCaptureConfig names, evenly spread."""
-    config = container.config.get("DataCaptureConfig") or {}
-    if not config.get("EnableCapture"):
-        return False
-    with CAPTURE:
-        debt = container.capture_debt + config["InitialSamplingPercentage"] / 100
-        container.capture_debt = debt - (debt >= 1)
-        return bool(debt >= 1)
-
-
-def capture(endpoint: Endpoint, container: Container, body: bytes, content_type: str, answer: Answer) -> None:
-    """Write one capture file. Source: "Capture data from real-time endpoint" in the developer guide."""
-    config, now, identity = container.config["DataCaptureConfig"], utcnow(), str(uuid4())
-    kinds = config.get("CaptureContentTypeHeader") or {}
-    modes = {option["CaptureMode"] for option in config["CaptureOptions"]}
-
-    def part(content: bytes, kind: str, mode: str) -> dict[str, str]:
-        plain, encoding = kind.partition(";")[0].strip().lower(), "BASE64"
-        for name, key in (("CSV", "CsvContentTypes"), ("JSON", "JsonContentTypes")):
-            if plain in [k.lower() for k in kinds.get(key, [])]:
-                encoding = name
-        data = base64.b64encode(content).decode() if encoding == "BASE64" else content.decode()
-        return {"observedContentType": kind, "mode": mode, "data": data, "encoding": encoding}
-
-    data: Json = {}
-    if modes & {"Input", "InputAndOutput"}:
-        data["endpointInput"] = part(body, content_type, "INPUT")
-    if modes & {"Output", "InputAndOutput"}:
-        data["endpointOutput"] = part(answer.body, answer.content_type, "OUTPUT")
-    event = {"eventId": identity, "inferenceTime": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
-    line = json.dumps({"captureData": data, "eventMetadata": event, "eventVersion": "0"})
-    folder = f"{config['DestinationS3Uri'].rstrip('/')}/{endpoint.name}/{container.variant}/{now:%Y/%m/%d/%H}"
-    storage.write(f"{folder}/{now:%M-%S-%f}-{identity[:8]}.jsonl", line.encode() + b"\n")
-
-
 def invoke(endpoint: Endpoint, body: bytes, headers: dict[str, str]) -> tuple[str, Answer] | None:
     """Return the variant that answered with its answer; None if the endpoint does not serve."""
     container = endpoint.enter()
     if container is None:
         return None
     try:
-        answer = container.invoke(body, headers)
-        if answer.status < 400 and is_captured(container):
-            capture(endpoint, container, body, headers["Content-Type"], answer)
-        return container.variant, answer
+        return container.variant, container.invoke(body, headers)
     finally:
         container.leave()
 
@@ -116,8 +72,6 @@ class Operations(SageMakerRuntimeResponse):
             return error(400, "ValidationError", message)
         headers = {"Content-Type": self.headers.get("Content-Type") or "application/octet-stream"}
         headers["Accept"] = self.headers.get("Accept") or "*/*"
-        if attributes := self.headers.get(f"{HEADER}Custom-Attributes"):
-            headers[f"{HEADER}Custom-Attributes"] = attributes
         result = invoke(endpoint, self.raw_body or b"", headers)
         if result is None:
             return self._not_found()
@@ -131,8 +85,6 @@ class Operations(SageMakerRuntimeResponse):
             }
             return error(424, "ModelError", failure(endpoint, answer), **more)
         shown = {"Content-Type": answer.content_type, "x-Amzn-Invoked-Production-Variant": variant}
-        if answer.attributes:
-            shown[f"{HEADER}Custom-Attributes"] = answer.attributes
         return response(200, shown, answer.body)
 
     def invoke_endpoint_async(self) -> Response:
@@ -140,11 +92,7 @@ class Operations(SageMakerRuntimeResponse):
         endpoint = self._find()
         if endpoint is None or endpoint.blue is None:
             return self._not_found()
-        config = getattr(endpoint.record, "async_inference_config", None)
-        if not config:
-            message = f"Endpoint {endpoint.name} is not asynchronous: it has no AsyncInferenceConfig."
-            return error(400, "ValidationError", message)
-        identity, output = str(uuid4()), config["OutputConfig"]
+        identity, output = str(uuid4()), endpoint.record.async_inference_config["OutputConfig"]  # type: ignore[attr-defined]
         target = f"{output['S3OutputPath'].rstrip('/')}/{identity}.out"
         failed = f"{output.get('S3FailurePath', output['S3OutputPath']).rstrip('/')}/{identity}-error.out"
         headers = {"Content-Type": self.headers.get(f"{HEADER}Content-Type") or "application/octet-stream"}
@@ -157,12 +105,7 @@ class Operations(SageMakerRuntimeResponse):
 
 def answer_later(endpoint: Endpoint, source: str, headers: dict[str, str], target: str, failed: str) -> None:
     """Write the answer for the request at `source` to `target`, or an error to `failed`."""
-    try:
-        body = storage.read(source)
-    except storage.NoSuchObject as problem:
-        storage.write(failed, str(problem).encode())
-        return
-    result = invoke(endpoint, body, headers)
+    result = invoke(endpoint, storage.read(source), headers)
     if result is None:
         storage.write(failed, b"The endpoint was deleted.")
     elif result[1].status >= 400:

@@ -52,7 +52,6 @@ def of_registry(function: Callable[[Any, Json], Json]) -> Operation:
 OPERATIONS: dict[str, Operation] = {
     "create_pipeline": Service.create,
     "update_pipeline": Service.update,
-    "delete_pipeline": Service.delete,
     "describe_pipeline": lambda service, request: service.describe_pipeline(PipelineName=request["PipelineName"]),
     "start_pipeline_execution": Service.start,
     "stop_pipeline_execution": Service.stop,
@@ -65,18 +64,15 @@ OPERATIONS: dict[str, Operation] = {
     "describe_processing_job": describe_job("Processing"),
     "describe_training_job": describe_job("Training"),
     "describe_transform_job": describe_job("Transform"),
-    "describe_hyper_parameter_tuning_job": describe_job("HyperParameterTuning"),
     "create_transform_job": Service.create_transform_job,
     "create_model_package": of_registry(registry.create),
     "describe_model_package": of_registry(registry.describe),
     "update_model_package": of_registry(registry.update),
     "list_model_packages": of_registry(registry.list_packages),
-    "delete_model_package": of_registry(registry.delete),
     "create_model_package_group": of_registry(registry.create_group),
     "describe_model_package_group": of_registry(
         lambda backend, request: registry.find_group(backend, request["ModelPackageGroupName"]).response_object
     ),
-    "delete_model_package_group": of_registry(registry.delete_group),
     "get_model_package_group_policy": of_registry(registry.get_policy),
     "put_model_package_group_policy": of_registry(registry.put_policy),
     "add_tags": add_tags,

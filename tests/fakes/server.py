@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
@@ -26,7 +25,7 @@ from fakes.remote import DEFAULT_ACCOUNT, DEFAULT_REGION
 from sagegate.files import Json
 
 HOST = "127.0.0.1"
-CONTROLS = ("add_fault", "prepare", "forget", "set_check_roles", "reset")
+CONTROLS = ("add_fault", "prepare", "forget", "reset")
 
 
 class Handler(MotoRequestHandler):
@@ -40,16 +39,13 @@ class FakeAws:
     """The fake AWS of this process: one only, because moto's state belongs to the process."""
 
     def __init__(self, port: int = 0) -> None:
-        """Start on `port`, by default a free one; raises OSError if the port is taken."""
+        """Start on `port`, by default a free one; exits the process if the port is taken."""
         os.environ.pop("MOTO_ACCOUNT_ID", None)  # with it, moto has a single account
         self._faults = Faults()
-        self._check_roles = False
         self._services: dict[tuple[str, str], Service] = {}
         self._lock = threading.Lock()
-        with socket.create_server((HOST, port)) as bound:  # werkzeug would end the process if the port is taken
-            number, fd = bound.getsockname()[1], bound.fileno()
-            self._server = make_server(HOST, number, self._answer, threaded=True, request_handler=Handler, fd=fd)
-        self.url = f"http://{HOST}:{number}"
+        self._server = make_server(HOST, port, self._answer, threaded=True, request_handler=Handler)
+        self.url = f"http://{HOST}:{self._server.server_port}"
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._folder = Path(tempfile.mkdtemp(prefix="fake-aws-"))
         accounts.install()
@@ -70,9 +66,7 @@ class FakeAws:
             if (account_id, region) not in self._services:
                 folder, environment = self._folder / account_id / region, self.environment(account_id, region)
                 self._services[account_id, region] = Service(folder, account_id, region, environment, self._faults)
-            service = self._services[account_id, region]
-        service.check_roles = self._check_roles
-        return service
+            return self._services[account_id, region]
 
     # --- controls --------------------------------------------------------------------------------------------------
     def add_fault(self, *, log: Iterable[str] = (), **fields: Any) -> None:
@@ -87,14 +81,10 @@ class FakeAws:
         """Stop a pipeline's executions and delete it."""
         self.service(account_id, region).forget(pipeline)
 
-    def set_check_roles(self, check: bool) -> None:
-        """Let jobs fail unless their role exists and trusts SageMaker."""
-        self._check_roles = check
-
     def reset(self) -> None:
         """Stop everything that runs, and delete everything."""
         self._stop()
-        self._faults, self._check_roles = Faults(), False
+        self._faults = Faults()
         BackendDict.reset()
 
     def close(self) -> None:

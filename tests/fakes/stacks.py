@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
@@ -17,13 +16,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import Event, Stack
-from moto.cloudformation.parsing import (
-    ResourceMap,
-    clean_json,
-    generate_resource_name,
-    resource_class_from_type,
-    resource_name_property_from_type,
-)
+from moto.cloudformation.parsing import ResourceMap, clean_json
 
 from fakes.resources import TYPES, Clients, Failed
 from sagegate.files import Json
@@ -44,7 +37,6 @@ class Resource:
     properties: Json
     attributes: Json = field(default_factory=dict)
     status: str = "CREATE_IN_PROGRESS"
-    moto: Any = None  # moto's object, if the type is one of moto's
     keep: bool = False  # DeletionPolicy: Retain
     planned: bool = False
 
@@ -52,16 +44,10 @@ class Resource:
         """Return the value of GetAtt."""
         if self.planned:
             return f"{{{self.logical_resource_id}.{name}}}"
-        if self.moto is not None:
-            return self.moto.get_cfn_attribute(name)
         if name not in self.attributes:
             message = f"Requested attribute {name} does not exist in schema for {self.cf_resource_type}"
             raise ValidationError(message=message)
         return self.attributes[name]
-
-    def is_created(self) -> bool:
-        """Return True, for moto."""
-        return True
 
 
 class Names(ResourceMap):
@@ -69,9 +55,6 @@ class Names(ResourceMap):
 
     def __getitem__(self, key: str) -> Any:
         return self._parsed_resources[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([key for key, value in self._parsed_resources.items() if isinstance(value, Resource)])
 
     def validate_outputs(self) -> None:
         """Accept all outputs."""
@@ -91,11 +74,11 @@ class LiveStack(Stack):
 
     @staticmethod
     def cloudformation_name_type() -> str:
-        """Return no name property, for moto."""
+        """Return no name property; moto's class is abstract."""
         return ""
 
     def is_created(self) -> bool:
-        """Return True, for moto."""
+        """Return True; moto's class is abstract."""
         return True
 
     @property
@@ -137,13 +120,9 @@ def references(value: Any) -> set[str]:
 def order(template: Json, names: Names) -> list[str]:
     """Return the resources whose condition is true, each after those it refers to."""
     resources = template["Resources"]
-    known = set(resources) | set(names._parsed_resources)
     graph: dict[str, set[str]] = {}
     for logical, resource in resources.items():
         needs = references(resource.get("Properties", {}))
-        if unknown := sorted(name for name in needs - known if not name.startswith("AWS::")):
-            text = f"Template format error: Unresolved resource dependencies [{', '.join(unknown)}] "
-            raise ValidationError(message=text + "in the Resources block of the template")
         after = resource.get("DependsOn", [])
         graph[logical] = (needs | set([after] if isinstance(after, str) else after)) & set(resources)
     conditions = names.lazy_condition_map
@@ -162,15 +141,9 @@ class Change:
     replacement: str | None = None
 
 
-def resolved(stack: LiveStack, logical: str, definition: Json, names: Names) -> Json:
-    """Return a resource's properties with functions resolved, and a generated name if the template has none."""
+def resolved(definition: Json, names: Names) -> Json:
+    """Return a resource's properties with functions resolved."""
     properties: Json = without_no_value(clean_json(definition.get("Properties", {}), names))
-    kind = definition["Type"]
-    key = TYPES[kind].name if kind in TYPES else resource_name_property_from_type(kind)
-    old = stack.resources.get(logical)
-    if key and key not in properties:
-        named = old.properties.get(key) if old else None
-        properties[key] = named or generate_resource_name(kind, stack.name, logical)[:63]
     return properties
 
 
@@ -185,7 +158,7 @@ def differs(old: Resource, kind: str, properties: Json) -> tuple[set[str], bool]
     """Return the properties that change, and True if they need a new resource."""
     keys = set(old.properties) | set(properties)
     changed = {key for key in keys if old.properties.get(key) != properties.get(key)}
-    return changed, kind in TYPES and TYPES[kind].replaces(changed)
+    return changed, TYPES[kind].replaces(changed)
 
 
 def plan(stack: LiveStack, template: Json, names: Names) -> list[Change]:
@@ -194,7 +167,7 @@ def plan(stack: LiveStack, template: Json, names: Names) -> list[Change]:
     for logical in ordered:
         definition = template["Resources"][logical]
         kind, old = definition["Type"], stack.resources.get(logical)
-        properties = resolved(stack, logical, definition, names)
+        properties = resolved(definition, names)
         planned = Resource(logical, kind, f"{{{logical}}}", properties, planned=True)
         if old is None:
             changes.append(Change("Add", logical, kind))
@@ -259,7 +232,7 @@ class Run:
         """Create or change one resource; return the resource that it replaced, which is deleted later."""
         stack, kind = self.stack, definition["Type"]
         old = stack.resources.get(logical)
-        properties = resolved(stack, logical, definition, names)
+        properties = resolved(definition, names)
         new = Resource(logical, kind, "", properties, keep=definition.get("DeletionPolicy") == "Retain")
         changed, replaced = differs(old, kind, properties) if old else (set[str](), False)
         try:
@@ -273,13 +246,16 @@ class Run:
                 self._update(old, new)
                 self.event(new, "UPDATE_COMPLETE")
             else:
-                key = TYPES[kind].name if kind in TYPES else ""
+                if kind not in TYPES:
+                    raise Failed(f"The fake has no resource type {kind}")
+                key = TYPES[kind].name
                 if old and key and old.properties.get(key) == properties.get(key):
                     text = "CloudFormation cannot update a stack when a custom-named resource requires replacing. "
                     raise Failed(text + f"Rename {properties[key]} and update the stack again.")
                 word = "UPDATE" if old else "CREATE"
                 self.event(new, f"{word}_IN_PROGRESS", REPLACING if old else None)
-                self._create(new)
+                made = TYPES[kind].create(self.clients, properties)
+                new.physical_resource_id, new.attributes = made.identity, made.attributes
                 self.event(new, f"{word}_COMPLETE")
         except (Failed, ClientError, BotoCoreError) as error:
             self.event(old or new, f"{'UPDATE' if old else 'CREATE'}_FAILED", reason_of(error))
@@ -329,43 +305,10 @@ class Run:
         self.status("DELETE_COMPLETE")
         return True
 
-    def _create(self, new: Resource) -> None:
-        stack, kind = self.stack, new.cf_resource_type
-        if kind in TYPES:
-            made = TYPES[kind].create(self.clients, new.properties)
-            new.physical_resource_id, new.attributes = made.identity, made.attributes
-            return
-        model = resource_class_from_type(kind)
-        if model is None:
-            raise Failed(f"The fake has no resource type {kind}")
-        key = resource_name_property_from_type(kind)
-        name = new.properties.get(key or "") or generate_resource_name(kind, stack.name, new.logical_resource_id)
-        more = {"LogicalId": new.logical_resource_id, "StackId": stack.stack_id, "ResourceType": kind}
-        definition = {"Type": kind, "Properties": deepcopy(new.properties)}  # moto's models change what they get
-        try:
-            made_by_moto = model.create_from_cloudformation_json(
-                name, definition, stack.account_id, stack.region_name, **more
-            )
-        except Exception as error:  # moto's models raise anything
-            raise Failed(f"{type(error).__name__}: {error}") from error
-        new.moto = made_by_moto
-        new.physical_resource_id = getattr(made_by_moto, "physical_resource_id", None) or name
-
     def _update(self, old: Resource, new: Resource) -> None:
-        kind, stack = new.cf_resource_type, self.stack
-        if kind in TYPES:
-            made = TYPES[kind].update(self.clients, old.physical_resource_id, old.properties, new.properties)
-            new.physical_resource_id, new.attributes = made.identity, made.attributes
-            return
-        definition = {"Type": kind, "Properties": deepcopy(new.properties)}  # moto's models change what they get
-        model = resource_class_from_type(kind)
-        try:
-            new.moto = model.update_from_cloudformation_json(
-                old.moto, old.physical_resource_id, definition, stack.account_id, stack.region_name
-            )
-        except Exception as error:  # moto's models raise anything
-            raise Failed(f"{type(error).__name__}: {error}") from error
-        new.physical_resource_id = getattr(new.moto, "physical_resource_id", old.physical_resource_id)
+        kind = TYPES[new.cf_resource_type]
+        made = kind.update(self.clients, old.physical_resource_id, old.properties, new.properties)
+        new.physical_resource_id, new.attributes = made.identity, made.attributes
 
     def _delete(self, resource: Resource) -> bool:
         if resource.keep:
@@ -373,12 +316,8 @@ class Run:
             return True
         self.event(resource, "DELETE_IN_PROGRESS")
         try:
-            if resource.cf_resource_type in TYPES:
-                kind = TYPES[resource.cf_resource_type]
-                kind.delete(self.clients, resource.physical_resource_id, resource.properties)
-            else:
-                definition = {"Type": resource.cf_resource_type, "Properties": resource.properties}
-                self.stack.resource_map._delete_resource(resource.moto, definition)
+            kind = TYPES[resource.cf_resource_type]
+            kind.delete(self.clients, resource.physical_resource_id, resource.properties)
         except Exception as error:  # every failure is an event
             self.event(resource, "DELETE_FAILED", reason_of(error))
             return False

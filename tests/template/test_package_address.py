@@ -68,8 +68,6 @@ def test_a_git_address_pins_the_commit_that_the_project_was_generated_from(
 ) -> None:
     project = generate(tool, address, tmp_path, environment)
     assert dependency(project) == f"sagegate @ git+{ADDRESS}@{git(repository, 'rev-parse', 'HEAD')}"
-    shown = run(project, environment, find_uv(), "run", "--quiet", "--no-default-groups", "sagegate", "--help")
-    assert "promote" in shown
 
 
 def test_a_relative_folder_becomes_an_absolute_address(repository: Path, tmp_path: Path) -> None:
@@ -80,8 +78,10 @@ def test_a_relative_folder_becomes_an_absolute_address(repository: Path, tmp_pat
     assert dependency(tmp_path / "out" / "my-model") == f"sagegate @ {repository.as_uri()}"
 
 
-def test_pip_installs_from_a_git_address(environment: dict[str, str], tmp_path: Path) -> None:
-    project = generate("cruft", ADDRESS, tmp_path, environment)
+def test_uv_and_pip_install_from_a_git_address(environment: dict[str, str], tmp_path: Path) -> None:
+    project = generate("cookiecutter", ADDRESS, tmp_path, environment)
+    shown = run(project, environment, find_uv(), "run", "--quiet", "--no-default-groups", "sagegate", "--help")
+    assert "promote" in shown
     python = make_environment(tmp_path / "venv")
     for requirement in (".", dependency(project)):
         run(project, environment, python, "-m", "pip", "install", "--quiet", "--no-deps", requirement)

@@ -17,8 +17,7 @@ def test_the_first_promotion_opens_a_pull_request(lab: Lab) -> None:
     assert pull["html_url"] in said and "created" in said
     assert (pull["head"]["ref"], pull["base"]["ref"]) == ("promote/staging", "main")
     assert pull["title"].startswith("Promote model 3 to staging (auc 0.")
-    files = lab.github.bare.files("main", "promote/staging")
-    assert [(f["filename"], f["status"]) for f in files] == [("deployments/staging.json", "added")]
+    assert git(lab.bare, "diff", "--name-status", "main...promote/staging") == "A\tdeployments/staging.json"
     pin = lab.pin("promote/staging")
     assert (pin["model"]["version"], pin["replaces"], pin["promoted_by"]) == (3, None, "ada")
     assert pin["evidence"]["gate"]["passed"] is True
@@ -187,7 +186,7 @@ def test_a_pull_request_leaves_the_clone_alone(lab: Lab) -> None:
     before = state()
     lab.promote()
     assert state() == before
-    assert len(lab.github.bare.files("main", "promote/staging")) == 1
+    assert git(lab.bare, "diff", "--name-only", "main...promote/staging") == "deployments/staging.json"
 
 
 def test_without_a_pull_request_only_the_file_is_written(lab: Lab) -> None:
