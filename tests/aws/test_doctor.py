@@ -122,7 +122,8 @@ def test_a_role_that_was_widened_by_hand(lab: SetupLab) -> None:
     wider = json.loads(json.dumps(trust).replace(f"{SUBJECT}:environment:dev", f"{SUBJECT}:*"))
     wider["Statement"][0]["Condition"]["StringLike"] = wider["Statement"][0]["Condition"].pop("StringEquals")
     iam.update_assume_role_policy(RoleName="my-model-github-train", PolicyDocument=json.dumps(wider))
-    iam.update_assume_role_policy(RoleName="my-model-github-approve", PolicyDocument='{"Statement": []}')
+    wider["Statement"][0] |= {"Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole", "Condition": {}}
+    iam.update_assume_role_policy(RoleName="my-model-github-approve", PolicyDocument=json.dumps(wider))
     problems = found(lab.sagegate("doctor", "dev", code=1), "problem")
     assert f"GitHub sends {SUBJECT}:environment:dev, but role my-model-github-train trusts {SUBJECT}:*" in problems[0]
     assert "role my-model-github-approve trusts no subject" in problems[1]
@@ -229,8 +230,8 @@ def test_the_roles_trust_the_subject_that_github_sends(lab: SetupLab, github: Fa
 
 
 def test_the_environment_is_protected_before_a_role_trusts_it(lab: SetupLab, github: FakeGitHub) -> None:
-    iam = lab.client("iam")
-    iam.create_role(RoleName="my-model-github-train", AssumeRolePolicyDocument='{"Statement": []}')
+    trust = {"Version": "2012-10-17", "Statement": []}
+    lab.client("iam").create_role(RoleName="my-model-github-train", AssumeRolePolicyDocument=json.dumps(trust))
     said = lab.sagegate("bootstrap", "dev", "--yes", "--github", code=1)
     assert said.index("GitHub environment dev: created; from main only") < said.index("ROLLBACK_COMPLETE")
     assert "dev" in github.actions.environments
