@@ -28,15 +28,14 @@ environment = click.option(
 
 
 @contextmanager
-def project(name: str = "local") -> Iterator[tuple[Path, Session]]:
-    """Yield the project's folder and a session with one of its environments."""
-    from sagegate.config import find_root, load_environment, load_settings
+def project(name: str = "local") -> Iterator[Session]:
+    """Yield a session with one of the project's environments."""
+    from sagegate.config import find_root
     from sagegate.session import open_session
 
-    root = find_root()
-    session = open_session(root, load_settings(root), load_environment(root, name))
+    session = open_session(find_root(), name)
     try:
-        yield root, session
+        yield session
     finally:
         session.close()
 
@@ -77,8 +76,8 @@ def plan(environment: str, against: str | None, markdown: bool) -> None:
     if against:
         found = plans.plan_against(find_root(), environment, against)
     else:
-        with project(environment) as (root, session):
-            found = plans.plan(root, session)
+        with project(environment) as session:
+            found = plans.plan(session)
     print(found.markdown()) if markdown else found.print()
 
 
@@ -139,7 +138,7 @@ def status(environment: str, execution: str | None, count: int, follow: bool) ->
     """List the latest executions, or show EXECUTION with its steps."""
     from sagegate.runs.status import follow_execution, list_executions, show_execution
 
-    with project(environment) as (_, session):
+    with project(environment) as session:
         if follow:
             sys.exit(follow_execution(session, execution))
         show_execution(session, execution) if execution else list_executions(session, count)
@@ -152,7 +151,7 @@ def explain(environment: str, execution: str | None) -> None:
     """Explain why EXECUTION failed (the latest failed one by default): step, log, likely cause and fix."""
     from sagegate.explain.explain import explain
 
-    with project(environment) as (_, session):
+    with project(environment) as session:
         explain(session, execution)
 
 
@@ -163,7 +162,7 @@ def stop(environment: str, execution: str) -> None:
     """Stop EXECUTION and its running jobs."""
     from sagegate.runs.status import stop_execution
 
-    with project(environment) as (_, session):
+    with project(environment) as session:
         stop_execution(session, execution)
 
 
@@ -176,13 +175,13 @@ def models(environment: str, version: int | None, compare: bool, count: int) -> 
     """List the registered models, or show VERSION with its metrics and lineage."""
     from sagegate.registry.models import list_models, show_model
 
-    with project(environment) as (root, session):
+    with project(environment) as session:
         if compare:
             from sagegate.runs.status import compare as comparison
 
             comparison(session, count)
         else:
-            show_model(root, session, version) if version else list_models(root, session)
+            show_model(session, version) if version else list_models(session)
 
 
 @click.command()
@@ -193,7 +192,7 @@ def approve(environment: str, version: int, reason: str) -> None:
     """Approve a model: it becomes the champion, and may be served."""
     from sagegate.registry.models import approve
 
-    with project(environment) as (_, session):
+    with project(environment) as session:
         approve(session, version, reason)
 
 
@@ -205,7 +204,7 @@ def reject(environment: str, version: int, reason: str) -> None:
     """Reject a model: it may not be served."""
     from sagegate.registry.models import reject
 
-    with project(environment) as (_, session):
+    with project(environment) as session:
         reject(session, version, reason)
 
 
@@ -217,8 +216,8 @@ def serve(environment: str, version: int | None, port: int) -> None:
     """Serve the champion, or model VERSION, locally."""
     from sagegate.deployment.serve import serve
 
-    with project(environment) as (root, session):
-        serve(root, session, version, port)
+    with project(environment) as session:
+        serve(session, version, port)
 
 
 @click.command()
@@ -235,7 +234,7 @@ def invoke(environment: str, file: Path | None, url: str, source: str | None, ou
 
     if (source and (file or environment == "local")) or (output and not source):
         raise click.UsageError("--batch takes no FILE and needs --env staging or prod; --output goes with --batch")
-    with project(environment) as (_, session):
+    with project(environment) as session:
         if source:
             invoke_batch(session, source, output)
         elif environment == "local":

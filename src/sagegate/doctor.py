@@ -151,7 +151,7 @@ def check_account(root: Path, settings: Settings, environment: Environment) -> I
     if environment.account_id == PLACEHOLDER_ACCOUNT:
         yield problem(platform.placeholder_error(environment.name))
         return
-    session = open_session(root, settings, environment)
+    session = open_session(root, environment.name)
     yield ok(f"credentials of account {environment.account_id}, {environment.region}")
     yield from run_check("the platform's stack", check_stack(root, session))
     yield from run_check("the OIDC provider", check_oidc_provider(session))

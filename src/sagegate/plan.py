@@ -20,8 +20,6 @@ from sagegate import markdown, output
 from sagegate.config import load_environment, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json
-from sagegate.local.storage import Store
-from sagegate.names import Names
 from sagegate.pipeline import definition
 from sagegate.pipeline.code import code_parameters, package
 from sagegate.pipeline.definition import Step, references, steps_of
@@ -75,12 +73,12 @@ class Plan:
         return "\n\n".join(blocks)
 
 
-def plan(root: Path, session: Session) -> Plan:
+def plan(session: Session) -> Plan:
     """Compare the working tree with the pipeline that the environment has now; write nothing.
 
     Raises SagegateError wherever `sagegate run` would raise it before the upsert.
     """
-    request = prepare(root, session, RunOptions())
+    request = prepare(session, RunOptions())
     existing = describe_pipeline(session)
     new: Json = json.loads(request.body)
     old: Json = json.loads(existing["PipelineDefinition"]) if existing else NO_PIPELINE
@@ -88,7 +86,7 @@ def plan(root: Path, session: Session) -> Plan:
     if existing and is_current(session, existing, request.body):
         state = "unchanged"
     where = session.environment.name
-    compiled = definition.load(root)
+    compiled = definition.load(session.root)
     written = _step_changes(compiled, apply_environment(compiled, session.environment))
     tables = [
         *_changes(old, new),
@@ -99,7 +97,7 @@ def plan(root: Path, session: Session) -> Plan:
         row = ["~", "RoleArn", existing["RoleArn"], session.names.role]
         tables.append(Table("Pipeline", ["", "field", "old", "new"], [row]))
     title = f"pipeline {session.names.pipeline} in {where}: {state}"
-    return Plan(title, _warnings(root), [table for table in tables if table.rows])
+    return Plan(title, _warnings(session.root), [table for table in tables if table.rows])
 
 
 def plan_against(root: Path, environment: str, revision: str) -> Plan:
@@ -130,7 +128,7 @@ def plan_against(root: Path, environment: str, revision: str) -> Plan:
     tables = [table for table in tables if table.rows]
     counts = ", ".join(f"{table.heading.lower()} {len(table.rows)}" for table in tables)
     summary = f"changes in {counts}" if counts else "nothing changes"
-    title = f"pipeline {settings.project.name}, {environment}, against {revision}: {summary}"
+    title = f"pipeline {settings.project.name}, {environment}, against {revision} ({commit[:7]}): {summary}"
     return Plan(title, warnings, tables)
 
 
@@ -140,10 +138,8 @@ def _warnings(root: Path) -> list[str]:
 
 def _offline_definition(root: Path, environment_name: str) -> Json:
     """Return the definition that `sagegate run` would upsert, without the commit, which always differs."""
-    environment = load_environment(root, environment_name)
-    names = Names(load_settings(root).project.name, environment_name, environment.account_id, environment.region)
-    session = Session(environment, names, Store(root / ".mlops" / "s3").file_digest)  # preparing needs no clients
-    body: Json = json.loads(prepare(root, session, RunOptions()).body)
+    session = Session(root, load_settings(root), load_environment(root, environment_name))  # needs no clients
+    body: Json = json.loads(prepare(session, RunOptions()).body)
     return {**body, "Parameters": [p for p in body["Parameters"] if p["Name"] != "CodeCommit"]}
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings
+from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings, load_environment, load_settings
 from sagegate.errors import SagegateError
 from sagegate.files import Json
 from sagegate.local.storage import Store
@@ -21,12 +21,14 @@ from sagegate.names import Names
 
 
 class Session:
-    """The clients and resource names of one environment."""
+    """The project in `root`, and the clients and resource names of one of its environments."""
 
-    def __init__(self, environment: Environment, names: Names, digest: Callable[[Path], str]) -> None:
+    def __init__(self, root: Path, settings: Settings, environment: Environment) -> None:
+        self.root = root
+        self.settings = settings
         self.environment = environment
-        self.names = names
-        self.digest = digest  # returns the SHA-256 of a local file; cached between runs
+        self.names = Names(settings.project.name, environment.name, environment.account_id, environment.region)
+        self.files = Store(root / ".mlops" / "s3")  # the local S3; on AWS only its cache of digests is used
 
     @cached_property
     def sagemaker(self) -> Any:
@@ -37,6 +39,10 @@ class Session:
     def s3(self) -> Any:
         """The S3 client."""
         return self.client("s3")
+
+    def digest(self, file: Path) -> str:
+        """Return the SHA-256 of a local file, cached between runs."""
+        return self.files.file_digest(file)
 
     @property
     def option(self) -> str:
@@ -58,10 +64,14 @@ class Session:
 class LocalSession(Session):
     """A session with local SageMaker and S3."""
 
-    def __init__(self, environment: Environment, names: Names, store: Store, sagemaker: Any) -> None:
-        super().__init__(environment, names, store.file_digest)
-        self.s3 = store
-        self.sagemaker = sagemaker
+    def __init__(self, root: Path, settings: Settings, environment: Environment, launcher: Any) -> None:
+        super().__init__(root, settings, environment)
+        from sagegate.local.client import LocalSageMaker
+        from sagegate.pipeline.code import library_finder
+
+        region, account_id = environment.region, environment.account_id
+        self.s3 = self.files
+        self.sagemaker = LocalSageMaker(root, self.files, region, account_id, library_finder(root), launcher)
 
     def client(self, service: str) -> Any:
         """Raise SagegateError: only SageMaker and S3 exist locally."""
@@ -79,12 +89,12 @@ class LocalSession(Session):
 class AwsSession(Session):
     """A session with an AWS account. Raises SagegateError if the credentials belong to another account."""
 
-    def __init__(self, environment: Environment, names: Names, digest: Callable[[Path], str]) -> None:
-        super().__init__(environment, names, digest)
+    def __init__(self, root: Path, settings: Settings, environment: Environment) -> None:
+        super().__init__(root, settings, environment)
         import boto3
 
         self._clients: dict[str, Any] = {}
-        profile = f"{names.project}-{environment.name}"
+        profile = f"{settings.project.name}-{environment.name}"
         has_profile = profile in boto3.Session().available_profiles
         self._session: Any = boto3.Session(
             profile_name=profile if has_profile else None, region_name=environment.region
@@ -119,26 +129,20 @@ class AwsSession(Session):
         return described["PipelineExecutionStatus"] in ("Succeeded", "Failed", "Stopped")
 
 
-def open_session(root: Path, settings: Settings, environment: Environment, launcher: Any = None) -> Session:
-    """Return a session with an environment of the project in `root`.
+def open_session(root: Path, name: str, launcher: Any = None) -> Session:
+    """Return a session with environment `name` of the project in `root`; `launcher` starts local jobs.
 
-    Raises SagegateError if the account is still the placeholder, or is not the one that the credentials belong to.
+    Raises SagegateError if a setting is wrong, or the account is the placeholder or not that of the credentials.
     """
-    names = Names(settings.project.name, environment.name, environment.account_id, environment.region)
-    store = Store(root / ".mlops" / "s3")
-    if not environment.is_local:
-        if environment.account_id == PLACEHOLDER_ACCOUNT:
-            file = f"environments/{environment.name}.toml"
-            raise SagegateError(
-                f"{file}: account_id is still the placeholder {PLACEHOLDER_ACCOUNT}: put your account there"
-            )
-        return AwsSession(environment, names, store.file_digest)
-    from sagegate.local.client import LocalSageMaker
-    from sagegate.pipeline.code import library_finder
-
-    region, account_id = environment.region, environment.account_id
-    client = LocalSageMaker(root, store, region, account_id, library_finder(root), launcher)
-    return LocalSession(environment, names, store, client)
+    settings, environment = load_settings(root), load_environment(root, name)
+    if environment.is_local:
+        return LocalSession(root, settings, environment, launcher)
+    if environment.account_id == PLACEHOLDER_ACCOUNT:
+        file = f"environments/{name}.toml"
+        raise SagegateError(
+            f"{file}: account_id is still the placeholder {PLACEHOLDER_ACCOUNT}: put your account there"
+        )
+    return AwsSession(root, settings, environment)
 
 
 def paginate(client: Any, operation: str, key: str, **request: Any) -> Iterator[Json]:

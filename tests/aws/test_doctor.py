@@ -122,7 +122,7 @@ def test_a_role_that_was_widened_by_hand(lab: SetupLab) -> None:
     wider = json.loads(json.dumps(trust).replace(f"{SUBJECT}:environment:dev", f"{SUBJECT}:*"))
     wider["Statement"][0]["Condition"]["StringLike"] = wider["Statement"][0]["Condition"].pop("StringEquals")
     iam.update_assume_role_policy(RoleName="my-model-github-train", PolicyDocument=json.dumps(wider))
-    wider["Statement"][0] |= {"Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole", "Condition": {}}
+    wider["Statement"] = [{"Effect": "Deny", "Principal": "*", "Action": "sts:AssumeRole"}]
     iam.update_assume_role_policy(RoleName="my-model-github-approve", PolicyDocument=json.dumps(wider))
     problems = found(lab.sagegate("doctor", "dev", code=1), "problem")
     assert f"GitHub sends {SUBJECT}:environment:dev, but role my-model-github-train trusts {SUBJECT}:*" in problems[0]

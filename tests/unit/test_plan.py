@@ -77,7 +77,7 @@ def edit(project: Path, name: str, old: str, new: str) -> None:
 
 def test_against_a_revision_names_parameters_and_files(committed: Path, run_in: RunIn) -> None:
     same = run_in(committed, "sagegate", "plan", "--against", "main").stdout
-    assert same.strip() == "pipeline my-model, local, against main: nothing changes"
+    assert re.fullmatch(r"pipeline my-model, local, against main \([0-9a-f]{7}\): nothing changes", same.strip())
 
     edit(committed, "mlops.toml", "max_depth = 4", "max_depth = 6")
     edit(committed, "model/features.py", "from sklearn.compose", "# a | comment\nfrom sklearn.compose")
@@ -92,7 +92,7 @@ def test_against_a_revision_needs_no_aws(committed: Path, run_in: RunIn) -> None
     edit(committed, "environments/dev.toml", 'instance_type = "ml.m5.xlarge"', 'instance_type = "ml.c5.xlarge"')
     arguments = ("sagegate", "plan", "--env", "dev", "--against", "HEAD", "--markdown")
     plan = run_in(committed, *arguments, env={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}).stdout
-    assert plan.startswith("### pipeline my-model, dev, against HEAD: changes in parameters 1")
+    assert re.match(r"### pipeline my-model, dev, against HEAD \([0-9a-f]{7}\): changes in parameters 1", plan)
     assert "| ~ | `TrainingInstanceType` | `ml.m5.xlarge` | `ml.c5.xlarge` |" in plan
 
 

@@ -55,7 +55,7 @@ def bootstrap(
     github = open_github(settings.project.repository) if asks_github else None
     if github and not subject:
         subject = github.subject_prefix()
-    session = open_session(root, settings, environments[name])
+    session = open_session(root, name)
     names = session.names
     stack = cloudformation.wait_until_stable(session.client("cloudformation"), names.platform_stack, output.line)
     account = read_account(session, stack)

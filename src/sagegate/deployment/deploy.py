@@ -17,7 +17,7 @@ from typing import Any
 from sagegate import markdown, output
 from sagegate.account import cloudformation
 from sagegate.account.cloudformation import StackFailed, StackSpec, declared_only
-from sagegate.config import Environment, load_environment, load_settings
+from sagegate.config import Environment
 from sagegate.deployment.smoke_test import SmokeResult, SmokeTestFailed, read_sample, smoke_test_endpoint
 from sagegate.errors import FAILED, USAGE, SagegateError
 from sagegate.files import Json
@@ -47,11 +47,10 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
     If the deployment fails, the previous model serves again and the code is 1. Raises SagegateError if the model may
     not be deployed; nothing is changed then.
     """
-    settings = load_settings(root)
     if environment == "local":
         from sagegate.deployment.serve import serve
 
-        serve(root, open_session(root, settings, load_environment(root, "local")), None, 0, only_test=True)
+        serve(open_session(root, "local"), None, 0, only_test=True)
         return 0
     if environment not in deployments.DEPLOYABLE:
         raise SagegateError(f"{environment}: only {' and '.join(deployments.DEPLOYABLE)} are deployed to", USAGE)
@@ -61,8 +60,8 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
             output.line(f"deployments/{environment}.json does not exist: `sagegate promote {environment}` writes it")
             return 0
         package = pin.model
-    session = open_session(root, settings, load_environment(root, environment))
-    dev = open_session(root, settings, load_environment(root, "dev"))
+    session = open_session(root, environment)
+    dev = open_session(root, "dev")
 
     try:
         described, artifact = check_deployable(session, dev, package)
@@ -73,7 +72,8 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
         raise SagegateError(f"{environment}: {error}") from None
 
     model = Model(package.arn, package.version, package.artifact.sha256)
-    tags = {"project": settings.project.name, "repository": settings.project.repository, "environment": environment}
+    project = session.settings.project
+    tags = {"project": project.name, "repository": project.repository, "environment": environment}
     spec = endpoint_stack(root, session.environment, session.names, model, tags)
     client = session.client("cloudformation")
     latest = deployments.latest_record(session)
@@ -95,7 +95,7 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
     current = cloudformation.snapshot(client, spec.name, output.line)
     healthy = deployments.last_healthy(session)
     served = max(healthy.version if healthy else 0, int(current.parameters.get("ModelVersion", 0)) if current else 0)
-    previous = previous_stack(root, session, spec, model, current)
+    previous = previous_stack(session, spec, model, current)
     output.line(f"{environment}: model {model.version}: stack {spec.name}")
     failure, smoke = None, None
     try:
@@ -221,9 +221,7 @@ def vcpus(instance_type: str) -> int:
     return 4 * int(size[1] or 1) if size else 2
 
 
-def previous_stack(
-    root: Path, session: Session, spec: StackSpec, model: Model, current: StackSpec | None
-) -> StackSpec | None:
+def previous_stack(session: Session, spec: StackSpec, model: Model, current: StackSpec | None) -> StackSpec | None:
     """Return the stack to restore if this deployment fails, or None if the stack must be deleted then.
 
     That is the current stack if it is healthy, else that of the last healthy deployment of another model: an
@@ -239,7 +237,7 @@ def previous_stack(
     if record is None:
         return None if digest == model.digest else current
     former = Model(record.model_package_arn, record.version, record.artifact_sha256)
-    return endpoint_stack(root, session.environment, session.names, former, spec.tags)
+    return endpoint_stack(session.root, session.environment, session.names, former, spec.tags)
 
 
 def roll_back(client: Any, spec: StackSpec, previous: StackSpec | None) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from pathlib import Path
 
 from sagegate import output
 from sagegate.deployment.smoke_test import SmokeTestFailed, read_sample, run_smoke_test, url_invoker
@@ -23,13 +22,13 @@ REQUESTS = 5
 MAX_MEDIAN_MILLISECONDS = 10_000.0
 
 
-def serve(root: Path, session: Session, version: int | None, port: int, *, only_test: bool = False) -> None:
+def serve(session: Session, version: int | None, port: int, *, only_test: bool = False) -> None:
     """Test and serve a version, by default the champion, until interrupted."""
     from sagegate.local.server import serve_folder
 
     version, artifact = _read_model(session, version)
     sample = read_sample(artifact)
-    folder = root / ".mlops" / "serve" / str(version)
+    folder = session.root / ".mlops" / "serve" / str(version)
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(artifact)) as tar:
         tar.extractall(folder, filter="data")

@@ -57,7 +57,7 @@ def promote(root: Path, environment: str, version: int | None, source: str, open
     `source` is the environment whose registry and deployment records are read.
     """
     _check_environment(environment)
-    session = open_session(root, load_settings(root), load_environment(root, source))
+    session = open_session(root, source)
 
     def choose(manifests: Manifests) -> Change:
         before = manifests.read(environment)

@@ -313,7 +313,7 @@ def last_record_of(session: Session, arn: str, sha256: str, environment: str | N
     return next((r for r in records(session, environment) if (r.model_package_arn, r.artifact_sha256) == model), None)
 
 
-def stages(root: Path, session: Session) -> dict[str, str]:
+def stages(session: Session) -> dict[str, str]:
     """Return the environments of each model by its ARN, such as `staging, prod (pinned)`.
 
     `(pinned)` means that the manifest names the model but the environment does not serve it. The session belongs to
@@ -326,7 +326,7 @@ def stages(root: Path, session: Session) -> dict[str, str]:
         if serving:
             found.setdefault(serving, []).append(environment)
         try:
-            manifest = read_manifest(root, environment)
+            manifest = read_manifest(session.root, environment)
         except SagegateError:
             continue  # `sagegate check` reports an invalid manifest
         if manifest and manifest.model.arn != serving:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sagegate import output
 from sagegate.errors import SagegateError
 from sagegate.files import Json
@@ -15,14 +13,14 @@ from sagegate.registry.lineage import lineage_rows, read_lineage
 from sagegate.session import Session, is_missing, paginate
 
 
-def list_models(root: Path, session: Session) -> None:
+def list_models(session: Session) -> None:
     """Print every version, the newest first: approval, environments, gate metric, time and commit."""
     packages = packages_of(session)
     if not packages:
         output.line(f"no model is registered yet: `sagegate run{session.option}` trains one")
         return
     champion = current_champion(session)
-    deployed = stages(root, session)
+    deployed = stages(session)
     rows = []
     for summary in packages:
         package = describe_model(session, summary["ModelPackageVersion"])
@@ -43,7 +41,7 @@ def list_models(root: Path, session: Session) -> None:
     output.table(["version", "approval", "deployed", "gate", "registered (UTC)", "commit"], rows)
 
 
-def show_model(root: Path, session: Session, version: int) -> None:
+def show_model(session: Session, version: int) -> None:
     """Print one version: approval, environments, lineage and metrics."""
     package = describe_model(session, version)
     lineage = read_lineage(session, package)
@@ -52,7 +50,7 @@ def show_model(root: Path, session: Session, version: int) -> None:
         ("approval", lineage.approval),
         ("note", package.get("ApprovalDescription", "")),
         *lineage_rows(lineage),
-        ("deployed", stages(root, session).get(lineage.arn, "")),
+        ("deployed", stages(session).get(lineage.arn, "")),
     ]
     output.pairs([(name, value) for name, value in rows if value])
     if lineage.evaluation:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sagegate.config import load_environment, load_settings
+from sagegate.config import load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json, split_uri
 from sagegate.local.engine import check_names, downstream
@@ -71,18 +71,17 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
     """Run the pipeline; return the exit code: 0 succeeded, 3 rejected by the gate, 1 failed."""
     options.check(environment)
     options.parameters()
-    settings = load_settings(root)
-    if not options.retry and definition.is_stale(root, settings):
+    if not options.retry and definition.is_stale(root, load_settings(root)):
         from sagegate.pipeline.compile import compile_project
 
         print("pipeline/pipeline.py or the hyperparameters changed: compiling", flush=True)
         compile_project(root)
-    session = open_session(root, settings, load_environment(root, environment), launcher)
+    session = open_session(root, environment, launcher)
     try:
         if options.retry:
             arn, state = retry(session, options.retry), "retried"
         else:
-            request = prepare(root, session, options)
+            request = prepare(session, options)
             upload(session, request.contents, request.data)
             state = f"pipeline {upsert(session, request.body, request.tags)}"
             arn = start(session, request.overrides, request.selected, options.reason)
@@ -102,9 +101,9 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
         session.close()
 
 
-def prepare(root: Path, session: Session, options: RunOptions) -> RunRequest:
+def prepare(session: Session, options: RunOptions) -> RunRequest:
     """Return the request of a run, writing nothing; raise SagegateError for a broken definition or parameter."""
-    settings = load_settings(root)
+    root, settings = session.root, session.settings
     compiled = definition.load(root)
     error = next(reference_errors(compiled), None)
     if error:

@@ -67,11 +67,10 @@ class Lab:
         """A deployment record of what staging pins on main, as `sagegate deploy` writes it."""
         script = (
             "import sys; from pathlib import Path\n"
-            "from sagegate.config import load_environment, load_settings\n"
             "from sagegate.registry.deployments import Record, parse_manifest, utc_now, write_record\n"
             "from sagegate.session import open_session\n"
             "root = Path('.').resolve()\n"
-            "session = open_session(root, load_settings(root), load_environment(root, 'local'))\n"
+            "session = open_session(root, 'local')\n"
             "model = parse_manifest(sys.stdin.read(), 'staging.json').model\n"
             "write_record(session, Record(environment='staging', version=model.version, at=utc_now(),\n"
             "    model_package_arn=model.arn, artifact_sha256=model.artifact.sha256, commit='c', deployed_by='ada',\n"
