@@ -11,6 +11,10 @@ import pytest
 from fakes.remote import client
 from places import Place, execution
 
+from sagegate.runs.executions import execution_definition
+from sagegate.runs.start import RunOptions, prepare, start, upsert
+from sagegate.session import open_session
+
 
 def test_train_approve_and_reject(place: Place) -> None:
     assert "no model is registered yet" in place.run("models")
@@ -78,17 +82,39 @@ def test_following_an_execution_that_has_ended(place: Place) -> None:
     [
         (("run", "--set", "max_dept=3"), 2, "did you mean max_depth"),
         (("run", "--set", "max_depth=deep"), 2, "max_depth is Integer"),
+        (
+            ("run", "--set", "InputDataVersion=a;b"),
+            2,
+            "Overrides is 'InputDataVersion=a;b', but a model's metadata takes",
+        ),
         (("run", "--retry", "abcdefghijkl"), 1, "there is no execution abcdefghijkl"),
         (("status", "abcdefghijkl"), 1, "there is no execution abcdefghijkl"),
         (("models", "7"), 1, "there is no model 7: there are none"),
         (("approve", "7", "--reason", "x"), 1, "there is no model 7"),
         (("run", "--from", "Train"), 1, "no earlier execution"),
     ],
-    ids=["parameter", "type", "retry", "status", "model", "approve", "from"],
+    ids=["parameter", "type", "metadata", "retry", "status", "model", "approve", "from"],
 )
 def test_mistakes_are_one_line(place: Place, args: tuple[str, ...], code: int, message: str) -> None:
     output = place.run(*args, code=code).strip()
     assert message in output and len(output.splitlines()) == 1
+
+
+def test_on_aws_a_run_chooses_neither_its_gate_nor_its_commit(dev: Place) -> None:
+    for forged in ("GateThreshold=0.1", "CodeCommit=1111", "StartedBy=octocat", "TrainCode=s3://b/k"):
+        said = dev.run("run", "--set", "max_depth=3", "--set", forged, code=2).strip()
+        assert f"--set {forged.partition('=')[0]}: on AWS only hyperparameters can be set (" in said
+        assert len(said.splitlines()) == 1
+    assert "nothing has run yet" in dev.run("status")
+
+
+def test_a_model_shows_who_started_its_run_and_what_was_overridden(place: Place) -> None:
+    """`renovate[bot]` and `DOMAIN\\user` have characters that SageMaker refuses in a model's metadata."""
+    place.env["GITHUB_ACTOR"] = "renovate[bot]"
+    place.run("run", "--set", "num_round=190", "--set", "max_depth=4")
+    shown = place.run("models", "1")
+    assert re.search(r"started by +renovate-bot-", shown)
+    assert re.search(r"overrides +max_depth=4 num_round=190", shown)
 
 
 def test_the_upserted_pipeline_is_the_compiled_definition(place: Place) -> None:
@@ -96,7 +122,7 @@ def test_the_upserted_pipeline_is_the_compiled_definition(place: Place) -> None:
     place.run("run")
     committed = json.loads((place.project / "pipeline" / "definition.json").read_text(encoding="utf-8"))
     if place.name == "local":
-        file = next((place.project / ".mlops" / "pipelines").glob("*.json"))
+        file = next((place.project / ".mlops" / "pipelines").rglob("*.json"))
         upserted = json.loads(json.loads(file.read_text(encoding="utf-8"))["PipelineDefinition"])
     else:
         pipeline = client("sagemaker", place.env).describe_pipeline(PipelineName="my-model")
@@ -107,6 +133,25 @@ def test_the_upserted_pipeline_is_the_compiled_definition(place: Place) -> None:
         assert upserted["Steps"] == committed["Steps"]
     else:
         assert [step["Arguments"] for step in upserted["Steps"]] == [step["Arguments"] for step in committed["Steps"]]
+
+
+def test_an_execution_runs_what_its_caller_upserted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the two calls of one caller, another one updates the pipeline."""
+    for key, value in place.env.items():
+        monkeypatch.setenv(key, value)
+    mine = open_session(place.project, place.name)
+    request = prepare(mine, RunOptions())
+    assert upsert(mine, request.body, {})[0] == "created"
+    state, version = upsert(mine, request.body, {})
+    assert state == "unchanged"
+
+    place.edit("mlops.toml", "max_depth = 4", "max_depth = 9")
+    theirs = open_session(place.project, place.name)
+    assert upsert(theirs, prepare(theirs, RunOptions()).body, {}) == ("updated", version + 1)
+
+    arn = start(mine, version, {}, frozenset())
+    assert execution_definition(mine, arn) == json.loads(request.body)
+    mine.close()
 
 
 def test_a_model_records_its_commit(place: Place) -> None:

@@ -65,6 +65,7 @@ class Service(LocalSageMaker):
         self._more: dict[str, Json] = {}  # by execution ARN: fields that the engine does not keep
         self._starting: FakePipeline | None = None
         self._stopping: set[str] = set()
+        self._definitions: dict[str, list[tuple[str, str]]] = {}  # definition and role of each version, by pipeline
         self._tokens: dict[tuple[str, ...], str] = {}  # the ARN that an operation returned for a client token
         self._lock = threading.RLock()
 
@@ -100,6 +101,7 @@ class Service(LocalSageMaker):
                     parallelism_configuration=request.get("ParallelismConfiguration"),  # type: ignore[arg-type]
                 )
                 self._tokens[token] = pipeline.arn
+                self._definitions[name] = [(request["PipelineDefinition"], request["RoleArn"])]
             return {"PipelineArn": self._tokens[token]}
 
     def update(self, request: Json) -> Json:
@@ -111,7 +113,16 @@ class Service(LocalSageMaker):
         pipeline.pipeline_description = request.get("PipelineDescription", pipeline.pipeline_description)
         pipeline.role_arn = request.get("RoleArn", pipeline.role_arn)
         pipeline.last_modified_time = now()
-        return {"PipelineArn": pipeline.arn}
+        versions = self._definitions[pipeline.pipeline_name]
+        versions.append((pipeline.pipeline_definition, pipeline.role_arn))
+        return {"PipelineArn": pipeline.arn, "PipelineVersionId": len(versions)}
+
+    def list_versions(self, request: Json) -> Json:
+        """ListPipelineVersions, the newest first."""
+        pipeline = self.pipeline(request["PipelineName"])
+        count = len(self._definitions[pipeline.pipeline_name])
+        ids = [{"PipelineArn": pipeline.arn, "PipelineVersionId": number} for number in range(count, 0, -1)]
+        return {"PipelineVersionSummaries": ids}
 
     def forget(self, name: str) -> str:
         """Stop a pipeline's executions, delete it with them, and return its ARN."""
@@ -124,16 +135,17 @@ class Service(LocalSageMaker):
             del self.engines[arn]
         return str(self.backend.delete_pipeline(pipeline.pipeline_name))
 
-    def describe_pipeline(self, *, PipelineName: str) -> Json:
+    def describe_pipeline(self, *, PipelineName: str, PipelineVersionId: int = 0) -> Json:
         """DescribePipeline."""
         pipeline = self.pipeline(PipelineName)
+        definition, role = self._definitions[pipeline.pipeline_name][PipelineVersionId - 1]
         answer = {
             "PipelineArn": pipeline.arn,
             "PipelineName": pipeline.pipeline_name,
             "PipelineDisplayName": pipeline.pipeline_display_name,
-            "PipelineDefinition": pipeline.pipeline_definition,
+            "PipelineDefinition": definition,
             "PipelineDescription": pipeline.pipeline_description,
-            "RoleArn": pipeline.role_arn,
+            "RoleArn": role,
             "PipelineStatus": pipeline.pipeline_status,
             "CreationTime": pipeline.creation_time,
             "LastModifiedTime": pipeline.last_modified_time,
@@ -161,7 +173,7 @@ class Service(LocalSageMaker):
             pipeline = self._starting = self.pipeline(request["PipelineName"])
             token = ("start", pipeline.pipeline_name, request["ClientRequestToken"])
             if token not in self._tokens:
-                given = ("PipelineParameters", "SelectiveExecutionConfig")
+                given = ("PipelineParameters", "SelectiveExecutionConfig", "PipelineVersionId")
                 arn = super().start_pipeline_execution(
                     PipelineName=pipeline.pipeline_name, **{key: request[key] for key in given if key in request}
                 )["PipelineExecutionArn"]

@@ -52,7 +52,8 @@ def of_registry(function: Callable[[Any, Json], Json]) -> Operation:
 OPERATIONS: dict[str, Operation] = {
     "create_pipeline": Service.create,
     "update_pipeline": Service.update,
-    "describe_pipeline": lambda service, request: service.describe_pipeline(PipelineName=request["PipelineName"]),
+    "describe_pipeline": lambda service, request: service.describe_pipeline(**request),
+    "list_pipeline_versions": Service.list_versions,
     "start_pipeline_execution": Service.start,
     "stop_pipeline_execution": Service.stop,
     "retry_pipeline_execution": Service.retry,

@@ -78,6 +78,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
     commit = ParameterString("CodeCommit")
     repository = ParameterString("CodeRepository")
     started_by = ParameterString("StartedBy")
+    overrides = ParameterString("Overrides")
     hyperparameters = {name: PARAMETER_TYPES[kind](name) for name, kind in sorted(hyperparameter_types.items())}
 
     def output(name: str, prefix: str = "executions") -> ProcessingOutput:
@@ -189,7 +190,6 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
             content_types=["text/csv", "application/json"],
             response_types=["application/json", "text/csv"],
             inference_instances=[inference_type],
-            transform_instances=[inference_type],
             model_metrics=ModelMetrics(
                 model_statistics=MetricsSource(
                     content_type="application/json",
@@ -200,6 +200,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
                 "commit": commit,
                 "repository": repository,
                 "started_by": started_by,
+                "overrides": overrides,
                 "execution": ExecutionVariables.PIPELINE_EXECUTION_ARN,
                 "data_uri": data_uri,
                 "data_version": data_version,
@@ -223,7 +224,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
         *(training_type, training_count, training_volume, inference_type, max_runtime),
         *(data_uri, data_version, preprocess_code, train_code, evaluate_code),
         *(validation_fraction, test_fraction, split_seed, metric, threshold, min_improvement),
-        *(commit, repository, started_by, *hyperparameters.values()),
+        *(commit, repository, started_by, overrides, *hyperparameters.values()),
     ]
     return Pipeline(
         name="pipeline",  # sagegate names it after the project

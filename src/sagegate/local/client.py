@@ -22,7 +22,7 @@ from sagegate.local.engine import Engine, reused_properties
 from sagegate.local.jobs import Context, host_logs
 from sagegate.local.processes import Launcher
 from sagegate.local.references import Scope
-from sagegate.local.state import Execution, Registry, now, read_json, remove_orphaned_jobs
+from sagegate.local.state import Execution, Registry, locked, now, read_json, remove_orphaned_jobs
 from sagegate.local.steps import TYPES, StepRunner
 from sagegate.local.storage import Paginator, Store
 from sagegate.pipeline.definition import dependencies, parameter_values, steps_of
@@ -60,8 +60,10 @@ class LocalSageMaker:
 
     # --- pipelines -------------------------------------------------------------------------------------------------
     def create_pipeline(self, *, PipelineName: str, PipelineDefinition: str, RoleArn: str, **_: Any) -> Json:
-        """Store a pipeline. Raises SagegateError, naming the step, for a definition that cannot run locally."""
+        """Store a version of a pipeline. Raises SagegateError, naming the step, if it cannot run locally."""
         _check_definition(PipelineDefinition)
+        folder = self.state / "pipelines" / PipelineName
+        folder.mkdir(parents=True, exist_ok=True)
         record = {
             "PipelineArn": self.context.arn(f"pipeline/{PipelineName}"),
             "PipelineName": PipelineName,
@@ -71,36 +73,45 @@ class LocalSageMaker:
             "CreationTime": now(),
             "LastModifiedTime": now(),
         }
-        write_json(self._pipeline_file(PipelineName), record)
-        return {"PipelineArn": record["PipelineArn"]}
+        with locked(folder / "lock"):
+            version = max(self._versions(PipelineName), default=0) + 1
+            write_json(folder / f"{version}.json", record)
+        return {"PipelineArn": record["PipelineArn"], "PipelineVersionId": version}
 
     def update_pipeline(self, **request: Any) -> Json:
-        """Replace a pipeline's definition. Raises SagegateError as `create_pipeline` does."""
+        """Add a version. Raises SagegateError as `create_pipeline` does."""
         return self.create_pipeline(**request)
 
-    def describe_pipeline(self, *, PipelineName: str) -> Json:
-        """Return a pipeline with its definition."""
-        return _read(self._pipeline_file(PipelineName), f"pipeline {PipelineName}")
+    def describe_pipeline(self, *, PipelineName: str, PipelineVersionId: int = 0) -> Json:
+        """Return a version of a pipeline, by default the newest, with its definition."""
+        version = PipelineVersionId or max(self._versions(PipelineName), default=0)
+        return _read(self.state / "pipelines" / PipelineName / f"{version}.json", f"pipeline {PipelineName}")
+
+    def list_pipeline_versions(self, *, PipelineName: str) -> Json:
+        """Return the versions of a pipeline."""
+        self.describe_pipeline(PipelineName=PipelineName)  # raises ResourceNotFound if there is none
+        return {"PipelineVersionSummaries": [{"PipelineVersionId": v} for v in self._versions(PipelineName)]}
 
     def add_tags(self, **_: Any) -> Json:
         """Do nothing: local pipelines have no tags."""
         return {}
 
-    def _pipeline_file(self, name: str) -> Path:
-        return self.state / "pipelines" / f"{name}.json"
+    def _versions(self, name: str) -> list[int]:
+        return sorted(int(file.stem) for file in (self.state / "pipelines" / name).glob("*.json"))
 
     # --- executions ------------------------------------------------------------------------------------------------
     def start_pipeline_execution(
         self,
         *,
         PipelineName: str,
+        PipelineVersionId: int = 0,
         PipelineExecutionDescription: str = "",
         PipelineParameters: list[dict[str, str]] | None = None,
         SelectiveExecutionConfig: Json | None = None,
         **_: Any,
     ) -> Json:
         """Start the pipeline in a thread of this process."""
-        pipeline = self.describe_pipeline(PipelineName=PipelineName)
+        pipeline = self.describe_pipeline(PipelineName=PipelineName, PipelineVersionId=PipelineVersionId)
         definition = json.loads(pipeline["PipelineDefinition"])
         steps = steps_of(definition)
         parameters = parameter_values(definition, {p["Name"]: p["Value"] for p in PipelineParameters or []})

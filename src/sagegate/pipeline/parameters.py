@@ -10,6 +10,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ from sagegate.files import Json, local_files, split_uri
 from sagegate.images import image_uri
 from sagegate.names import Names
 from sagegate.pipeline.code import code_parameters, objects, package
+from sagegate.pipeline.definition import steps_of
 
+# What a CustomerMetadataValue may not have, by botocore's pattern; \w has the letters and digits of every script.
+NOT_METADATA = re.compile(r"[^\w .:/=+\-@]")
 # Where each type of job has its volume and its output: CreateProcessingJob, CreateTrainingJob and CreateTransformJob in
 # the SageMaker API reference.
 ENCRYPTED: dict[str, tuple[tuple[str, ...], str]] = {
@@ -170,6 +174,7 @@ def environment_values(
         "CodeCommit": commit,
         "CodeRepository": settings.project.repository,
         "StartedBy": "unknown",
+        "Overrides": "none",
         **code,
         **settings.hyperparameters,
     }
@@ -191,3 +196,22 @@ def started_by() -> str:
         return (os.environ.get("GITHUB_ACTOR") or getpass.getuser())[:256]
     except (KeyError, OSError):  # a container's user may have no name
         return "unknown"
+
+
+def metadata_text(text: str) -> str:
+    """Return a text with `-` for what a model's metadata cannot hold, as in `renovate[bot]` and `DOMAIN\\user`."""
+    return NOT_METADATA.sub("-", text)[:256]
+
+
+def check_metadata(definition: Json, values: Json) -> None:
+    """Raise SagegateError for a parameter that a model's metadata cannot hold: registering fails after the training."""
+    for step in steps_of(definition).values():
+        for name, value in (step.arguments.get("CustomerMetadataProperties") or {}).items():
+            parameter = value.get("Get", "").removeprefix("Parameters.") if isinstance(value, dict) else ""
+            text = str(values.get(parameter, "-"))
+            if not 0 < len(text) <= 256 or NOT_METADATA.search(text):
+                raise SagegateError(
+                    f"parameter {parameter} is {text[:300]!r}, but a model's metadata takes 1 to 256 letters, digits, "
+                    f"spaces and _ . : / = + - @ only ({name} in pipeline/pipeline.py)",
+                    USAGE,
+                )

@@ -40,6 +40,7 @@ class Lineage:
     repository: str
     execution_arn: str
     started_by: str
+    overrides: str
     libraries: dict[str, str]
 
 
@@ -69,6 +70,7 @@ def read_lineage(session: Session, package: Json) -> Lineage:
         repository=metadata.get("repository", ""),
         execution_arn=metadata.get("execution", ""),
         started_by=metadata.get("started_by", ""),
+        overrides=metadata.get("overrides", ""),
         libraries=recorded.get("versions", {}),
     )
 
@@ -110,5 +112,6 @@ def lineage_rows(lineage: Lineage) -> list[tuple[str, str]]:
         ("repository", lineage.repository),
         ("execution", lineage.execution_arn),
         ("started by", lineage.started_by),
+        ("overrides", lineage.overrides),
         ("libraries", ", ".join(f"{name} {version}" for name, version in sorted(lineage.libraries.items()))),
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sagegate.config import load_settings
+from sagegate.config import Settings, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json, split_uri
 from sagegate.local.engine import check_names, downstream
@@ -83,8 +83,9 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
         else:
             request = prepare(session, options)
             upload(session, request.contents, request.data)
-            state = f"pipeline {upsert(session, request.body, request.tags)}"
-            arn = start(session, request.overrides, request.selected, options.reason)
+            change, version = upsert(session, request.body, request.tags)
+            state = f"pipeline {change}"
+            arn = start(session, version, request.overrides, request.selected, options.reason)
         if not options.waits:
             name = arn.rpartition("/")[2]
             print(
@@ -117,14 +118,29 @@ def prepare(session: Session, options: RunOptions) -> RunRequest:
     body = parameters.apply_environment(body, session.environment)
     if session.environment.is_local:
         body = parameters.set_caching(body, options.reads_cache)
-    overrides = {"StartedBy": parameters.started_by()} if "StartedBy" in declared else {}
-    overrides |= options.parameters()
-    definition.parameter_values(body, overrides)
+    given = options.parameters()
+    recorded = {"StartedBy": parameters.metadata_text(parameters.started_by())}
+    recorded |= {"Overrides": " ".join(f"{name}={value}" for name, value in sorted(given.items()))} if given else {}
+    overrides = {name: value for name, value in recorded.items() if name in declared} | given
+    parameters.check_metadata(body, definition.parameter_values(body, overrides))
+    if not session.environment.is_local:
+        check_overrides(given, settings)
     steps = definition.steps_of(compiled)
     check_names(steps, list(options.only))
     selected = downstream(steps, options.from_step) if options.from_step else frozenset(options.only)
     tags = {"project": settings.project.name, "repository": settings.project.repository, "commit": commit}
     return RunRequest(contents, data, json.dumps(body), overrides, tags, selected)
+
+
+def check_overrides(overrides: dict[str, str], settings: Settings) -> None:
+    """Raise SagegateError unless all are hyperparameters: who starts a run must not choose its gate or its commit."""
+    for name in overrides:
+        if name not in settings.hyperparameters:
+            allowed = ", ".join(sorted(settings.hyperparameters))
+            raise SagegateError(
+                f"--set {name}: on AWS only hyperparameters can be set ({allowed}): change it in the project's files",
+                USAGE,
+            )
 
 
 def upload(session: Session, contents: dict[str, bytes], data: parameters.Data) -> None:
@@ -148,26 +164,47 @@ def _missing(session: Session, keys: list[str], uri: str) -> list[str]:
     return [key for key in keys if key not in known]
 
 
-def upsert(session: Session, body: str, tags: dict[str, str]) -> str:
-    """Create the pipeline, or update it if it differs; return `created`, `updated` or `unchanged`."""
+def upsert(session: Session, body: str, tags: dict[str, str]) -> tuple[str, int]:
+    """Create the pipeline, or update it if it differs; return `created`, `updated` or `unchanged`, and the version.
+
+    An execution of that version runs this definition, even if somebody else updates the pipeline before it starts.
+    """
     name = session.names.pipeline
     request: Json = {"PipelineName": name, "PipelineDefinition": body, "RoleArn": session.names.role}
     # A tag's value has at most 256 characters.
     tag_list = [{"Key": key, "Value": value[:256]} for key, value in sorted(tags.items())]
-    existing = describe_pipeline(session)
-    if existing is None:
+    versions = pipeline_versions(session)
+    if versions is None:
         try:
             session.sagemaker.create_pipeline(**request, ClientRequestToken=request_token(), Tags=tag_list)
-            return "created"
+            return "created", min(pipeline_versions(session) or [1])  # the response does not say which
         except Exception:
-            existing = describe_pipeline(session)  # another run created it, or the response to our call was lost
-            if existing is None:
+            versions = pipeline_versions(session)  # another run created it, or the response to our call was lost
+            if versions is None:
                 raise
-    if is_current(session, existing, body):
-        return "unchanged"
-    session.sagemaker.update_pipeline(**request)
-    session.sagemaker.add_tags(ResourceArn=existing["PipelineArn"], Tags=tag_list)
-    return "updated"
+    if versions:
+        existing = session.sagemaker.describe_pipeline(PipelineName=name, PipelineVersionId=max(versions))
+        if is_current(session, existing, body):
+            return "unchanged", max(versions)
+    updated = session.sagemaker.update_pipeline(**request)
+    session.sagemaker.add_tags(ResourceArn=updated["PipelineArn"], Tags=tag_list)
+    return "updated", int(updated["PipelineVersionId"])
+
+
+def pipeline_versions(session: Session) -> list[int] | None:
+    """Return the versions of the pipeline, or None if there is no pipeline yet."""
+    try:
+        listed = paginate(
+            session.sagemaker,
+            "list_pipeline_versions",
+            "PipelineVersionSummaries",
+            PipelineName=session.names.pipeline,
+        )
+        return [int(summary["PipelineVersionId"]) for summary in listed]
+    except Exception as error:
+        if is_missing(session, error):
+            return None
+        raise
 
 
 def is_current(session: Session, existing: Json, body: str) -> bool:
@@ -188,10 +225,14 @@ def describe_pipeline(session: Session) -> Json | None:
     return found
 
 
-def start(session: Session, overrides: dict[str, str], selected: frozenset[str], reason: str = "") -> str:
-    """Start an execution and return its ARN. With `selected`, other steps' results come from an earlier execution."""
+def start(session: Session, version: int, overrides: dict[str, str], selected: frozenset[str], reason: str = "") -> str:
+    """Start an execution of a version of the pipeline and return its ARN.
+
+    With `selected`, other steps' results come from an earlier execution.
+    """
     request: Json = {
         "PipelineName": session.names.pipeline,
+        "PipelineVersionId": version,
         "PipelineParameters": [{"Name": name, "Value": value} for name, value in overrides.items()],
         "ClientRequestToken": request_token(),  # boto3 repeats a lost call: it must not start a second execution
     }

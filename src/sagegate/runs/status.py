@@ -20,7 +20,7 @@ from sagegate.session import Session
 
 LOG_LINES = 40
 # `compare` leaves them out: they differ in every execution, or are long.
-NOT_COMPARED = ("StartedBy", "RoleArn", "ImageUri")
+NOT_COMPARED = ("StartedBy", "Overrides", "RoleArn", "ImageUri")
 
 
 def list_executions(session: Session, count: int) -> None:
