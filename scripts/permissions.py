@@ -41,7 +41,7 @@ def trusted(role: Json) -> str:
     """Describe who may assume a role."""
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
     if "Service" in statement["Principal"]:
-        return f"`{statement['Principal']['Service']}`"
+        return " or ".join(f"`{service}`" for service in as_list(statement["Principal"]["Service"]))
     claims = {key.rpartition(":")[2]: as_list(value) for key, value in statement["Condition"]["StringEquals"].items()}
     files = " or ".join(f"`{ref}`" for ref in claims["job_workflow_ref"])
     return f"jobs of {files} with the subject " + " or ".join(f"`{subject}`" for subject in claims["sub"])

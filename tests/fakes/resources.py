@@ -339,9 +339,12 @@ TYPES: dict[str, Kind] = {
             "IAM::ManagedPolicy",
             "Lambda::Permission",
             "Logs::LogGroup",
+            "Pipes::Pipe",
             "S3::BucketPolicy",
             "SNS::Subscription",
             "SNS::TopicPolicy",
+            "SQS::Queue",
+            "SQS::QueuePolicy",
         )
     },
 }

@@ -129,22 +129,27 @@ def test_the_registry_is_shared_only_if_another_account_deploys() -> None:
 
 def test_triggers_are_off_by_default() -> None:
     stack = platform("dev")
-    for name in ("DataArrivalRule", "ScheduleRule"):
-        assert stack.resources[name]["Properties"]["State"] == "DISABLED"
-        (target,) = stack.resources[name]["Properties"]["Targets"]
-        assert target["Arn"] == f"arn:aws:sagemaker:{REGION}:{DEV}:pipeline/tumour"
-        assert target["RoleArn"] == f"arn:aws:iam::{DEV}:role/tumour-trigger"
+    assert {stack.resources[n]["Properties"]["State"] for n in ("DataArrivalRule", "ScheduleRule")} == {"DISABLED"}
+    (target,) = stack.resources["ScheduleRule"]["Properties"]["Targets"]
+    assert target["Arn"] == f"arn:aws:sagemaker:{REGION}:{DEV}:pipeline/tumour"
+    assert target["RoleArn"] == f"arn:aws:iam::{DEV}:role/tumour-trigger"
     on = platform("dev", DataArrivalTrigger="ENABLED", ScheduleTrigger="ENABLED")
+    assert stack.resources["DataArrivalPipe"]["Properties"]["DesiredState"] == "STOPPED"
+    assert on.resources["DataArrivalPipe"]["Properties"]["DesiredState"] == "RUNNING"
     assert {on.resources[n]["Properties"]["State"] for n in ("DataArrivalRule", "ScheduleRule")} == {"ENABLED"}
 
 
 def test_the_data_arrival_trigger_passes_the_new_data() -> None:
-    rule = platform("dev").resources["DataArrivalRule"]["Properties"]
+    """Source: "Amazon EventBridge Pipes targets": dynamic paths are for Pipes; no page has them for rules."""
+    stack = platform("dev")
+    rule, pipe = (stack.resources[name]["Properties"] for name in ("DataArrivalRule", "DataArrivalPipe"))
     assert rule["EventPattern"]["detail"]["object"]["key"] == ["tumour/raw/incoming/_SUCCESS"]
-    parameters = rule["Targets"][0]["SageMakerPipelineParameters"]["PipelineParameterList"]
+    assert rule["Targets"] == [{"Id": "queue", "Arn": "<ArrivalQueue.Arn>"}] and pipe["Source"] == "<ArrivalQueue.Arn>"
+    assert pipe["Target"] == f"arn:aws:sagemaker:{REGION}:{DEV}:pipeline/tumour"
+    parameters = pipe["TargetParameters"]["SageMakerPipelineParameters"]["PipelineParameterList"]
     values = {entry["Name"]: entry["Value"] for entry in parameters}
     assert values["InputDataUri"] == f"s3://tumour-{DEV}-{REGION}/tumour/raw/incoming"
-    assert values["InputDataVersion"] == "$.detail.object.version-id"
+    assert values["InputDataVersion"] == "$.body.detail.object.version-id"
 
 
 RULES = ("FailedExecutionRule", "ModelRule", "AlarmRule")

@@ -110,9 +110,14 @@ def test_no_trust_has_a_wildcard_or_a_loose_operator(stack: Stack) -> None:
 
 
 def test_service_roles_trust_requests_of_this_account_only(stack: Stack) -> None:
-    for name, service in (("execution", "sagemaker"), ("endpoint", "sagemaker"), ("trigger", "events")):
+    services = {
+        "execution": "sagemaker.amazonaws.com",
+        "endpoint": "sagemaker.amazonaws.com",
+        "trigger": ["events.amazonaws.com", "pipes.amazonaws.com"],
+    }
+    for name, service in services.items():
         (statement,) = stack.role(f"tumour-{name}")["AssumeRolePolicyDocument"]["Statement"]
-        assert statement["Principal"] == {"Service": f"{service}.amazonaws.com"}
+        assert statement["Principal"] == {"Service": service}
         assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": DEV}}
 
 
