@@ -1,5 +1,6 @@
-"""Serve the model: SageMaker's four functions. Takes CSV and JSON, answers JSON or CSV; values may be missing.
+"""Serve the model. Takes CSV and JSON, answers JSON or CSV; values may be missing.
 
+SageMaker's container calls model_fn once per worker and transform_fn for each request, and so does `sagegate serve`.
 JSON in: `{"instances": [{"column": value, ...}, ...]}`, or a bare list of such rows. CSV in: rows in the schema's
 order, or with a header. Out, per row: a label and its probabilities, or a value.
 """
@@ -25,7 +26,32 @@ def model_fn(model_dir: str) -> Model:
     return load(Path(model_dir))
 
 
-def input_fn(body: bytes | str, content_type: str) -> pd.DataFrame:
+class BadRequest(Exception):
+    """A request that the model cannot answer; the message is the reason."""
+
+    status = 400  # which `sagegate serve` answers with
+
+
+def transform_fn(model: Model, body: bytes | str, content_type: str, accept: str) -> Any:
+    """Return the response to a request: its body and its content type."""
+    try:
+        kind = output_kind(accept)
+        rows = read_rows(body, content_type)
+    except ValueError as error:
+        return bad_request(str(error))
+    return write(predict(rows, model), kind), kind
+
+
+def bad_request(reason: str) -> Any:
+    """Return a response with status 400: the container makes a page with status 500 of any exception."""
+    try:
+        from sagemaker_containers.beta.framework import worker
+    except ImportError:  # outside the container
+        raise BadRequest(reason) from None
+    return worker.Response(json.dumps({"error": reason}), status=BadRequest.status, mimetype="application/json")
+
+
+def read_rows(body: bytes | str, content_type: str) -> pd.DataFrame:
     """Return a request's rows as a table with the schema's columns. Raises ValueError for a wrong request."""
     readers = {"application/json": json_rows, "text/csv": csv_rows}
     kind = content_type.partition(";")[0].strip().lower()
@@ -36,7 +62,7 @@ def input_fn(body: bytes | str, content_type: str) -> pd.DataFrame:
     return check_rows(readers[kind](text, schema), schema)
 
 
-def predict_fn(table: pd.DataFrame, model: Model) -> dict[str, Any]:
+def predict(table: pd.DataFrame, model: Model) -> dict[str, Any]:
     """Return `{"predictions": [...]}`, one entry per row."""
     predicted, classes = model.predict(table), model.schema.classes
     if not model.schema.is_classification:
@@ -48,18 +74,25 @@ def predict_fn(table: pd.DataFrame, model: Model) -> dict[str, Any]:
     return {"predictions": [{"label": label, "probabilities": row} for label, row in rows]}
 
 
-def output_fn(prediction: dict[str, Any], accept: str) -> tuple[str, str]:
-    """Return the response's body and its content type. Raises ValueError for a type that is not supported."""
+def output_kind(accept: str) -> str:
+    """Return the content type to answer with. Raises ValueError if none of those that are accepted is supported."""
     accepted = [part.partition(";")[0].strip().lower() for part in (accept or "*/*").split(",")]
     if "application/json" in accepted or "*/*" in accepted:
-        return json.dumps(prediction), "application/json"
+        return "application/json"
     if "text/csv" not in accepted:
         raise ValueError(f"accept {accept!r} is not supported: ask for application/json or text/csv")
+    return "text/csv"
+
+
+def write(prediction: dict[str, Any], kind: str) -> str:
+    """Return a prediction as JSON or CSV."""
+    if kind == "application/json":
+        return json.dumps(prediction)
     text = io.StringIO()
     for row in prediction["predictions"]:
         cells = [row["value"]] if "value" in row else [row["label"], *row["probabilities"].values()]
         csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue(), "text/csv"
+    return text.getvalue()
 
 
 def json_rows(text: str, schema: Schema) -> pd.DataFrame:

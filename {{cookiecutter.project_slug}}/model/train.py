@@ -25,7 +25,7 @@ from artifact import Model, save, threads
 from data import DataError, Schema, encode_target, fail, load_schema, read_split
 from features import make_preprocessing
 from hosts import all_hosts
-from inference import input_fn, output_fn, predict_fn
+from inference import transform_fn
 
 OBJECTIVES = {
     "binary_classification": {"objective": "binary:logistic", "eval_metric": ["error", "logloss"]},
@@ -124,7 +124,7 @@ def write_artifact(model: Model, record: dict[str, Any], sample: pd.DataFrame, f
     rows = json.loads(sample[list(model.schema.columns)].to_json(orient="records"))
     request = json.dumps({"instances": rows}, indent=1)
     # What an endpoint must answer: the smoke test of a deployment compares the two.
-    response, _ = output_fn(predict_fn(input_fn(request, "application/json"), model), "application/json")
+    response, _ = transform_fn(model, request, "application/json", "application/json")
     save(model, folder)
     (folder / "sample_request.json").write_text(request, encoding="utf-8")
     (folder / "sample_response.json").write_text(response, encoding="utf-8")

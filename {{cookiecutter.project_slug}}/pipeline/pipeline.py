@@ -42,6 +42,9 @@ JOB_ENVIRONMENT = {
     "SM_OUTPUT_DIR": "/opt/ml/output",
     "SM_RESOURCE_CONFIG_FILE": "/opt/ml/config/resourceconfig.json",
 }
+# The container installs the scripts as a package. Without this pip fetches setuptools from an index for that, which
+# fails under network isolation. (pip reads the variable inverted: 0 switches build isolation off.)
+NO_INDEX = {"PIP_NO_BUILD_ISOLATION": "0"}
 PARAMETER_TYPES = {"String": ParameterString, "Integer": ParameterInteger, "Float": ParameterFloat}
 
 
@@ -130,6 +133,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
         role=ROLE_PLACEHOLDER,
         compute=Compute(instance_type=training_type, instance_count=training_count, volume_size_in_gb=1),
         stopping_condition=StoppingCondition(max_runtime_in_seconds=3600),
+        environment=NO_INDEX,
         hyperparameters={
             **{name: as_text(parameter) for name, parameter in hyperparameters.items()},
             "sagemaker_program": "train.py",
@@ -178,7 +182,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
         s3_model_data_url=train.properties.ModelArtifacts.S3ModelArtifacts,
         image_uri=image,
         role_arn=ROLE_PLACEHOLDER,
-        env_vars={"SAGEMAKER_PROGRAM": "inference.py"},
+        env_vars={"SAGEMAKER_PROGRAM": "inference.py", **NO_INDEX},
         instance_type="ml.m5.large",
         sagemaker_session=session,
     )

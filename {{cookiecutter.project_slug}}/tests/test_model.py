@@ -201,7 +201,7 @@ def test_evaluation_records_what_the_model_was_made_of(work: Path, no_champion: 
 def test_inference_answers_as_evaluation_does(work: Path) -> None:
     model = inference.model_fn(str(work / "model"))
     rows = data.read_split(work / "test")[list(SCHEMA.columns)]
-    expected = inference.predict_fn(rows, model)
+    expected = inference.predict(rows, model)
     records = json.loads(rows.to_json(orient="records", double_precision=15))
     for body, kind in (
         (rows.to_csv(index=False), "text/csv"),
@@ -209,11 +209,10 @@ def test_inference_answers_as_evaluation_does(work: Path) -> None:
         (json.dumps({"instances": records}), JSON),
         (json.dumps(records), JSON),
     ):
-        answer = inference.predict_fn(inference.input_fn(body.encode(), kind), model)
-        assert answer == expected
-    text, content_type = inference.output_fn(expected, JSON)
-    assert (json.loads(text), content_type) == (expected, JSON)
-    assert len(inference.output_fn(expected, "text/csv")[0].splitlines()) == len(rows)
+        text, content_type = inference.transform_fn(model, body.encode(), kind, JSON)
+        assert (json.loads(text), content_type) == (expected, JSON)
+    text, content_type = inference.transform_fn(model, body.encode(), kind, "text/csv")
+    assert (len(text.splitlines()), content_type) == (len(rows), "text/csv")
 
 
 @pytest.mark.parametrize(
@@ -228,18 +227,17 @@ def test_inference_answers_as_evaluation_does(work: Path) -> None:
         ("x", "text/plain", "text/csv"),
     ],
 )
-def test_a_bad_request_is_a_value_error_of_one_line(body: str, kind: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words) as error:
-        inference.input_fn(body, kind)
+def test_a_bad_request_has_a_reason_of_one_line(work: Path, body: str, kind: str, words: str) -> None:
+    with pytest.raises(inference.BadRequest, match=words) as error:
+        inference.transform_fn(inference.model_fn(str(work / "model")), body, kind, JSON)
     assert "\n" not in str(error.value)
 
 
 SERVE = """
 import sys
 sys.path.insert(0, "code")
-from inference import input_fn, model_fn, output_fn, predict_fn
-rows = input_fn(open("sample_request.json").read(), "application/json")
-print(output_fn(predict_fn(rows, model_fn(".")), "application/json")[0])
+from inference import model_fn, transform_fn
+print(transform_fn(model_fn("."), open("sample_request.json").read(), "application/json", "application/json")[0])
 """
 
 

@@ -1,7 +1,8 @@
 """Serve a model's artifact over HTTP, like SageMaker's container: GET /ping and POST /invocations.
 
-The inference code inside the artifact loads the model and answers, through its four functions. Source: "Use Your Own
-Inference Code with Hosting Services" in the SageMaker developer guide.
+The inference code inside the artifact loads the model by `model_fn` and answers by `transform_fn`, or by `input_fn`,
+`predict_fn` and `output_fn`. Source: the container's own `serving.py`, and "Use Your Own Inference Code with Hosting
+Services" in the SageMaker developer guide.
 """
 
 from __future__ import annotations
@@ -23,10 +24,6 @@ from sagegate.errors import USAGE, SagegateError
 MAX_BODY_BYTES = 6 * 1024 * 1024  # the largest body that a SageMaker real-time endpoint accepts
 
 
-class BadRequest(Exception):
-    """A request that the model cannot read or answer; the endpoint returns status 400."""
-
-
 class Model:
     """A loaded model with its inference code."""
 
@@ -40,16 +37,15 @@ class Model:
         self.model = self.code.model_fn(str(folder))
 
     def answer(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
-        """Return the body and content type of the response to a request. Raises BadRequest."""
-        try:
+        """Return the body and content type of the response to a request.
+
+        An error of the inference code may have an HTTP `status`; without one it is 500, as in the container.
+        """
+        if hasattr(self.code, "transform_fn"):
+            output = self.code.transform_fn(self.model, body, content_type, accept)
+        else:
             rows = self.code.input_fn(body, content_type)
-        except ValueError as error:
-            raise BadRequest(str(error)) from error
-        prediction = self.code.predict_fn(rows, self.model)  # a ValueError here is an error of the model
-        try:
-            output = self.code.output_fn(prediction, accept)
-        except ValueError as error:
-            raise BadRequest(str(error)) from error
+            output = self.code.output_fn(self.code.predict_fn(rows, self.model), accept)
         content, kind = output if isinstance(output, tuple) else (output, accept)
         return content.encode() if isinstance(content, str) else bytes(content), kind
 
@@ -83,10 +79,9 @@ class Handler(BaseHTTPRequestHandler):
         accept = "application/json" if accept == "*/*" else accept
         try:
             content, kind = self.server.model.answer(body, self._media_type("Content-Type", "text/csv"), accept)
-        except BadRequest as error:
-            self._send_error(400, str(error))
         except Exception as error:  # an error of the inference code must not end the server, as in the container
-            self._send_error(500, f"{type(error).__name__}: {error}")
+            status = int(getattr(error, "status", 500))
+            self._send_error(status, str(error) if status < 500 else f"{type(error).__name__}: {error}")
         else:
             self._send(200, content, kind)
 

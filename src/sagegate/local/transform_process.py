@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 opt_ml = Path(sys.argv[1])
 sys.path.insert(0, str(opt_ml / "model" / "code"))
@@ -25,6 +26,13 @@ def split(content: bytes, split_type: str, limit: int) -> Iterator[bytes]:
         yield part
 
 
+def transform(model: Any, body: bytes, content_type: str, accept: str) -> Any:
+    """Return the inference code's response to a request."""
+    if hasattr(inference, "transform_fn"):
+        return inference.transform_fn(model, body, content_type, accept)
+    return inference.output_fn(inference.predict_fn(inference.input_fn(body, content_type), model), accept)
+
+
 def main() -> None:
     """Write the answers to every input file."""
     settings = json.loads((opt_ml / "transform.json").read_text())
@@ -34,9 +42,8 @@ def main() -> None:
         answers = []
         for number, body in enumerate(split(file.read_bytes(), settings["split"], settings["limit"]), 1):
             try:
-                rows = inference.input_fn(body, settings["content_type"])
-                answer = inference.output_fn(inference.predict_fn(rows, model), settings["accept"])
-            except ValueError as error:
+                answer = transform(model, body, settings["content_type"], settings["accept"])
+            except Exception as error:
                 sys.exit(f"{name}, request {number}: {error}")
             text = answer[0] if isinstance(answer, tuple) else answer
             answers.append(text.encode() if isinstance(text, str) else bytes(text))

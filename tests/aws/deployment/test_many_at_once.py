@@ -19,24 +19,27 @@ from sagegate.local.server import Model
 folder = Path(sys.argv[1])
 sys.setswitchinterval(1e-6)  # threads take turns as often as they can
 served, body = Model(folder), (folder / "sample_request.json").read_bytes()
-table = served.code.input_fn(body, "application/json")
+table = served.code.read_rows(body, "application/json")
 with ThreadPoolExecutor(8) as pool:
-    print(len(set(pool.map(lambda _: str(served.code.predict_fn(table, served.model)), range(1000)))))
+    print(len(set(pool.map(lambda _: str(served.code.predict(table, served.model)), range(1000)))))
 """
 FAULTY = """
+class BadRequest(Exception): status = 400
 def model_fn(folder): return None
 def input_fn(body, kind): {input}
 def predict_fn(rows, model): {predict}
 def output_fn(prediction, accept): {output}
 """
 ONE = """
-import sys
+import sys, threading, urllib.error, urllib.request
 from pathlib import Path
-from sagegate.local.server import BadRequest, Model
+from sagegate.local.server import Model, Server
+server = Server(0, Model(Path(sys.argv[1])))
+threading.Thread(target=server.serve_forever, daemon=True).start()
 try:
-    print(Model(Path(sys.argv[1])).answer(b"1", "text/csv", "text/csv"))
-except (BadRequest, ValueError) as error:
-    print(type(error).__name__, error)
+    urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/invocations", data=b"1")
+except urllib.error.HTTPError as error:
+    print(error.code, error.read().decode())
 """
 
 
@@ -55,15 +58,16 @@ def test_many_requests_at_once_get_one_answer(snapshot: Snapshot, project_env: P
     assert run(project_env, snapshot.project, MANY, tmp_path) == "1"
 
 
+@pytest.mark.parametrize("where", ["input", "predict", "output"])
 @pytest.mark.parametrize(
-    ("where", "kind"), [("input", "BadRequest"), ("predict", "ValueError"), ("output", "BadRequest")]
+    ("error", "answer"), [("ValueError", '500 {"error": "ValueError: no"}'), ("BadRequest", '400 {"error": "no"}')]
 )
-def test_a_value_error_of_the_model_s_is_not_the_caller_s(
-    snapshot: Snapshot, project_env: Path, tmp_path: Path, where: str, kind: str
+def test_only_an_error_that_says_so_is_the_caller_s(
+    snapshot: Snapshot, project_env: Path, tmp_path: Path, where: str, error: str, answer: str
 ) -> None:
     """An alarm counts 5xx: XGBoost's errors are ValueErrors, and must not look like bad requests."""
     lines = {"input": "return body", "predict": "return rows", "output": "return 'x'"}
-    text = FAULTY.format(**lines | {where: "raise ValueError('no')"})
+    text = FAULTY.format(**lines | {where: f"raise {error}('no')"})
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "inference.py").write_text(text, encoding="utf-8")
-    assert run(project_env, snapshot.project, ONE, tmp_path) == f"{kind} no"
+    assert run(project_env, snapshot.project, ONE, tmp_path) == answer
