@@ -212,6 +212,8 @@ def test_bootstrap_keeps_other_settings_of_a_github_environment(lab: SetupLab, g
 def test_the_roles_trust_the_subject_that_github_sends(lab: SetupLab, github: FakeGitHub) -> None:
     assert f"trusts {SUBJECT}" in lab.sagegate("bootstrap", "dev", "--yes", "--github")
     assert lab.parameters()["GitHubSubject"] == SUBJECT
+    assert github.actions.variables == {"AWS_READY": "true"}
+    lab.sagegate("bootstrap", "dev", "--yes", "--github")
     assert found(lab.sagegate("doctor", "dev"), "problem") == []
 
     # A repository made before 2026-07-15 sends no ids, and starts to when it is renamed or transferred.

@@ -210,6 +210,12 @@ def test_wrong_requests_for_credentials_fail(with_aws: Repository) -> None:
     assert run.jobs["train"] == "failure" and "Not authorized to perform" in run.output, run.output
 
 
+def test_without_an_account_nothing_trains_and_nothing_is_red(repository: Repository) -> None:
+    for workflow, event in (("train.yml", repository.push()), ("promote.yml", ("schedule", {}))):
+        run = repository.run(workflow, event)
+        assert run.exit_code == 0 and run.succeeded == set() and run.failed_steps() == [], run.output
+
+
 def test_the_first_push_deploys_nothing(repository: Repository) -> None:
     """It adds deployments/, but no version to deploy."""
     assert "deploy.yml" in repository.triggered(["deployments/README.md"])

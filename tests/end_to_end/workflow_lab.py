@@ -218,6 +218,7 @@ class Repository:
         command += ["--workflows", f".github/workflows/{workflow}", "--eventpath", str(scratch / "event.json")]
         command += ["--actor", actor, "--defaultbranch", "main", "--secret", f"GITHUB_TOKEN={self.github.token}"]
         command += ["--platform=ubuntu-24.04=-self-hosted"]
+        command += ["--var", "AWS_READY=true"] if self.aws else []
         command += [
             f"--local-repository={used}={ACTIONS / used.split('@')[0].split('/')[1]}" for used in uses(self.work)
         ]

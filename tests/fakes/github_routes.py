@@ -25,6 +25,7 @@ class Actions:
     can_approve_pull_request_reviews: bool = True
     has_immutable_subject: bool = True  # as for every repository made, renamed or transferred since 2026-07-15
     subject_claims: list[str] | None = None  # an owner's own template of the subject
+    variables: dict[str, str] = field(default_factory=dict)
     environments: dict[str, Json] = field(default_factory=dict)
     branch_policies: dict[str, list[Json]] = field(default_factory=dict)
     protected: set[str] = field(default_factory=set)
@@ -222,6 +223,26 @@ def get_workflow_permissions(request: Request) -> Json:
         "default_workflow_permissions": "read",
         "can_approve_pull_request_reviews": actions.can_approve_pull_request_reviews,
     }
+
+
+@route("GET", "REPO/actions/variables/{name}", "administration: read")
+def get_variable(request: Request, name: str) -> Json:
+    if name not in request.github.actions.variables:
+        raise Rejected(404, "Not Found")
+    return {"name": name, "value": request.github.actions.variables[name]}
+
+
+@route("POST", "REPO/actions/variables", "administration: write", 201)
+def create_variable(request: Request) -> Json:
+    if request.body["name"] in request.github.actions.variables:
+        raise Rejected(409, "Already exists - Variable already exists")
+    request.github.actions.variables[request.body["name"]] = request.body["value"]
+    return {}
+
+
+@route("PATCH", "REPO/actions/variables/{name}", "administration: write", 204)
+def update_variable(request: Request, name: str) -> Json:
+    request.github.actions.variables[name] = request.body["value"]
 
 
 @route("GET", "REPO/actions/oidc/customization/sub", "actions: read")

@@ -78,6 +78,9 @@ def bootstrap(
     _apply(session, platform.stack_spec(names, template, parameters), yes)
     if parameters["CreateModelPackageGroup"] == "false" and parameters["DeployingAccountIds"]:
         _share_group(session, parameters["DeployingAccountIds"].split(","))
+    if github and with_github and name == "dev":
+        github.set_variable("AWS_READY", "true")
+        output.line("GitHub variable AWS_READY is true: the workflows train and promote run from now on")
 
 
 def load_configuration(root: Path) -> tuple[Settings, dict[str, Environment]]:

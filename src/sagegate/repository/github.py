@@ -155,6 +155,13 @@ class GitHub:
             return f"repo:{owner}/{name}"
         return f"repo:{owner}@{repository['owner']['id']}/{name}@{repository['id']}"
 
+    def set_variable(self, name: str, value: str) -> None:
+        """Set a variable that the repository's workflows read as `vars.NAME`."""
+        if self._get_or_none(f"/actions/variables/{name}", need="") is None:
+            self.call("POST", "/actions/variables", {"name": name, "value": value})
+        else:
+            self.call("PATCH", f"/actions/variables/{name}", {"name": name, "value": value})
+
     def get_account(self, path: str) -> Json:
         """Return the user (`users/LOGIN`) or team (`orgs/ORG/teams/SLUG`). Raises GitHubError 404 if there is none."""
         account: Json = self._send("GET", f"{self.api_url}/{quote(path)}", None, "")
