@@ -1,10 +1,13 @@
 """The folders of jobs: links in outputs, and leftovers of killed executions."""
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 from local_lab import Lab, write
 
+from sagegate.errors import SagegateError
 from sagegate.local.state import Execution
 
 LINKS = """
@@ -51,3 +54,36 @@ def test_a_job_folder_that_cannot_be_cleared_fails_the_step(lab: Lab, monkeypatc
     reason = lab.ended(done.arn).reason
     assert reason.startswith(f"Step Step failed: {lab.root}/.mlops/jobs/pipelines-")
     assert reason.endswith(": the files of an earlier attempt cannot be deleted")
+
+
+@pytest.mark.parametrize(
+    "path", ["{own}", "/opt/ml/../../{own}", "/opt/ml/processing/../../..{own}", "/opt/ml", "relative", "/opt/mlx/a"]
+)
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_a_path_outside_the_job_touches_no_file_of_the_user(lab: Lab, tmp_path: Path, path: str, side: str) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "thesis.txt").write_text("years of work")
+    step = lab.processing("Out", "", {"data": lab.put("a/thesis.txt", "other")})
+    given: Any = path.format(own=own)
+    arguments = step["Arguments"]
+    if side == "input":
+        arguments["ProcessingInputs"][1]["S3Input"]["LocalPath"] = given
+    else:
+        arguments["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["LocalPath"] = given
+    with pytest.raises(SagegateError, match=r"step Out: LocalPath .*: a job's files are below /opt/ml"):
+        lab.run(step)
+    # From a parameter, only the job sees the path.
+    if side == "output":
+        arguments["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["LocalPath"] = {"Get": "Parameters.Path"}
+        done = lab.run(step, parameters=[{"Name": "Path", "Type": "String", "DefaultValue": given}])
+        assert done.status == "Failed" and "a job's files are below /opt/ml" in done.reason
+    assert (own / "thesis.txt").read_text() == "years of work" and len(list(own.iterdir())) == 1
+
+
+def test_names_lead_out_of_no_folder(lab: Lab) -> None:
+    with pytest.raises(SagegateError, match=r"the step's name '\.\./x' must be 1 to 64 letters, digits, - and _"):
+        lab.run(lab.processing("../x", ""))
+    group = {"Name": "R", "Type": "RegisterModel", "Arguments": {"ModelPackageGroupName": "../../x"}}
+    done = lab.run(group)
+    assert done.status == "Failed" and "ModelPackageGroupName '../../x' must match" in done.reason

@@ -25,6 +25,7 @@ from sagegate.local.namespace import needs_mount
 from sagegate.local.processes import Command, Launcher, Running
 from sagegate.local.state import now
 from sagegate.local.storage import Store
+from sagegate.pipeline.definition import is_job_path
 
 OPT_ML = re.compile(r"/opt/ml(?=/|$)")
 INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -82,7 +83,9 @@ class Host:
         return OPT_ML.sub(lambda _: str(self.opt_ml), text)
 
     def path(self, path: str) -> Path:
-        """Return the local path of a path below `/opt/ml`."""
+        """Return the local path of a path below `/opt/ml`. Raises JobFailed for another: it would touch your files."""
+        if not is_job_path(path):
+            raise JobFailed(f"path {path}: a job's files are below /opt/ml")
         return Path(self.localize(path))
 
 

@@ -8,6 +8,7 @@ runs an execution holds a lock on it; if the lock is free while the status is Ex
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 import string
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from sagegate.errors import SagegateError
 from sagegate.files import Json, write_json
 
 
@@ -183,6 +185,9 @@ def remove_orphaned_jobs(jobs: Path, executions: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+GROUP = re.compile("[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")  # EntityName in botocore
+
+
 class Registry:
     """The Model Registry: model package groups and their versions."""
 
@@ -192,7 +197,10 @@ class Registry:
 
     def register(self, request: Json) -> Json:
         """Store CreateModelPackage's request as the next version of its group; return the package."""
-        group = self.folder / request["ModelPackageGroupName"]
+        name = request["ModelPackageGroupName"]
+        if not GROUP.fullmatch(name):
+            raise SagegateError(f"ModelPackageGroupName {name!r} must match {GROUP.pattern}")
+        group = self.folder / name
         group.mkdir(parents=True, exist_ok=True)
         with locked(group / "lock"):  # another execution may register at the same time
             version = 1 + max(self._versions(group), default=0)

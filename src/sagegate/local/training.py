@@ -49,7 +49,7 @@ def run_training_job(name: str, request: Json, context: Context) -> Json:
     }
     for host in hosts:
         for channel_name, channel in channels.items():
-            folder = host.opt_ml / "input" / "data" / channel_name
+            folder = host.path(f"/opt/ml/input/data/{channel_name}")
             copy_inputs(channel_name, channel["DataSource"]["S3DataSource"], folder, host, hosts, context)
         for part in ("model", "output/data", "code"):
             (host.opt_ml / part).mkdir(parents=True, exist_ok=True)

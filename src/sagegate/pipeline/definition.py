@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json
 
 VERSION = "2020-12-01"
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a step, in AWS's JSON schema of pipeline definitions
 # A part of a reference's path: .Name, [0], ['name'] or ["name"]
 PATH_PART = re.compile(r"""\.?([A-Za-z0-9_-]+)|\[(\d+)\]|\['([^']*)'\]|\["([^"]*)"\]""")
 
@@ -112,6 +114,8 @@ def steps_of(definition: Json) -> dict[str, Step]:
         name, kind = body.get("Name"), body.get("Type")
         if not isinstance(name, str) or not isinstance(kind, str):
             raise SagegateError(f"definition: a step lacks Name or Type: {json.dumps(body)[:80]}")
+        if not NAME.fullmatch(name):
+            raise SagegateError(f"definition: the step's name {name!r} must be 1 to 64 letters, digits, - and _")
         if name in steps:
             raise SagegateError(f"definition: two steps are named {name!r}: step names are unique in a pipeline")
         needs = {r.step for r in references(Step(name, kind, body).arguments) if r.step}
@@ -189,6 +193,11 @@ def with_defaults(definition: Json, values: Json) -> Json:
     found = parameter_values(definition, values)
     parameters = [{**p, "DefaultValue": found[p["Name"]]} for p in definition.get("Parameters") or []]
     return {**definition, "Metadata": {}, "Parameters": parameters}
+
+
+def is_job_path(path: str) -> bool:
+    """Return True for a path below /opt/ml without `.` and `..`, where SageMaker has a job's files."""
+    return path.startswith("/opt/ml/") and posixpath.normpath(path) == path
 
 
 def parameter_values(definition: Json, overrides: Json) -> Json:

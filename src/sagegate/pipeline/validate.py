@@ -18,6 +18,7 @@ from sagegate.pipeline.definition import (
     Reference,
     Step,
     dependencies,
+    is_job_path,
     negated,
     references,
     steps_of,
@@ -66,6 +67,12 @@ def reference_errors(definition: Json) -> Iterator[str]:
                 yield f"step {step.name}: DependsOn: there is no step {name}"
         if step.type == "Condition":
             yield from _comparison_errors(step, parameters)
+        inputs = step.arguments.get("ProcessingInputs") or []
+        outputs = (step.arguments.get("ProcessingOutputConfig") or {}).get("Outputs") or []
+        for entry in [*inputs, *outputs]:
+            path = (entry.get("S3Input") or entry.get("S3Output") or {}).get("LocalPath")
+            if isinstance(path, str) and not is_job_path(path):
+                yield f"step {step.name}: LocalPath {path}: a job's files are below /opt/ml"
     try:
         TopologicalSorter({name: step.depends_on for name, step in steps.items()}).prepare()
     except CycleError as error:
