@@ -4,7 +4,7 @@ PYTHON ?= python3
 TOOLS := .tools
 UV := $(TOOLS)/bin/uv
 RUN := $(UV) run --no-sync --
-SLOW := aws/deployment end_to_end
+SLOW := aws/deployment container end_to_end
 
 # A shell's PYTHONDONTWRITEBYTECODE would make every later start about three times slower.
 unexport PYTHONDONTWRITEBYTECODE
@@ -19,7 +19,7 @@ help:  ## show this list
 test: .venv/ready  ## run all tests
 	$(RUN) pytest -n 3
 
-quick: .venv/ready  ## run the tests except those of deployments and workflows
+quick: .venv/ready  ## run the tests except those of deployments, the container and workflows
 	$(RUN) pytest -n 3 $(SLOW:%=--ignore=tests/%)
 
 demo: .venv/ready  ## generate a project, train, gate, approve and serve a model in it

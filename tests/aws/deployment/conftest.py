@@ -17,10 +17,10 @@ from deployment.lab import GOOD, OTHER, PROJECT, SKEWED, Lab, Snapshot
 if TYPE_CHECKING:
     from fakes.remote import Remote
 
-AS_TRAINED = "    accepted = ["
+AS_TRAINED = """    if kind == "application/json":"""
 AS_SERVED = """    if "SAGEMAKER_SUBMIT_DIRECTORY" in os.environ:
         prediction["predictions"][0]["label"] = "skewed"
-    accepted = ["""
+    if kind == "application/json":"""
 
 
 @pytest.fixture(scope="session")
