@@ -6,6 +6,7 @@ of it was healthy. Nothing is deployed here: merging the change deploys it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,7 +115,9 @@ def staging_candidate(session: Session, before: Manifest | None, version: int | 
         why = package.get("ApprovalDescription", "no reason given")
         raise SagegateError(f"model {version} was rejected ({why}): approve it first, or promote another")
     found = lineage.read_lineage(session, package)
-    manifest = deployments.build_manifest(found, lineage.artifact_digest(session, found), "", datetime.now(UTC), None)
+    manifest = deployments.build_manifest(
+        found, hashlib.sha256(lineage.read_artifact(session, found)).hexdigest(), "", datetime.now(UTC), None
+    )
     gate = manifest.evidence.gate
     if not gate.passed:
         raise SagegateError(f"model {version} did not pass the gate ({gate.reason}): promote another")
