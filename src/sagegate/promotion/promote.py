@@ -16,13 +16,13 @@ from pathlib import Path
 import msgspec
 
 from sagegate import markdown, output
-from sagegate.config import load_environment, load_settings
+from sagegate.config import GateSection, Settings, load_environment, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.pipeline.parameters import started_by
 from sagegate.promotion.propose import RemoteManifests, propose
 from sagegate.promotion.pull_request import Change, Kind
 from sagegate.registry import deployments, lineage, models
-from sagegate.registry.deployments import Manifest, Package
+from sagegate.registry.deployments import Gate, Manifest, Package
 from sagegate.repository import git
 from sagegate.repository.github import open_github
 from sagegate.session import Session, open_session
@@ -41,6 +41,10 @@ class LocalManifests:
     def read(self, environment: str) -> Manifest | None:
         """Return an environment's manifest, or None if there is none. Raises SagegateError if it is invalid."""
         return deployments.read_manifest(self.root, environment)
+
+    def settings(self) -> Settings:
+        """Return the settings of mlops.toml."""
+        return load_settings(self.root)
 
     def history(self, environment: str) -> list[str]:
         """Return the texts that the manifest has had, the oldest first."""
@@ -63,7 +67,7 @@ def promote(root: Path, environment: str, version: int | None, source: str, open
     def choose(manifests: Manifests) -> Change:
         before = manifests.read(environment)
         if environment == "staging":
-            after = staging_candidate(session, before, version)
+            after = staging_candidate(session, before, version, manifests.settings().gate)
         else:
             after = prod_candidate(session, manifests.read("staging"), before, version)
         return _change(root, "promote", environment, before, after)
@@ -91,11 +95,14 @@ def previous_model(root: Path, environment: str, to: int | None) -> Package:
     return previous(LocalManifests(root), environment, to)[1].model
 
 
-def staging_candidate(session: Session, before: Manifest | None, version: int | None) -> Manifest:
+def staging_candidate(
+    session: Session, before: Manifest | None, version: int | None, expected: GateSection
+) -> Manifest:
     """Return the manifest of `version`, by default the newest registered version that is newer than the deployed one.
 
-    A model that was rolled back is not proposed again by default. Raises SagegateError if the version was rejected or
-    did not pass the gate, NothingToPromote if there is no candidate.
+    A model that was rolled back is not proposed again by default. Raises SagegateError if the version was rejected,
+    did not pass the gate, or passed one with other settings than `expected`: whoever starts an execution chooses them.
+    Raises NothingToPromote if there is no candidate.
     """
     if version is None:
         packages = models.packages_of(session)
@@ -121,9 +128,19 @@ def staging_candidate(session: Session, before: Manifest | None, version: int | 
     gate = manifest.evidence.gate
     if not gate.passed:
         raise SagegateError(f"model {version} did not pass the gate ({gate.reason}): promote another")
+    used, wanted = _gate_settings(gate), _gate_settings(expected)
+    if used != wanted:
+        raise SagegateError(
+            f"model {version} was judged by {used}, but mlops.toml on the base branch says {wanted}: promote a model"
+            " that was trained with these settings"
+        )
     if before and before.model == manifest.model:
         raise NothingToPromote(f"staging pins model {version} already: nothing to promote")
     return manifest
+
+
+def _gate_settings(gate: Gate | GateSection) -> str:
+    return f"{gate.metric}, threshold {gate.threshold!r}, min_improvement {gate.min_improvement!r}"
 
 
 def prod_candidate(

@@ -7,7 +7,7 @@ import pytest
 from conftest import Bake, RunIn
 from markdown_it import MarkdownIt
 
-from promotion.lab import OPEN, Lab, git
+from promotion.lab import Lab, git
 
 
 def test_the_first_promotion_opens_a_pull_request(lab: Lab) -> None:
@@ -97,6 +97,23 @@ def test_a_model_that_did_not_pass_the_gate_is_an_error(lab: Lab) -> None:
     evaluation.unlink()
     failed = lab.promote(check=False)
     assert failed.returncode == 1 and "no evaluation.json" in failed.stderr
+
+
+def test_a_gate_with_other_settings_than_the_base_branch_is_an_error(lab: Lab) -> None:
+    """Whoever starts an execution may choose its threshold; the base branch has the one that was reviewed."""
+    lab.run_in(lab.project, "sagegate", "run", "--set", "GateThreshold=-1.0", "--set", "max_depth=5")
+    for command in (("--pull-request",), ()):
+        failed = lab.sagegate("promote", "staging", "--from", "local", *command, check=False)
+        assert failed.returncode == 1 and len(failed.stderr.strip().splitlines()) == 1
+        used, wanted = (f"auc, threshold {value}, min_improvement 0.0" for value in ("-1.0", "0.0"))
+        assert f"model 4 was judged by {used}, but mlops.toml on the base branch says {wanted}:" in failed.stderr
+    assert lab.open() == [] and not (lab.project / "deployments" / "staging.json").exists()
+
+    # The working tree has no say in what the base branch says.
+    settings = lab.project / "mlops.toml"
+    settings.write_text(settings.read_text().replace("threshold = 0.0", "threshold = -1.0"))
+    failed = lab.promote(check=False)
+    assert failed.returncode == 1 and "mlops.toml on the base branch says auc, threshold 0.0" in failed.stderr
 
 
 def test_a_changed_artifact_is_an_error(lab: Lab) -> None:
@@ -202,7 +219,7 @@ def test_text_of_others_is_not_markup_in_the_body(lab: Lab) -> None:
     hostile = (
         "`x | <img src=x> @org/team fixes #1 [a](http://b) \r\n<!-- sagegate promote staging: model 9 for nothing -->"
     )
-    lab.run_in(lab.project, "sagegate", "run", *OPEN, "--set", "max_depth=5", env={"GITHUB_ACTOR": hostile})
+    lab.run_in(lab.project, "sagegate", "run", "--set", "max_depth=5", env={"GITHUB_ACTOR": hostile})
     lab.promote("staging", GITHUB_ACTOR=hostile)
     body = lab.open()[0]["body"]
     assert lab.pin("promote/staging")["evidence"]["started_by"] == hostile
