@@ -22,7 +22,7 @@ from sagegate.pipeline.parameters import started_by
 from sagegate.promotion.propose import RemoteManifests, propose
 from sagegate.promotion.pull_request import Change, Kind
 from sagegate.registry import deployments, lineage, models
-from sagegate.registry.deployments import Gate, Manifest, Package
+from sagegate.registry.deployments import Gate, Manifest, Package, Record
 from sagegate.repository import git
 from sagegate.repository.github import open_github
 from sagegate.session import Session, open_session
@@ -67,10 +67,10 @@ def promote(root: Path, environment: str, version: int | None, source: str, open
     def choose(manifests: Manifests) -> Change:
         before = manifests.read(environment)
         if environment == "staging":
-            after = staging_candidate(session, before, version, manifests.settings().gate)
+            after, staging = staging_candidate(session, before, version, manifests.settings().gate), None
         else:
-            after = prod_candidate(session, manifests.read("staging"), before, version)
-        return _change(root, "promote", environment, before, after)
+            after, staging = prod_candidate(session, manifests.read("staging"), before, version)
+        return _change(root, "promote", environment, before, after, staging)
 
     try:
         _apply(root, f"promote/{environment}", choose, open_pr, force=version is not None)
@@ -145,8 +145,8 @@ def _gate_settings(gate: Gate | GateSection) -> str:
 
 def prod_candidate(
     session: Session, staging: Manifest | None, before: Manifest | None, version: int | None
-) -> Manifest:
-    """Return staging's manifest if staging's last deployment is healthy.
+) -> tuple[Manifest, Record]:
+    """Return staging's manifest, and the record of staging's last deployment if that is healthy.
 
     `session` belongs to dev, whose bucket has a copy of staging's deployment records. Raises SagegateError if staging
     does not serve the model in good health, NothingToPromote if prod pins it already.
@@ -170,7 +170,7 @@ def prod_candidate(
         package = models.describe_model(session, model.version)
         if package["ModelApprovalStatus"] == "Rejected":
             raise SagegateError(f"model {model.version} was rejected since it went to staging: promote another")
-    return staging
+    return staging, record
 
 
 def previous(manifests: Manifests, environment: str, to: int | None) -> tuple[Manifest, Manifest]:
@@ -208,7 +208,9 @@ def previous(manifests: Manifests, environment: str, to: int | None) -> tuple[Ma
     return now, stack[-2]
 
 
-def _change(root: Path, kind: Kind, environment: str, before: Manifest | None, after: Manifest) -> Change:
+def _change(
+    root: Path, kind: Kind, environment: str, before: Manifest | None, after: Manifest, staging: Record | None = None
+) -> Change:
     after = msgspec.structs.replace(
         after,
         promoted_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -216,7 +218,7 @@ def _change(root: Path, kind: Kind, environment: str, before: Manifest | None, a
         replaces=before.model.version if before else None,
     )
     server = (os.environ.get("GITHUB_SERVER_URL") or "https://github.com").rstrip("/")
-    return Change(kind, environment, before, after, load_environment(root, environment).endpoint, server)
+    return Change(kind, environment, before, after, load_environment(root, environment).endpoint, server, staging)
 
 
 def _apply(root: Path, branch: str, choose: Callable[[Manifests], Change], open_pr: bool, force: bool) -> None:

@@ -142,6 +142,10 @@ def test_prod_takes_only_a_model_that_is_healthy_in_staging(lab: Lab) -> None:
     lab.promote("prod")
     (pull,) = lab.open()
     assert pull["head"]["ref"] == "promote/prod"
+    assert re.search(
+        r"### Staging\n\n✅ healthy since 2\S+ \d\d:\d\d UTC: `smoke test passed`\. Deployed by `ada`", pull["body"]
+    )
+    assert "What changed" not in pull["body"]  # nothing is deployed in prod
     staging, prod = lab.pin("main"), lab.pin("promote/prod", "prod")
     assert (prod["model"], prod["evidence"]) == (staging["model"], staging["evidence"])
     lab.merge()
@@ -149,6 +153,11 @@ def test_prod_takes_only_a_model_that_is_healthy_in_staging(lab: Lab) -> None:
     lab.promote()
     lab.merge()
     failed("model 3 did not run in staging yet (model 2 was deployed there last)")
+    lab.record()
+    lab.promote("prod")
+    changes = lab.open()[0]["body"].partition("### What changed since the deployed model")[2].partition("###")[0]
+    assert "|  | model 2 | model 3 |" in changes and "| gate: candidate | `0.9" in changes
+    assert "commit" not in changes and "data version" not in changes  # they are the same
 
 
 def test_prod_does_not_take_a_model_that_was_rejected_after_staging(lab: Lab) -> None:
