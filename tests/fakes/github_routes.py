@@ -29,6 +29,7 @@ class Actions:
     branch_policies: dict[str, list[Json]] = field(default_factory=dict)
     protected: set[str] = field(default_factory=set)
     locked_branches: set[str] = field(default_factory=set)  # a ruleset rejects updates of these
+    lock_message: str = "Repository rule violations found"
     users: dict[str, int] = field(default_factory=lambda: {"reviewer": 11, "my-org": 12})
     teams: dict[str, int] = field(default_factory=lambda: {"ml-platform": 21})
 
@@ -210,7 +211,7 @@ def update_refs(request: Request) -> Json:
     if (bare.branch(branch) or "0" * 40) != update["beforeOid"]:
         return {"data": {"updateRefs": None}, "errors": [{"message": "A ref is not at its expected object id"}]}
     if branch in request.github.actions.locked_branches:
-        return {"data": {"updateRefs": None}, "errors": [{"message": "Repository rule violations found"}]}
+        return {"data": {"updateRefs": None}, "errors": [{"message": request.github.actions.lock_message}]}
     bare.git("update-ref", update["name"], update["afterOid"])
     return {"data": {"updateRefs": {"clientMutationId": None}}}
 

@@ -98,6 +98,9 @@ Requested by {code(change.after.promoted_by)}.
 1. Sends the artifact's own sample request and compares the answer with the recorded one; \
 a wrong or slow answer rolls the deployment back.
 
+GitHub holds back the checks of a pull request that a workflow opened with its `GITHUB_TOKEN`, until somebody with \
+write access approves the runs.
+
 ### {undo}
 
 {how_to_undo}

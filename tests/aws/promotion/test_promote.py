@@ -5,6 +5,7 @@ import re
 
 import pytest
 from conftest import Bake, RunIn
+from fakes.github import Failure
 from markdown_it import MarkdownIt
 
 from promotion.lab import Lab, git
@@ -30,6 +31,7 @@ def test_the_first_promotion_opens_a_pull_request(lab: Lab) -> None:
         pin["evidence"]["data"]["version"],
         main[:12],
         "sagegate rollback",
+        "until somebody with write access approves the runs",
     ):
         assert what in pull["body"]
 
@@ -252,8 +254,16 @@ def test_an_error_from_github_is_one_line(lab: Lab) -> None:
     failed('"Allow GitHub Actions to create and approve pull requests"')
     lab.github.actions.can_approve_pull_request_reviews = True
     assert lab.open() == []
+    git(lab.bare, "update-ref", "-d", "refs/heads/promote/staging")  # the same commit again would move nothing
     lab.github.actions.locked_branches.add("promote/staging")
     failed("GitHub did not move branch promote/staging (Repository rule violations found)")
+    lab.github.actions.lock_message = (
+        "refusing to allow a GitHub App to create or update workflow `.github/workflows/ci.yml` without `workflows`"
+        " permission"
+    )
+    failed("delete promote/staging, or use a GitHub App with the permission `workflows: write`")
+    lab.github.failures.append(Failure("POST .*/graphql", 403, lab.github.actions.lock_message))
+    failed("delete the promotion's branch, or use a GitHub App")
     (lab.project / ".git").rename(lab.project / "git")
     failed("is not in a git repository")
 
