@@ -240,7 +240,15 @@ class Environment(Section, frozen=True):
 
 def load_settings(root: Path) -> Settings:
     """Return `mlops.toml` of the project in `root`. Raises SagegateError if it is invalid or of another shape."""
-    values = _read(root, "mlops.toml")
+    return _settings(_read(root, "mlops.toml"))
+
+
+def parse_settings(text: str) -> Settings:
+    """Return the settings in the text of a `mlops.toml`, as `load_settings` does."""
+    return _settings(_parse(text, "mlops.toml"))
+
+
+def _settings(values: dict[str, Any]) -> Settings:
     shape = values.get("template", SHAPE)
     if shape != SHAPE:  # before validation, because the keys of another shape may differ
         raise SagegateError(
@@ -280,11 +288,17 @@ def load_environment(root: Path, name: str) -> Environment:
 
 def _read(root: Path, file: str) -> dict[str, Any]:
     try:
-        return tomllib.loads((root / file).read_text(encoding="utf-8"))
+        text = (root / file).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SagegateError(f"{file} is missing: restore it from git", USAGE) from None
     except UnicodeDecodeError as error:
         raise SagegateError(f"{file}: byte {error.start} is not UTF-8: save the file as UTF-8", USAGE) from None
+    return _parse(text, file)
+
+
+def _parse(text: str, file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
     except ValueError as error:  # of TOML, or a number with thousands of digits
         raise SagegateError(f"{file} is not valid TOML: {error}", USAGE) from None
 

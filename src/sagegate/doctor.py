@@ -30,6 +30,8 @@ from sagegate.session import Session, open_session, paginate
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 CODEOWNERS = ".github/CODEOWNERS"
+CHECK = "ci"  # a job of .github/workflows/ci.yml
+RULES = "Settings > Rules: require a pull request, a review of code owners and the status check ci"
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,7 @@ def check_github(settings: Settings, names: tuple[str, ...]) -> Iterator[Finding
     for name in names:
         yield from run_check(f"environment {name}", check_github_environment(github, name))
     yield from run_check("the branch", check_branch(github))
+    yield from run_check("the code owners", check_code_owners(github))
     yield from run_check("the settings of Actions", check_actions(github))
 
 
@@ -306,7 +309,10 @@ def check_github_environment(github: GitHub, name: str) -> Iterator[Finding]:
 
 
 def check_branch(github: GitHub) -> Iterator[Finding]:
-    """Check that nobody can push to the branch that deploys without a review."""
+    """Check that nobody can push to the branch that deploys without a review.
+
+    Source: docs.github.com/rest/repos/rules, "Get rules for a branch".
+    """
     try:
         branch = github.call("GET", f"/branches/{BRANCH}", need="contents: read")
     except GitHubError as error:
@@ -314,19 +320,43 @@ def check_branch(github: GitHub) -> Iterator[Finding]:
             raise
         yield warning(f"{github.repository} has no branch {BRANCH} yet, or the token may not read it", "push it")
         return
-    if branch.get("protected"):
-        yield ok(f"branch {BRANCH} is protected")
+    if not branch.get("protected"):
+        yield warning(f"branch {BRANCH} is not protected, so anyone who can push can deploy", RULES)
+        return
+    yield ok(f"branch {BRANCH} is protected")
+    rules = github.call("GET", f"/rules/branches/{BRANCH}?per_page=100", need="contents: read")
+    given = [(rule["type"], rule.get("parameters", {})) for rule in rules]
+    reviewed = any(kind == "pull_request" and each.get("require_code_owner_review") for kind, each in given)
+    checks = [c["context"] for kind, each in given if kind == "required_status_checks" for c in each[kind]]
+    missing = [] if any(kind == "pull_request" for kind, _ in given) else ["a pull request"]
+    missing += [] if reviewed else ["a review of code owners"]
+    missing += [] if CHECK in checks else [f"the status check {CHECK}"]
+    if missing:  # rulesets only: GitHub shows classic branch protection to administrators alone
+        yield warning(f"no ruleset requires {', '.join(missing)} on {BRANCH}", RULES)
     else:
-        yield warning(
-            f"branch {BRANCH} is not protected, so anyone who can push can deploy",
-            "Settings > Rules: require a pull request, a review of code owners and the status check",
-        )
+        yield ok(f"branch {BRANCH} requires a pull request, a review of code owners and the status check {CHECK}")
+
+
+def check_code_owners(github: GitHub) -> Iterator[Finding]:
+    """Check that GitHub can read CODEOWNERS on the main branch: it ignores a line with an error."""
+    try:
+        errors = github.call("GET", f"/codeowners/errors?ref={BRANCH}", need="contents: read")["errors"]
+    except GitHubError as error:
+        if error.status != 404:
+            raise
+        yield warning(f"branch {BRANCH} has no CODEOWNERS, or the token may not read it", f"push {CODEOWNERS}")
+        return
+    for each in errors:
+        text = f"{each['path']}, line {each['line']}: {each['kind']}"
+        yield problem(text, each.get("suggestion") or "GitHub ignores the line: name users or teams with write access")
 
 
 def check_actions(github: GitHub) -> Iterator[Finding]:
     """Check that workflows may open promotion pull requests."""
     permissions = github.call("GET", "/actions/permissions/workflow", need="administration: read")
     if permissions.get("can_approve_pull_request_reviews"):
-        yield ok("workflows may open pull requests")
+        yield ok(
+            "workflows may open pull requests, and approve them; with a GitHub App that is not needed: turn it off"
+        )
     else:
-        yield problem("workflows may not open pull requests", ACTIONS_SETTING)
+        yield warning("workflows may not open pull requests", f"use a GitHub App (README.md), or {ACTIONS_SETTING}")

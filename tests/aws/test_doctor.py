@@ -47,7 +47,7 @@ def github(lab: SetupLab, tmp_path: Path) -> Iterator[FakeGitHub]:
 
     git("init", "-q", "--bare", "-b", "main", str(bare))
     git("init", "-q", "-b", "main")
-    git("add", "mlops.toml")
+    git("add", "mlops.toml", ".github/CODEOWNERS")
     git("commit", "-qm", "first")
     git("push", "-q", str(bare), "main")
     git("remote", "add", "origin", "git@github.com:acme/my-model.git")
@@ -190,6 +190,32 @@ def test_bootstrap_creates_a_github_environment_with_reviewers(lab: SetupLab, gi
     said = lab.sagegate("doctor", "staging", account=None)
     assert "GitHub environment staging: from main only; reviewers: ml-platform, reviewer" in said
     assert "branch main is protected" in said and "workflows may open pull requests" in said
+
+
+def test_the_rules_of_the_branch_and_errors_in_codeowners(lab: SetupLab, github: FakeGitHub) -> None:
+    github.actions.protected.add("main")
+    said = lab.sagegate("doctor", "dev", account=None, code=1)
+    missing = (
+        "no ruleset requires a pull request, a review of code owners, the status check ci on main: Settings > Rules"
+    )
+    assert missing in "\n".join(found(said, "warning"))
+    owner = {"required_approving_review_count": 1, "require_code_owner_review": False}
+    check = {"required_status_checks": [{"context": "ci"}], "strict_required_status_checks_policy": False}
+    github.actions.rules = [
+        {"type": "deletion"},
+        {"type": "pull_request", "parameters": owner},
+        {"type": "required_status_checks", "parameters": check},
+    ]
+    said = lab.sagegate("doctor", "dev", account=None, code=1)
+    assert "no ruleset requires a review of code owners on main" in "\n".join(found(said, "warning"))
+    owner["require_code_owner_review"] = True
+    error = {"line": 7, "column": 3, "kind": "Unknown owner", "path": ".github/CODEOWNERS", "suggestion": None}
+    github.actions.codeowners_errors = [error | {"source": "* @gone", "message": "Unknown owner on line 7"}]
+    github.actions.can_approve_pull_request_reviews = False
+    said = lab.sagegate("doctor", "dev", account=None, code=1)
+    assert "requires a pull request, a review of code owners and the status check ci" in "\n".join(found(said, "ok"))
+    assert ".github/CODEOWNERS, line 7: Unknown owner: GitHub ignores the line" in "\n".join(found(said, "problem"))
+    assert "workflows may not open pull requests: use a GitHub App" in "\n".join(found(said, "warning"))
 
 
 def test_bootstrap_keeps_other_settings_of_a_github_environment(lab: SetupLab, github: FakeGitHub) -> None:

@@ -226,7 +226,13 @@ def container_of(backend: SageMakerModelBackend, model_name: str) -> Definition:
     environment = dict(container.get("Environment") or {})
     if "ModelPackageName" in container:
         package = approved_package(backend, container["ModelPackageName"])
-        inside = package.inference_specification["Containers"][0]
+        specification = package.inference_specification
+        if name := container.get("InferenceSpecificationName"):
+            added = {each["Name"]: each for each in package.additional_inference_specifications or []}
+            if name not in added:
+                raise ValidationError(f"Model package '{package.arn}' has no inference specification {name}.")
+            specification = added[name]
+        inside = specification["Containers"][0]
         return Definition(inside["ModelDataUrl"], {**(inside.get("Environment") or {}), **environment})
     return Definition(container["ModelDataUrl"], environment)
 

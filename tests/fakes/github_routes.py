@@ -30,6 +30,9 @@ class Actions:
     branch_policies: dict[str, list[Json]] = field(default_factory=dict)
     protected: set[str] = field(default_factory=set)
     locked_branches: set[str] = field(default_factory=set)  # a ruleset rejects updates of these
+    rules: list[Json] = field(default_factory=list)
+    codeowners_errors: list[Json] = field(default_factory=list)
+    lock_message: str = "Repository rule violations found"
     users: dict[str, int] = field(default_factory=lambda: {"reviewer": 11, "my-org": 12})
     teams: dict[str, int] = field(default_factory=lambda: {"ml-platform": 21})
 
@@ -211,7 +214,7 @@ def update_refs(request: Request) -> Json:
     if (bare.branch(branch) or "0" * 40) != update["beforeOid"]:
         return {"data": {"updateRefs": None}, "errors": [{"message": "A ref is not at its expected object id"}]}
     if branch in request.github.actions.locked_branches:
-        return {"data": {"updateRefs": None}, "errors": [{"message": "Repository rule violations found"}]}
+        return {"data": {"updateRefs": None}, "errors": [{"message": request.github.actions.lock_message}]}
     bare.git("update-ref", update["name"], update["afterOid"])
     return {"data": {"updateRefs": {"clientMutationId": None}}}
 
@@ -326,6 +329,20 @@ def get_branch(request: Request, name: str) -> Json:
     if commit is None:
         raise Rejected(404, "Branch not found")
     return {"name": name, "commit": {"sha": commit}, "protected": name in request.github.actions.protected}
+
+
+@route("GET", "REPO/rules/branches/{name}", "contents: read")
+def get_branch_rules(request: Request, name: str) -> list[Json]:
+    """Return the rules of rulesets. Source: docs.github.com/rest/repos/rules, "Get rules for a branch"."""
+    return request.github.actions.rules
+
+
+@route("GET", "REPO/codeowners/errors", "contents: read")
+def get_codeowners_errors(request: Request) -> Json:
+    """Source: docs.github.com/rest/repos/repos, "List CODEOWNERS errors"."""
+    if request.github.bare.content(request.query["ref"], ".github/CODEOWNERS") is None:
+        raise Rejected(404, "Not Found")
+    return {"errors": request.github.actions.codeowners_errors}
 
 
 @route("GET", "/users/{login}")

@@ -119,6 +119,11 @@ def update(backend: SageMakerModelBackend, request: Json) -> Json:
         for field in ("ModelApprovalStatus", "ApprovalDescription", "InferenceSpecification"):
             if field in request:
                 setattr(package, camelcase_to_underscores(field), request[field])
+        added = request.get("AdditionalInferenceSpecificationsToAdd") or []
+        specifications = [*(package.additional_inference_specifications or []), *added]
+        if len({each["Name"] for each in specifications}) < len(specifications):
+            raise SagegateError("The name of an additional inference specification must be unique.")
+        package.additional_inference_specifications = specifications or None
         properties = dict(package.customer_metadata_properties or {}) | request.get("CustomerMetadataProperties", {})
         package.customer_metadata_properties = properties or None
         more = getattr(package, "more", {}) | {field: request[field] for field in NOT_IN_MOTO if field in request}

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from templates import DEV, ENDPOINT, OPS, REGION, Json, Stack, endpoint, load
 
+from sagegate.registry.approval import SPECIFICATION
+
 NAME = "tumour-staging"
 
 
@@ -22,7 +24,8 @@ def update_policy(stack: Stack) -> Json:
 
 def test_the_model_is_exactly_the_package() -> None:
     model = endpoint().resources["Model"]["Properties"]
-    assert model["Containers"] == [{"ModelPackageName": f"arn:aws:sagemaker:{REGION}:{DEV}:model-package/tumour/7"}]
+    package = f"arn:aws:sagemaker:{REGION}:{DEV}:model-package/tumour/7"
+    assert model["Containers"] == [{"ModelPackageName": package, "InferenceSpecificationName": SPECIFICATION}]
     assert model["ExecutionRoleArn"] == f"arn:aws:iam::{OPS}:role/tumour-endpoint"
     assert model["EnableNetworkIsolation"] is True
     tags = {tag["Key"]: tag["Value"] for tag in model["Tags"]}

@@ -44,6 +44,11 @@ CALLS = [
     ("approve", "s3:PutObject", f"{BUCKET}/tumour/champion/model.tar.gz", True),
     ("approve", "s3:GetObject", f"{BUCKET}/tumour/executions/x/model/y/output/model.tar.gz", True),
     ("approve", "s3:PutObject", f"{BUCKET}/tumour/executions/x/model/y/output/model.tar.gz", False),
+    ("approve", "s3:PutObject", f"{BUCKET}/tumour/models/0a/model.tar.gz", True),
+    ("approve", "s3:DeleteObject", f"{BUCKET}/tumour/models/0a/model.tar.gz", False),
+    ("train", "s3:PutObject", f"{BUCKET}/tumour/models/0a/model.tar.gz", False),
+    ("deploy-staging", "s3:GetObject", f"{BUCKET}/tumour/models/0a/model.tar.gz", True),
+    ("deploy-staging", "s3:PutObject", f"{BUCKET}/tumour/models/0a/model.tar.gz", False),
     ("approve", "sagemaker:StartPipelineExecution", f"{SM}:pipeline/tumour", False),
     ("approve", "sagemaker:CreateModel", f"{SM}:model/tumour-staging-7-0123abcd", False),
     ("deploy-staging", "cloudformation:ExecuteChangeSet", f"{STACK}/tumour-endpoint-staging/1", True),
@@ -130,6 +135,7 @@ def test_jobs_can_register_models_but_never_approve_them(stack: Stack) -> None:
         assert allowed(statements, "sagemaker:CreateModelPackage", PACKAGE, **context) == expected
     assert not allowed(statements, "sagemaker:UpdateModelPackage", PACKAGE)
     assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/champion/model.tar.gz")
+    assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/models/0a/model.tar.gz")  # what endpoints read
     assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/raw/v1/data.csv")
     assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/deployments/staging/1.json")  # a forged record
     assert not allowed(statements, "sagemaker:CreateEndpoint", f"{SM}:endpoint/tumour-prod")
@@ -141,12 +147,20 @@ def test_a_deploying_account_reads_models_and_nothing_else() -> None:
     policy = dev.resources["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     shared = [statement for statement in policy if statement["Effect"] == "Allow"]
     assert [statement["Principal"] for statement in shared] == [{"AWS": [OPS]}]
-    for key, expected in (("executions/x/model.tar.gz", True), ("raw/v1/data.csv", False), ("champion/x", False)):
+    endpoint = ops.statements("tumour-endpoint")
+    keys = {
+        "executions/x/model.tar.gz": True,
+        "models/0a/model.tar.gz": True,
+        "raw/v1/data.csv": False,
+        "champion/x": False,
+    }
+    for key, expected in keys.items():
         arn = f"{BUCKET}/tumour/{key}"
         for role, right in (("github-deploy-prod", True), ("endpoint", True), ("admin", False)):
             caller = {"aws__PrincipalArn": f"arn:aws:iam::{OPS}:role/tumour-{role}"}
             assert allowed(shared, "s3:GetObject", arn, **caller) == (expected and right)
         assert allowed(deploy, "s3:GetObject", arn) == expected
+        assert allowed(endpoint, "s3:GetObject", arn) == key.startswith("models/")
     group = dev.resources["ModelPackageGroup"]["Properties"]["ModelPackageGroupPolicy"]["Statement"]
     assert all(statement["Principal"] == {"AWS": [OPS]} for statement in group)
     assert allowed(group, "sagemaker:CreateModel", PACKAGE) and allowed(deploy, "sagemaker:CreateModel", PACKAGE)

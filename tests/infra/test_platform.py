@@ -78,6 +78,7 @@ def test_files_of_registered_models_never_expire() -> None:
     rules = bucket()["LifecycleConfiguration"]["Rules"]
     for kept in (
         "executions/x/model/y/output/model.tar.gz",
+        "models/0a/model.tar.gz",
         "champion/model.tar.gz",
         "raw/v1/a.csv",
         "code/a/train.py",

@@ -1,9 +1,17 @@
 """Errors from AWS become one line that says what happened, where, and what to do."""
 
+from types import SimpleNamespace
+from typing import cast
+
+import boto3
 import pytest
 from botocore import exceptions as botocore
+from botocore.stub import Stubber
 
 from sagegate.aws_errors import denied_action, explain_aws_error, is_expired, is_temporary
+from sagegate.errors import SagegateError
+from sagegate.registry.evaluation import read_object
+from sagegate.session import Session
 
 DENIED = (
     "User: arn:aws:sts::111122223333:assumed-role/m-github-train/x is not authorized to perform: "
@@ -67,3 +75,19 @@ def test_temporary_and_expired_errors_are_told_apart() -> None:
 
 def test_the_action_is_read_from_the_message() -> None:
     assert denied_action(DENIED) == "sagemaker:UpdatePipeline" and denied_action("Access Denied") is None
+
+
+def test_an_object_that_may_be_missing_or_unreadable() -> None:
+    """S3 answers 403, not 404, to whoever may not list the bucket, such as another account."""
+    s3 = boto3.client("s3", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+    session = cast(Session, SimpleNamespace(s3=s3))
+    with Stubber(s3) as stub:
+        stub.add_client_error("get_object", "AccessDenied", "Access Denied", 403)
+        with pytest.raises(SagegateError) as raised:
+            read_object(session, "s3://m-111122223333-eu-west-1/m/executions/x/model.tar.gz")
+        stub.add_client_error("get_object", "NoSuchKey", "The specified key does not exist.", 404)
+        assert read_object(session, "s3://m-111122223333-eu-west-1/m/other") is None
+    said = str(raised.value)
+    assert said.startswith("s3://m-111122223333-eu-west-1/m/executions/x/model.tar.gz is missing or not readable")
+    assert "run the pipeline again if it is missing" in said and "`sagegate bootstrap dev`" in said
+    assert "\n" not in said

@@ -23,6 +23,7 @@ from sagegate.errors import FAILED, USAGE, SagegateError
 from sagegate.files import Json
 from sagegate.names import Names
 from sagegate.registry import champion, deployments
+from sagegate.registry.approval import artifact_uri, keep_artifact
 from sagegate.registry.deployments import Package, Record
 from sagegate.registry.evaluation import read_object
 from sagegate.repository.git import Origin, origin
@@ -85,6 +86,7 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
         return 0
 
     source = origin(root, environment)
+    described = keep_artifact(dev, described, artifact)
     # An endpoint accepts approved packages only.
     approval = {
         "ModelApprovalStatus": "Approved",
@@ -144,9 +146,9 @@ def check_deployable(session: Session, dev: Session, pinned: Package) -> tuple[J
         raise SagegateError(
             f"{model}: in the registry its artifact is {registered}, in the pin it is {pinned.artifact.uri}"
         )
-    artifact = read_object(session, pinned.artifact.uri)
+    artifact = read_object(session, artifact_uri(package))
     if artifact is None:
-        raise SagegateError(f"{model}: its artifact {pinned.artifact.uri} does not exist")
+        raise SagegateError(f"{model}: its artifact {artifact_uri(package)} does not exist")
     digest = hashlib.sha256(artifact).hexdigest()
     if digest != pinned.artifact.sha256:
         raise SagegateError(

@@ -6,6 +6,7 @@ of it was healthy. Nothing is deployed here: merging the change deploys it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ from pathlib import Path
 import msgspec
 
 from sagegate import markdown, output
-from sagegate.config import load_environment, load_settings
+from sagegate.config import GateSection, Settings, load_environment, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.pipeline.parameters import started_by
 from sagegate.promotion.propose import RemoteManifests, propose
 from sagegate.promotion.pull_request import Change, Kind
 from sagegate.registry import deployments, lineage, models
-from sagegate.registry.deployments import Manifest, Package
+from sagegate.registry.deployments import Gate, Manifest, Package, Record
 from sagegate.repository import git
 from sagegate.repository.github import open_github
 from sagegate.session import Session, open_session
@@ -40,6 +41,10 @@ class LocalManifests:
     def read(self, environment: str) -> Manifest | None:
         """Return an environment's manifest, or None if there is none. Raises SagegateError if it is invalid."""
         return deployments.read_manifest(self.root, environment)
+
+    def settings(self) -> Settings:
+        """Return the settings of mlops.toml."""
+        return load_settings(self.root)
 
     def history(self, environment: str) -> list[str]:
         """Return the texts that the manifest has had, the oldest first."""
@@ -62,10 +67,10 @@ def promote(root: Path, environment: str, version: int | None, source: str, open
     def choose(manifests: Manifests) -> Change:
         before = manifests.read(environment)
         if environment == "staging":
-            after = staging_candidate(session, before, version)
+            after, staging = staging_candidate(session, before, version, manifests.settings().gate), None
         else:
-            after = prod_candidate(session, manifests.read("staging"), before, version)
-        return _change(root, "promote", environment, before, after)
+            after, staging = prod_candidate(session, manifests.read("staging"), before, version)
+        return _change(root, "promote", environment, before, after, staging)
 
     try:
         _apply(root, f"promote/{environment}", choose, open_pr, force=version is not None)
@@ -90,11 +95,14 @@ def previous_model(root: Path, environment: str, to: int | None) -> Package:
     return previous(LocalManifests(root), environment, to)[1].model
 
 
-def staging_candidate(session: Session, before: Manifest | None, version: int | None) -> Manifest:
+def staging_candidate(
+    session: Session, before: Manifest | None, version: int | None, expected: GateSection
+) -> Manifest:
     """Return the manifest of `version`, by default the newest registered version that is newer than the deployed one.
 
-    A model that was rolled back is not proposed again by default. Raises SagegateError if the version was rejected or
-    did not pass the gate, NothingToPromote if there is no candidate.
+    A model that was rolled back is not proposed again by default. Raises SagegateError if the version was rejected,
+    did not pass the gate, or passed one with other settings than `expected`: whoever starts an execution chooses them.
+    Raises NothingToPromote if there is no candidate.
     """
     if version is None:
         packages = models.packages_of(session)
@@ -114,19 +122,31 @@ def staging_candidate(session: Session, before: Manifest | None, version: int | 
         why = package.get("ApprovalDescription", "no reason given")
         raise SagegateError(f"model {version} was rejected ({why}): approve it first, or promote another")
     found = lineage.read_lineage(session, package)
-    manifest = deployments.build_manifest(found, lineage.artifact_digest(session, found), "", datetime.now(UTC), None)
+    manifest = deployments.build_manifest(
+        found, hashlib.sha256(lineage.read_artifact(session, found)).hexdigest(), "", datetime.now(UTC), None
+    )
     gate = manifest.evidence.gate
     if not gate.passed:
         raise SagegateError(f"model {version} did not pass the gate ({gate.reason}): promote another")
+    used, wanted = _gate_settings(gate), _gate_settings(expected)
+    if used != wanted:
+        raise SagegateError(
+            f"model {version} was judged by {used}, but mlops.toml on the base branch says {wanted}: promote a model"
+            " that was trained with these settings"
+        )
     if before and before.model == manifest.model:
         raise NothingToPromote(f"staging pins model {version} already: nothing to promote")
     return manifest
 
 
+def _gate_settings(gate: Gate | GateSection) -> str:
+    return f"{gate.metric}, threshold {gate.threshold!r}, min_improvement {gate.min_improvement!r}"
+
+
 def prod_candidate(
     session: Session, staging: Manifest | None, before: Manifest | None, version: int | None
-) -> Manifest:
-    """Return staging's manifest if staging's last deployment is healthy.
+) -> tuple[Manifest, Record]:
+    """Return staging's manifest, and the record of staging's last deployment if that is healthy.
 
     `session` belongs to dev, whose bucket has a copy of staging's deployment records. Raises SagegateError if staging
     does not serve the model in good health, NothingToPromote if prod pins it already.
@@ -150,7 +170,7 @@ def prod_candidate(
         package = models.describe_model(session, model.version)
         if package["ModelApprovalStatus"] == "Rejected":
             raise SagegateError(f"model {model.version} was rejected since it went to staging: promote another")
-    return staging
+    return staging, record
 
 
 def previous(manifests: Manifests, environment: str, to: int | None) -> tuple[Manifest, Manifest]:
@@ -188,7 +208,9 @@ def previous(manifests: Manifests, environment: str, to: int | None) -> tuple[Ma
     return now, stack[-2]
 
 
-def _change(root: Path, kind: Kind, environment: str, before: Manifest | None, after: Manifest) -> Change:
+def _change(
+    root: Path, kind: Kind, environment: str, before: Manifest | None, after: Manifest, staging: Record | None = None
+) -> Change:
     after = msgspec.structs.replace(
         after,
         promoted_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -196,7 +218,7 @@ def _change(root: Path, kind: Kind, environment: str, before: Manifest | None, a
         replaces=before.model.version if before else None,
     )
     server = (os.environ.get("GITHUB_SERVER_URL") or "https://github.com").rstrip("/")
-    return Change(kind, environment, before, after, load_environment(root, environment).endpoint, server)
+    return Change(kind, environment, before, after, load_environment(root, environment).endpoint, server, staging)
 
 
 def _apply(root: Path, branch: str, choose: Callable[[Manifests], Change], open_pr: bool, force: bool) -> None:

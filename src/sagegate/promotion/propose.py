@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sagegate.config import Settings, parse_settings
 from sagegate.errors import SagegateError
 from sagegate.promotion.pull_request import Change, pull_request_body, pull_request_title
 from sagegate.registry.deployments import Manifest, manifest_path, manifest_text, parse_manifest
@@ -33,6 +34,13 @@ class RemoteManifests:
         path = manifest_path(environment)
         text = self.github.read_file(self.commit, self.prefix + path)
         return None if text is None else parse_manifest(text, path)
+
+    def settings(self) -> Settings:
+        """Return the settings of the commit's mlops.toml."""
+        text = self.github.read_file(self.commit, f"{self.prefix}mlops.toml")
+        if text is None:
+            raise SagegateError(f"{self.prefix}mlops.toml is missing on the default branch: push the project there")
+        return parse_settings(text)
 
     def history(self, environment: str) -> list[str]:
         """Return the texts that the manifest has had, the oldest first."""

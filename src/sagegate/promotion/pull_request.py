@@ -12,14 +12,17 @@ from typing import Literal
 from sagegate import output
 from sagegate.config import Endpoint
 from sagegate.markdown import code, link, table
-from sagegate.registry.deployments import Evidence, Manifest, Metric
+from sagegate.registry.deployments import Evidence, Manifest, Metric, Record
 
 Kind = Literal["promote", "rollback"]
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of an environment's manifest; `before` is None if nothing is deployed there yet."""
+    """A change of an environment's manifest; `before` is None if nothing is deployed there yet.
+
+    `staging` is the record of the model's deployment to staging, for a promotion to prod.
+    """
 
     kind: Kind
     environment: str
@@ -27,6 +30,7 @@ class Change:
     after: Manifest
     endpoint: Endpoint
     server_url: str = "https://github.com"
+    staging: Record | None = None
 
     @property
     def marker(self) -> str:
@@ -82,7 +86,7 @@ Requested by {code(change.after.promoted_by)}.
 
 {"✅ passed" if gate.passed else "❌ not passed"}: {code(gate.reason)}
 
-### Lineage
+{_staging(change.staging)}{_changes(change)}### Lineage
 
 {_lineage(change)}
 
@@ -93,6 +97,9 @@ Requested by {code(change.after.promoted_by)}.
 1. Deploys it to {environment}, {_rollout(change.endpoint)}.
 1. Sends the artifact's own sample request and compares the answer with the recorded one; \
 a wrong or slow answer rolls the deployment back.
+
+GitHub holds back the checks of a pull request that a workflow opened with its `GITHUB_TOKEN`, until somebody with \
+write access approves the runs.
 
 ### {undo}
 
@@ -151,6 +158,39 @@ def _comparison(metric: Metric, other: float | None) -> list[str]:
         verdict = " ✅ better" if (difference > 0) == metric.greater_is_better else " ❌ worse"
     noise = " (~)" if metric.standard_deviation is not None and abs(difference) < metric.standard_deviation else ""
     return [f"{other:.4f}", f"{difference:+.4f}{verdict}{noise}"]
+
+
+def _staging(record: Record | None) -> str:
+    """Return the section with staging's evidence; empty without a record."""
+    if record is None:
+        return ""
+    request = f", {link('pull request', record.pull_request)}" if record.pull_request else ""
+    return f"""\
+### Staging
+
+✅ healthy since {record.at[:16].replace("T", " ")} UTC: {code(record.reason)}. \
+Deployed by {code(record.deployed_by)} from commit {code(record.commit[:12])}{request}.
+
+"""
+
+
+def _changes(change: Change) -> str:
+    """Return the section with what differs from the deployed model; empty if nothing is deployed."""
+    if change.before is None:
+        return ""
+    old, new = change.before.evidence, change.after.evidence
+    versions = [f"model {manifest.model.version}" for manifest in (change.before, change.after)]
+    rows = [
+        ["commit", _commit(old, change.server_url), _commit(new, change.server_url)],
+        ["data version", code(old.data.version, True), code(new.data.version, True)],
+        *(
+            [f"gate: {name.replace('_', ' ')}", *(code(getattr(each.gate, name), True) for each in (old, new))]
+            for name in ("metric", "candidate", "threshold", "champion", "improvement")
+        ),
+    ]
+    differing = [row for row in rows if row[1] != row[2]]
+    shown = table(["", *versions], differing) if differing else ["Nothing but the training itself."]
+    return "\n".join(["### What changed since the deployed model", "", *shown, "", ""])
 
 
 def _lineage(change: Change) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 
 from sagegate.files import Json, split_uri
+from sagegate.registry.approval import artifact_uri
 from sagegate.registry.evaluation import read_object
 from sagegate.session import Session
 
@@ -38,7 +39,7 @@ def set_champion(session: Session, package: Json) -> None:
     the artifact's, so an interruption in between is noticed; approving again repairs it.
     """
     bucket, prefix = split_uri(f"{session.names.artifacts}/champion/")
-    source, key = split_uri(package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"])
+    source, key = split_uri(artifact_uri(package))
     content = session.s3.get_object(Bucket=source, Key=key)["Body"].read()
     record = {
         "version": package["ModelPackageVersion"],

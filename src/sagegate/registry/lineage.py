@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from sagegate.errors import SagegateError
 from sagegate.evaluation import Evaluation
-from sagegate.files import Json, split_uri
-from sagegate.registry.evaluation import evaluation_of_package
+from sagegate.files import Json
+from sagegate.registry.evaluation import evaluation_of_package, read_object
 from sagegate.session import Session
 
-CHUNK = 1 << 20  # bytes
 ARN = re.compile(r"arn:aws[a-z-]*:sagemaker:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):model-package/(?P<rest>.+)")
 
 
@@ -75,28 +74,20 @@ def read_lineage(session: Session, package: Json) -> Lineage:
     )
 
 
-def artifact_digest(session: Session, lineage: Lineage) -> str:
-    """Return the SHA-256 of the artifact that S3 holds now.
-
-    Raises SagegateError if the artifact does not exist or is not the evaluated one.
-    """
-    bucket, key = split_uri(lineage.artifact_uri)
-    try:
-        body = session.s3.get_object(Bucket=bucket, Key=key)["Body"]
-    except session.s3.exceptions.NoSuchKey:
+def read_artifact(session: Session, lineage: Lineage) -> bytes:
+    """Return the artifact that S3 holds now. Raises SagegateError if it is not the evaluated one, or missing."""
+    content = read_object(session, lineage.artifact_uri)
+    if content is None:
         raise SagegateError(
             f"model {lineage.version}: its artifact {lineage.artifact_uri} does not exist: run the pipeline again"
-        ) from None
-    digest = hashlib.sha256()
-    while chunk := body.read(CHUNK):
-        digest.update(chunk)
-    actual = digest.hexdigest()
+        )
+    actual = hashlib.sha256(content).hexdigest()
     if lineage.artifact_sha256 not in (None, actual):
         raise SagegateError(
             f"model {lineage.version}: {lineage.artifact_uri} is not the artifact that was evaluated (SHA-256 {actual},"
             f" evaluated {lineage.artifact_sha256}): find out who changed it, and run the pipeline again"
         )
-    return actual
+    return content
 
 
 def lineage_rows(lineage: Lineage) -> list[tuple[str, str]]:

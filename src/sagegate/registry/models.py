@@ -6,10 +6,11 @@ from sagegate import output
 from sagegate.errors import SagegateError
 from sagegate.files import Json
 from sagegate.pipeline.parameters import started_by
+from sagegate.registry.approval import keep_artifact
 from sagegate.registry.champion import clear_champion, current_champion, set_champion
 from sagegate.registry.deployments import stages
 from sagegate.registry.evaluation import evaluation_of_package
-from sagegate.registry.lineage import lineage_rows, read_lineage
+from sagegate.registry.lineage import lineage_rows, read_artifact, read_lineage
 from sagegate.session import Session, is_missing, paginate
 
 
@@ -58,8 +59,13 @@ def show_model(session: Session, version: int) -> None:
 
 
 def approve(session: Session, version: int, reason: str) -> None:
-    """Approve a version and make it the champion."""
-    set_champion(session, _set_approval(session, version, "Approved", reason))
+    """Approve a version and make it the champion. Raises SagegateError if its artifact is not the evaluated one."""
+    package = describe_model(session, version)
+    if not session.environment.is_local:  # a local endpoint checks the artifact at each start
+        lineage = read_lineage(session, package)
+        package = keep_artifact(session, package, read_artifact(session, lineage))
+    _set_approval(session, package, "Approved", reason)
+    set_champion(session, package)
     output.verdict(True, f"model {version} approved: it is the champion now", f"sagegate serve{session.option}")
 
 
@@ -68,7 +74,7 @@ def reject(session: Session, version: int, reason: str) -> None:
 
     A version whose deployment failed (ModelLifeCycle's stage status is Failed) does not become the champion.
     """
-    _set_approval(session, version, "Rejected", reason)
+    _set_approval(session, describe_model(session, version), "Rejected", reason)
     champion = current_champion(session)
     if not champion or champion["version"] != version:
         output.verdict(True, f"model {version} rejected", None)
@@ -108,11 +114,9 @@ def describe_model(session: Session, version: int) -> Json:
         raise SagegateError(f"there is no model {version}: there are {known}") from None
 
 
-def _set_approval(session: Session, version: int, status: str, reason: str) -> Json:
-    package = describe_model(session, version)
+def _set_approval(session: Session, package: Json, status: str, reason: str) -> None:
     session.sagemaker.update_model_package(
         ModelPackageArn=package["ModelPackageArn"],
         ModelApprovalStatus=status,
         ApprovalDescription=f"{started_by()}: {reason}"[:1024],  # the longest that SageMaker accepts
     )
-    return package

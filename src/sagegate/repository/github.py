@@ -29,6 +29,8 @@ ACTIONS_SETTING = (
     "in the repository's Settings > Actions > General turn on"
     ' "Allow GitHub Actions to create and approve pull requests"'
 )
+WORKFLOWS = "without `workflows` permission"  # in GitHub's refusal of a commit that changes .github/workflows
+ALLOW_WORKFLOWS = "or use a GitHub App with the permission `workflows: write`, which GITHUB_TOKEN cannot have"
 BRANCH = "main"  # the only branch that deployments may come from
 
 
@@ -99,9 +101,10 @@ class GitHub:
             raise BranchMovedError
         if current != after:
             reason = "; ".join(str(error.get("message")) for error in answer["errors"])
-            raise GitHubError(
-                422, f"GitHub did not move branch {branch} ({reason}): check the repository's rules for it"
-            )
+            remedy = "check the repository's rules for it"
+            if WORKFLOWS in reason:
+                remedy = f"the default branch has other workflows by now: delete {branch}, {ALLOW_WORKFLOWS}"
+            raise GitHubError(422, f"GitHub did not move branch {branch} ({reason}): {remedy}")
 
     # --- pull requests ----------------------------------------------------------------------------------------------
     def pulls(self, branch: str, base: str) -> list[Json]:
@@ -224,6 +227,8 @@ class GitHub:
             return f"GitHub does not accept GITHUB_TOKEN ({message}): it has expired or was revoked, get a new one"
         if status == 403 and "not permitted to create or approve" in message:
             return f"GitHub rejected {call} ({message}): {ACTIONS_SETTING}"
+        if WORKFLOWS in message:
+            return f"GitHub rejected {call} ({message}): delete the promotion's branch, {ALLOW_WORKFLOWS}"
         if status == 403 and "rate limit" in message.lower():
             return f"GitHub's rate limit is reached ({message}): wait, then run the command again"
         if status == 403:

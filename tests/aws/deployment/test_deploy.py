@@ -1,8 +1,9 @@
 """Deploying: what it writes, what it leaves alone, and what becomes of a model that is not as it was."""
 
+import hashlib
 import re
 
-from deployment.lab import GOOD, OTHER, SKEWED, Lab, failures
+from deployment.lab import BUCKET, GOOD, OTHER, PROJECT, SKEWED, Lab, failures
 
 
 def test_what_is_deployed_already_is_left_alone(shop: Lab) -> None:
@@ -105,3 +106,43 @@ def test_models_tells_what_is_live_from_what_is_pinned(shop: Lab) -> None:
     assert " staging " in rows[str(GOOD)] and "(pinned)" not in rows[str(GOOD)]
     assert "staging (pinned)" in rows[str(OTHER)]
     assert "dev has no endpoint: choose staging or prod" in shop.sagegate("invoke", "--env", "dev", code=1)
+
+
+def test_a_job_cannot_change_a_model_once_it_is_approved(shop: Lab) -> None:
+    """Jobs may write over `executions/`. What endpoints read after approval, they may not."""
+    shop.pin("staging", GOOD)
+    shop.sagegate("deploy", "staging")
+    digest = re.findall('"sha256": "(.*)"', shop.snapshot.pins[GOOD])[-1]
+    kept = f"{PROJECT}/models/{digest}/model.tar.gz"
+    assert hashlib.sha256(shop.s3.get_object(Bucket=BUCKET, Key=kept)["Body"].read()).hexdigest() == digest
+
+    shop.replace_artifact(GOOD, {"model.ubj": b"what a later job wrote"})
+    settings = shop.project / "environments" / "staging.toml"
+    text = settings.read_text(encoding="utf-8")
+    settings.write_text(text.replace("max_5xx_errors = 5", "max_5xx_errors = 6"), encoding="utf-8")
+    before = shop.s3.head_object(Bucket=BUCKET, Key=kept)["LastModified"]
+    shop.sagegate("deploy", "staging")
+    assert shop.answers("staging", GOOD) and shop.champion() == GOOD
+    champion = shop.s3.get_object(Bucket=BUCKET, Key=f"{PROJECT}/champion/model.tar.gz")["Body"].read()
+    assert hashlib.sha256(champion).hexdigest() == digest
+    assert shop.s3.head_object(Bucket=BUCKET, Key=kept)["LastModified"] == before, "the copy is left as it is"
+
+    assert "is not the artifact that was evaluated" in shop.sagegate(
+        "approve", str(GOOD), "--reason", "good", "--env", "dev", code=1
+    )
+
+
+def test_a_package_that_was_registered_as_approved_is_refused(shop: Lab) -> None:
+    found = shop.package(GOOD)
+    container = found["InferenceSpecification"]["Containers"][0]
+    uri = f"s3://{BUCKET}/{PROJECT}/executions/forged/model.tar.gz"
+    artifact = shop.s3.get_object(Bucket=BUCKET, Key=container["ModelDataUrl"].removeprefix(f"s3://{BUCKET}/"))["Body"]
+    shop.s3.put_object(Bucket=BUCKET, Key=uri.removeprefix(f"s3://{BUCKET}/"), Body=artifact.read())
+    forged = {"Name": "approved", "Containers": [{"Image": container["Image"], "ModelDataUrl": uri}]}
+    shop.sagemaker.update_model_package(
+        ModelPackageArn=found["ModelPackageArn"], AdditionalInferenceSpecificationsToAdd=[forged]
+    )
+    shop.pin("staging", GOOD)
+    said = shop.sagegate("deploy", "staging", code=1)
+    assert "model 1: its inference specification `approved` is not that of" in said.splitlines()[-1]
+    assert shop.stack("staging") is None

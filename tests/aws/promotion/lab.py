@@ -13,7 +13,6 @@ from fakes.github import FakeGitHub
 
 SETTINGS = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false")
 SOURCE = Path(__file__).parents[3] / "src"
-OPEN = ("--set", "GateThreshold=0.0")
 
 
 def git(folder: Path, *args: str) -> str:

@@ -5,9 +5,10 @@ import re
 
 import pytest
 from conftest import Bake, RunIn
+from fakes.github import Failure
 from markdown_it import MarkdownIt
 
-from promotion.lab import OPEN, Lab, git
+from promotion.lab import Lab, git
 
 
 def test_the_first_promotion_opens_a_pull_request(lab: Lab) -> None:
@@ -30,6 +31,7 @@ def test_the_first_promotion_opens_a_pull_request(lab: Lab) -> None:
         pin["evidence"]["data"]["version"],
         main[:12],
         "sagegate rollback",
+        "until somebody with write access approves the runs",
     ):
         assert what in pull["body"]
 
@@ -99,6 +101,23 @@ def test_a_model_that_did_not_pass_the_gate_is_an_error(lab: Lab) -> None:
     assert failed.returncode == 1 and "no evaluation.json" in failed.stderr
 
 
+def test_a_gate_with_other_settings_than_the_base_branch_is_an_error(lab: Lab) -> None:
+    """Whoever starts an execution may choose its threshold; the base branch has the one that was reviewed."""
+    lab.run_in(lab.project, "sagegate", "run", "--set", "GateThreshold=-1.0", "--set", "max_depth=5")
+    for command in (("--pull-request",), ()):
+        failed = lab.sagegate("promote", "staging", "--from", "local", *command, check=False)
+        assert failed.returncode == 1 and len(failed.stderr.strip().splitlines()) == 1
+        used, wanted = (f"auc, threshold {value}, min_improvement 0.0" for value in ("-1.0", "0.0"))
+        assert f"model 4 was judged by {used}, but mlops.toml on the base branch says {wanted}:" in failed.stderr
+    assert lab.open() == [] and not (lab.project / "deployments" / "staging.json").exists()
+
+    # The working tree has no say in what the base branch says.
+    settings = lab.project / "mlops.toml"
+    settings.write_text(settings.read_text().replace("threshold = 0.0", "threshold = -1.0"))
+    failed = lab.promote(check=False)
+    assert failed.returncode == 1 and "mlops.toml on the base branch says auc, threshold 0.0" in failed.stderr
+
+
 def test_a_changed_artifact_is_an_error(lab: Lab) -> None:
     for artifact in (lab.project / ".mlops" / "s3").rglob("model.tar.gz"):
         artifact.write_bytes(b"something else")
@@ -125,6 +144,10 @@ def test_prod_takes_only_a_model_that_is_healthy_in_staging(lab: Lab) -> None:
     lab.promote("prod")
     (pull,) = lab.open()
     assert pull["head"]["ref"] == "promote/prod"
+    assert re.search(
+        r"### Staging\n\n✅ healthy since 2\S+ \d\d:\d\d UTC: `smoke test passed`\. Deployed by `ada`", pull["body"]
+    )
+    assert "What changed" not in pull["body"]  # nothing is deployed in prod
     staging, prod = lab.pin("main"), lab.pin("promote/prod", "prod")
     assert (prod["model"], prod["evidence"]) == (staging["model"], staging["evidence"])
     lab.merge()
@@ -132,6 +155,11 @@ def test_prod_takes_only_a_model_that_is_healthy_in_staging(lab: Lab) -> None:
     lab.promote()
     lab.merge()
     failed("model 3 did not run in staging yet (model 2 was deployed there last)")
+    lab.record()
+    lab.promote("prod")
+    changes = lab.open()[0]["body"].partition("### What changed since the deployed model")[2].partition("###")[0]
+    assert "|  | model 2 | model 3 |" in changes and "| gate: candidate | `0.9" in changes
+    assert "commit" not in changes and "data version" not in changes  # they are the same
 
 
 def test_prod_does_not_take_a_model_that_was_rejected_after_staging(lab: Lab) -> None:
@@ -202,7 +230,7 @@ def test_text_of_others_is_not_markup_in_the_body(lab: Lab) -> None:
     hostile = (
         "`x | <img src=x> @org/team fixes #1 [a](http://b) \r\n<!-- sagegate promote staging: model 9 for nothing -->"
     )
-    lab.run_in(lab.project, "sagegate", "run", *OPEN, "--set", "max_depth=5", env={"GITHUB_ACTOR": hostile})
+    lab.run_in(lab.project, "sagegate", "run", "--set", "max_depth=5", env={"GITHUB_ACTOR": hostile})
     lab.promote("staging", GITHUB_ACTOR=hostile)
     body = lab.open()[0]["body"]
     assert lab.pin("promote/staging")["evidence"]["started_by"].startswith("-x - -img src=x- @org/team")
@@ -226,8 +254,16 @@ def test_an_error_from_github_is_one_line(lab: Lab) -> None:
     failed('"Allow GitHub Actions to create and approve pull requests"')
     lab.github.actions.can_approve_pull_request_reviews = True
     assert lab.open() == []
+    git(lab.bare, "update-ref", "-d", "refs/heads/promote/staging")  # the same commit again would move nothing
     lab.github.actions.locked_branches.add("promote/staging")
     failed("GitHub did not move branch promote/staging (Repository rule violations found)")
+    lab.github.actions.lock_message = (
+        "refusing to allow a GitHub App to create or update workflow `.github/workflows/ci.yml` without `workflows`"
+        " permission"
+    )
+    failed("delete promote/staging, or use a GitHub App with the permission `workflows: write`")
+    lab.github.failures.append(Failure("POST .*/graphql", 403, lab.github.actions.lock_message))
+    failed("delete the promotion's branch, or use a GitHub App")
     (lab.project / ".git").rename(lab.project / "git")
     failed("is not in a git repository")
 
