@@ -211,6 +211,7 @@ def _lineage(change: Change) -> str:
         "code": _commit(evidence, change.server_url),
         "execution": execution,
         "started by": code(evidence.started_by, True),
+        "overrides": code(evidence.overrides, True),
         "libraries": ", ".join(code(f"{name} {version}", True) for name, version in libraries),
         "evaluation": f"{code(evidence.evaluation.uri, True)}<br>SHA-256 {code(evidence.evaluation.sha256)}",
     }

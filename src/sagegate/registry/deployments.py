@@ -118,6 +118,7 @@ class Evidence(Section, frozen=True):
     libraries: dict[str, str]
     metrics: dict[str, Metric]
     started_by: str
+    overrides: str = "none"  # parameters that the run overrode; files written before this field have none
 
 
 class Manifest(Section, frozen=True):
@@ -163,6 +164,7 @@ def build_manifest(
                 for name, (value, deviation) in evaluation.metrics.items()
             },
             "started_by": lineage.started_by,
+            "overrides": lineage.overrides or "none",
         },
         "model": {
             "account_id": lineage.account_id,

@@ -233,7 +233,9 @@ def test_text_of_others_is_not_markup_in_the_body(lab: Lab) -> None:
     lab.run_in(lab.project, "sagegate", "run", "--set", "max_depth=5", env={"GITHUB_ACTOR": hostile})
     lab.promote("staging", GITHUB_ACTOR=hostile)
     body = lab.open()[0]["body"]
-    assert lab.pin("promote/staging")["evidence"]["started_by"].startswith("-x - -img src=x- @org/team")
+    evidence = lab.pin("promote/staging")["evidence"]
+    assert evidence["started_by"].startswith("-x - -img src=x- @org/team")
+    assert "max_depth=5" in evidence["overrides"] and f"| overrides | `{evidence['overrides']}` |" in body
     html = MarkdownIt("commonmark").enable("table").render(body)
     outside = re.sub(r"<code>.*?</code>", "", html)
     for mark in ("<img", "@org", "fixes", "http://b", "model 9"):
