@@ -31,8 +31,8 @@ SERVING = REGISTER["InferenceSpecification"]["Containers"][0]["Environment"]
 # Versions of the image, by its requirements.txt and Dockerfile. What they need beyond that comes with them.
 LIBRARIES = (
     *("numpy==2.1.0", "pandas==2.2.3", "pyarrow==22.0.0", "scikit-learn==1.8.0", "scipy==1.15.0", "joblib==1.5.3"),
-    *("pip==26.1", "setuptools==80.10.2", "flask==3.1.3", "werkzeug==3.1.3", "gunicorn==25.3.0", "gevent==26.4.0"),
-    *("protobuf==3.20.3", "boto3==1.43.0", "inotify_simple==1.3.5", "psutil==7.0.0", "retrying==1.4.2", "six==1.17.0"),
+    *("pip==26.1", "setuptools==80.10.2", "flask==3.1.3", "werkzeug==3.1.8", "gunicorn==25.3.0", "gevent==26.4.0"),
+    *("protobuf==3.20.3", "boto3==1.38.0", "inotify_simple==1.3.5", "psutil==7.0.0", "retrying==1.3.3", "six==1.17.0"),
     "paramiko==3.5.1",
     "xgboost-cpu==3.2.0 ; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "xgboost==3.2.0 ; sys_platform != 'linux' or platform_machine != 'x86_64'",
@@ -51,6 +51,7 @@ def image_environment() -> Path:
         "pip",
         "install",
         "--quiet",
+        "--link-mode=copy",
         "--compile-bytecode",
         "--exclude-newer",
         "2026-11-01",
@@ -63,7 +64,8 @@ def image_environment() -> Path:
             subprocess.run([find_uv(), "venv", "--quiet", "--clear", "--python", "3.11", folder], check=True, env=env)
             subprocess.run([*uv, *LIBRARIES], check=True, env=env)
             subprocess.run([*uv, "--no-deps", "sagemaker-containers==2.8.6.post2"], check=True, env=env)
-            # The image's Dockerfile makes the same change: the package is older than Python 3.10.
+            # The image's Dockerfile makes the same change: the package is older than Python 3.10. (The file is a copy,
+            # because a link would lead into uv's cache.)
             mapping = next(folder.rglob("sagemaker_containers/_mapping.py"))
             mapping.write_text(mapping.read_text().replace("collections.Mapping", "collections.abc.Mapping"))
             (folder / "ready").touch()
@@ -207,6 +209,8 @@ def test_the_container_answers_as_the_model_does(served: Container, local: tuple
         (b"1,2\n", CSV, JSON, "row 1 has 2 cells"),
         (lines.replace(b"1", b"x", 1), CSV, JSON, "is not a number"),
         (b"", CSV, JSON, "no rows"),
+        (lines.replace(b"1", b"\xff", 1), CSV, JSON, "not UTF-8 text"),
+        (b"[" * 100_000, JSON, JSON, "recursion"),
         (b"<xml/>", "application/xml", JSON, "content type 'application/xml' is not supported"),
         (sample, JSON, "image/png", "accept 'image/png' is not supported"),
     ):

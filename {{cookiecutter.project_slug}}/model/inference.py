@@ -37,7 +37,7 @@ def transform_fn(model: Model, body: bytes | str, content_type: str, accept: str
     try:
         kind = output_kind(accept)
         rows = read_rows(body, content_type)
-    except ValueError as error:
+    except (ValueError, OverflowError, RecursionError, csv.Error) as error:
         return bad_request(str(error))
     return write(predict(rows, model), kind), kind
 
@@ -58,7 +58,11 @@ def read_rows(body: bytes | str, content_type: str) -> pd.DataFrame:
     if kind not in readers:
         raise ValueError(f"content type {kind!r} is not supported: send {' or '.join(readers)}")
     schema = load_schema()
-    text = body.decode("utf-8") if isinstance(body, bytes | bytearray) else body
+    # The container decodes a body itself, and puts U+FFFD in the place of wrong bytes.
+    text = body.decode("utf-8", errors="replace") if isinstance(body, bytes | bytearray) else body
+    if "\ufffd" in text or "\0" in text:
+        raise ValueError("the body is not UTF-8 text")
+    text = text.removeprefix("\ufeff")  # which some programs put before the text
     return check_rows(readers[kind](text, schema), schema)
 
 
@@ -113,6 +117,8 @@ def csv_rows(text: str, schema: Schema) -> pd.DataFrame:
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
     has_header = bool(rows) and set(rows[0]) >= set(schema.columns)
     names = rows.pop(0) if has_header else list(schema.columns)
+    if len(set(names)) < len(names):
+        raise ValueError(f"the header names a column twice: {', '.join(names)[:300]}")
     for number, row in enumerate(rows, 1):
         if len(row) != len(names):
             raise ValueError(f"row {number} has {len(row)} cells: {len(names)} are needed: {', '.join(names)[:300]}")

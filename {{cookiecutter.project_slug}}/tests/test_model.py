@@ -225,9 +225,16 @@ def test_inference_answers_as_evaluation_does(work: Path) -> None:
         ("1,2\n", "text/csv", "row 1 has 2 cells"),
         ("", "text/csv", "no rows"),
         ("x", "text/plain", "text/csv"),
+        (",".join([*SCHEMA.columns, *SCHEMA.columns]), "text/csv", "a column twice"),
+        ("1\r2\n", "text/csv", "new-line character"),
+        ("1" * 200_000, "text/csv", "field larger than"),
+        ("1\0,2\n", "text/csv", "not UTF-8 text"),
+        ("\ufffd", "text/csv", "not UTF-8 text"),
+        (b"\xff", "text/csv", "not UTF-8 text"),
+        ("[" * 100_000, JSON, "recursion"),
     ],
 )
-def test_a_bad_request_has_a_reason_of_one_line(work: Path, body: str, kind: str, words: str) -> None:
+def test_a_bad_request_has_a_reason_of_one_line(work: Path, body: bytes | str, kind: str, words: str) -> None:
     with pytest.raises(inference.BadRequest, match=words) as error:
         inference.transform_fn(inference.model_fn(str(work / "model")), body, kind, JSON)
     assert "\n" not in str(error.value)

@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
         accept = self._media_type("Accept", "application/json")
         accept = "application/json" if accept == "*/*" else accept
         try:
-            content, kind = self.server.model.answer(body, self._media_type("Content-Type", "text/csv"), accept)
+            content, kind = self.server.model.answer(body, self._media_type("Content-Type", "application/json"), accept)
         except Exception as error:  # an error of the inference code must not end the server, as in the container
             status = int(getattr(error, "status", 500))
             self._send_error(status, str(error) if status < 500 else f"{type(error).__name__}: {error}")

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from sagegate.errors import SagegateError
 from sagegate.files import Json, split_uri
 from sagegate.registry.evaluation import read_object
@@ -51,7 +49,7 @@ def keep_artifact(session: Session, package: Json, content: bytes) -> Json:
         try:
             session.sagemaker.update_model_package(ModelPackageArn=arn, AdditionalInferenceSpecificationsToAdd=[wanted])
             found = wanted
-        except ClientError:
+        except session.sagemaker.exceptions.ClientError:
             found = _approved(session.sagemaker.describe_model_package(ModelPackageName=arn))
             if found is None:  # else another deployment was faster
                 raise

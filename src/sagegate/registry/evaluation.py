@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 
-from botocore.exceptions import ClientError
-
-from sagegate.aws_errors import error_code
 from sagegate.errors import SagegateError
 from sagegate.evaluation import Evaluation
 from sagegate.files import Json, split_uri
@@ -25,8 +22,8 @@ def read_object(session: Session, uri: str) -> bytes | None:
         content: bytes = session.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     except session.s3.exceptions.NoSuchKey:
         return None
-    except ClientError as error:
-        if error_code(error) != "AccessDenied":
+    except Exception as error:  # botocore's ClientError; importing botocore would slow down every local run
+        if getattr(error, "response", {}).get("Error", {}).get("Code") != "AccessDenied":
             raise
         raise SagegateError(
             f"{uri} is missing or not readable with these credentials: run the pipeline again if it is missing, else"
