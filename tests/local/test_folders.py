@@ -57,7 +57,16 @@ def test_a_job_folder_that_cannot_be_cleared_fails_the_step(lab: Lab, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "path", ["{own}", "/opt/ml/../../{own}", "/opt/ml/processing/../../..{own}", "/opt/ml", "relative", "/opt/mlx/a"]
+    "path",
+    [
+        "{own}",
+        "/opt/ml/../../{own}",
+        "/opt/ml/processing/../../..{own}",
+        "/opt/ml",
+        "/opt/ml/",
+        "relative",
+        "/opt/mlx/a",
+    ],
 )
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_a_path_outside_the_job_touches_no_file_of_the_user(lab: Lab, tmp_path: Path, path: str, side: str) -> None:

@@ -197,7 +197,7 @@ def with_defaults(definition: Json, values: Json) -> Json:
 
 def is_job_path(path: str) -> bool:
     """Return True for a path below /opt/ml without `.` and `..`, where SageMaker has a job's files."""
-    return path.startswith("/opt/ml/") and posixpath.normpath(path) == path
+    return path.rstrip("/").startswith("/opt/ml/") and posixpath.normpath(path) == path.rstrip("/")
 
 
 def parameter_values(definition: Json, overrides: Json) -> Json:
