@@ -44,7 +44,7 @@ GATE_BUGS: dict[str, dict[str, Plant]] = {
         "either-condition-is-enough": definition(either_half),
     },
     "test_a_rejected_model_fails_the_execution": {
-        "no-fail-step": of_gate("ElseSteps", lambda branch: branch.pop(1)),
+        "no-fail-step": of_gate("ElseSteps", lambda branch: branch.pop(0)),
     },
     "test_no_model_is_born_approved": {
         "approved-at-registration": set_argument("Register", "ModelApprovalStatus", "Approved"),
