@@ -204,10 +204,11 @@ def check_trust(session: Session, repository: str) -> Iterator[Finding]:
     """
     environment, iam = session.environment.name, session.client("iam")
     stack = cloudformation.describe_stack(session.client("cloudformation"), session.names.platform_stack)
+    prefix = cloudformation.parameters_of(stack).get("GitHubSubject") if stack else None
+    if not prefix:
+        return  # there is no stack, or an earlier one: check_stack reports it
     if os.environ.get("GITHUB_TOKEN"):
         prefix = open_github(repository).subject_prefix()
-    else:
-        prefix = cloudformation.parameters_of(stack).get("GitHubSubject", "") if stack else ""
     roles = {"train": ["dev"], "approve": ["prod", "staging"]} if environment == "dev" else {}
     for purpose, environments in (roles or {f"deploy-{environment}": [environment]}).items():
         name, remedy = f"{session.names.project}-github-{purpose}", f"`sagegate bootstrap {environment}`"
@@ -327,7 +328,8 @@ def check_branch(github: GitHub) -> Iterator[Finding]:
     rules = github.call("GET", f"/rules/branches/{BRANCH}?per_page=100", need="contents: read")
     given = [(rule["type"], rule.get("parameters", {})) for rule in rules]
     reviewed = any(kind == "pull_request" and each.get("require_code_owner_review") for kind, each in given)
-    checks = [c["context"] for kind, each in given if kind == "required_status_checks" for c in each[kind]]
+    required = [each for kind, each in given if kind == "required_status_checks"]
+    checks = [check["context"] for each in required for check in each["required_status_checks"]]
     missing = [] if any(kind == "pull_request" for kind, _ in given) else ["a pull request"]
     missing += [] if reviewed else ["a review of code owners"]
     missing += [] if CHECK in checks else [f"the status check {CHECK}"]

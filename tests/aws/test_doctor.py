@@ -251,6 +251,14 @@ def test_the_roles_trust_the_subject_that_github_sends(lab: SetupLab, github: Fa
     assert lab.parameters()["GitHubSubject"] == "repo:acme/my-model"
     assert found(lab.sagegate("doctor", "dev"), "problem") == []
 
+    # A token without the permission gets 404, and an earlier server names no prefix. Neither means the former form.
+    github.failures.append(Failure("GET .*/oidc/customization/sub", 404, "Not Found"))
+    said = lab.sagegate("bootstrap", "dev", "--yes", code=1)
+    assert "the token, which needs `actions: read`" in said
+    github.actions.has_immutable_subject = None
+    said = lab.sagegate("bootstrap", "dev", "--yes", code=1)
+    assert "GitHub does not say how the subject" in said and "--subject-prefix repo:OWNER@OWNER_ID/" in said
+
     github.actions.subject_claims = ["repo", "job_workflow_ref"]
     said = lab.sagegate("bootstrap", "dev", "--yes", code=1)
     assert "have a subject made of repo, job_workflow_ref, but the roles trust environments" in said

@@ -23,7 +23,8 @@ class Actions:
     """Settings of the repository that an administrator changes, and the accounts that exist."""
 
     can_approve_pull_request_reviews: bool = True
-    has_immutable_subject: bool = True  # as for every repository made, renamed or transferred since 2026-07-15
+    # True for every repository made, renamed or transferred since 2026-07-15; None for a server that does not say it.
+    has_immutable_subject: bool | None = True
     subject_claims: list[str] | None = None  # an owner's own template of the subject
     variables: dict[str, str] = field(default_factory=dict)
     environments: dict[str, Json] = field(default_factory=dict)
@@ -146,9 +147,7 @@ def pulls_of_commit(request: Request, sha: str) -> Json:
 @route("GET", "REPO")
 def get_repository(request: Request) -> Json:
     github = request.github
-    account = {"login": github.repository.partition("/")[0], "id": OWNER_ID}
-    found = {"id": REPOSITORY_ID, "full_name": github.repository, "owner": account, "node_id": NODE_ID}
-    return found | {"default_branch": github.bare.default_branch}
+    return {"full_name": github.repository, "node_id": NODE_ID, "default_branch": github.bare.default_branch}
 
 
 @route("GET", "REPO/contents/{path*}", "contents: read")
@@ -252,16 +251,16 @@ def update_variable(request: Request, name: str) -> Json:
 def get_subject_customization(request: Request) -> Json:
     """Source: "GitHub Actions OIDC" in GitHub's REST reference."""
     actions = request.github.actions
-    found: Json = {
-        "use_default": actions.subject_claims is None,
-        "use_immutable_subject": actions.has_immutable_subject,
-    }
+    found: Json = {"use_default": actions.subject_claims is None}
     if actions.subject_claims is not None:
         return found | {"include_claim_keys": actions.subject_claims}
-    return found | {"sub_claim_prefix": subject_prefix(request.github.repository, actions.has_immutable_subject)}
+    if actions.has_immutable_subject is None:
+        return found
+    prefix = subject_prefix(request.github.repository, actions.has_immutable_subject)
+    return found | {"use_immutable_subject": actions.has_immutable_subject, "sub_claim_prefix": prefix}
 
 
-def subject_prefix(repository: str, is_immutable: bool = True) -> str:
+def subject_prefix(repository: str, is_immutable: bool | None = True) -> str:
     """Return how the subject of the repository's tokens begins."""
     owner, _, name = repository.partition("/")
     return f"repo:{owner}@{OWNER_ID}/{name}@{REPOSITORY_ID}" if is_immutable else f"repo:{repository}"

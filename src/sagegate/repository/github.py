@@ -136,13 +136,12 @@ class GitHub:
         return self._get_or_none(f"/environments/{quote(name, safe='')}", need="actions: read")
 
     def subject_prefix(self) -> str:
-        """Return how the subject of this repository's OIDC tokens begins: `repo:OWNER@ID/NAME@ID`.
+        """Return how the subject of this repository's OIDC tokens begins, such as `repo:OWNER@ID/NAME@ID`.
 
-        On GitHub Enterprise Server, and if it was made before 2026-07-15 and not renamed since, `repo:OWNER/NAME`.
-        Raises SagegateError if the owner has set another form, which no role of the project would trust.
-        Source: docs.github.com/rest/actions/oidc and "OpenID Connect reference".
+        Raises SagegateError if the owner has set another form, which no role of the project would trust, or if GitHub
+        does not say it. Source: docs.github.com/rest/actions/oidc and "OpenID Connect reference".
         """
-        found = self._get_or_none("/actions/oidc/customization/sub", need="actions: read") or {}
+        found = self.call("GET", "/actions/oidc/customization/sub", need="actions: read")
         if not found.get("use_default", True):
             keys = ", ".join(found.get("include_claim_keys") or ["other claims"])
             path = f"repos/{self.repository}/actions/oidc/customization/sub"
@@ -150,13 +149,12 @@ class GitHub:
                 f"the tokens of {self.repository} have a subject made of {keys}, but the roles trust environments: "
                 f"`gh api -X PUT {path} -F use_default=true`"
             )
-        if prefix := found.get("sub_claim_prefix"):
-            return str(prefix)
-        repository = self.call("GET", "")
-        owner, name = repository["full_name"].split("/")
-        if not found.get("use_immutable_subject"):
-            return f"repo:{owner}/{name}"
-        return f"repo:{owner}@{repository['owner']['id']}/{name}@{repository['id']}"
+        if "sub_claim_prefix" not in found:
+            raise SagegateError(
+                f"GitHub does not say how the subject of the tokens of {self.repository} begins: give it to `sagegate "
+                "bootstrap` as --subject-prefix repo:OWNER@OWNER_ID/NAME@REPOSITORY_ID, or the former repo:OWNER/NAME"
+            )
+        return str(found["sub_claim_prefix"])
 
     def set_variable(self, name: str, value: str) -> None:
         """Set a variable that the repository's workflows read as `vars.NAME`."""
@@ -236,7 +234,8 @@ class GitHub:
             return f"GitHub rejected {call} ({message}): {remedy}"
         if status == 404:
             where = f"{self.repository} has none, or GITHUB_TOKEN may not see it"
-            return f"GitHub found nothing at {call}: {where}; check `repository` in mlops.toml and the token"
+            token = f"the token, which needs `{need}`" if need else "the token"
+            return f"GitHub found nothing at {call}: {where}; check `repository` in mlops.toml and {token}"
         return f"GitHub rejected {call} ({status}): {message}"
 
 
