@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 LOG_LINES = 25
-GATE_TODO = "nothing was registered; improve the model, or change [gate] in mlops.toml"
+GATE_ADVICE = "nothing was registered; improve the model, or change [gate] in mlops.toml"
 LOCAL_POLL_SECONDS = 0.05
 # On AWS a poll costs two calls of an account-wide quota: poll often while steps may be cached, then rarely.
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 1.0, 10.0
@@ -184,7 +184,7 @@ def judge(session: Session, arn: str, execution: Json, steps: list[Json], evalua
     where = session.environment.name
     rejected = evaluations.rejection_message(steps)
     if rejected:
-        return Verdict(REJECTED, f"{where}: the gate rejected the candidate", rejected, GATE_TODO)
+        return Verdict(REJECTED, f"{where}: the gate rejected the candidate", rejected, GATE_ADVICE)
     if execution["PipelineExecutionStatus"] != "Succeeded":
         failed = _failed_step(steps)
         todo = f"sagegate explain {arn.rpartition('/')[2]}{session.option}" if session.option and failed else None

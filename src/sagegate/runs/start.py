@@ -120,7 +120,8 @@ def prepare(session: Session, options: RunOptions) -> RunRequest:
         body = parameters.set_caching(body, options.reads_cache)
     given = options.parameters()
     recorded = {"StartedBy": parameters.metadata_text(parameters.started_by())}
-    recorded |= {"Overrides": " ".join(f"{name}={value}" for name, value in sorted(given.items()))} if given else {}
+    if given:
+        recorded["Overrides"] = " ".join(f"{name}={value}" for name, value in sorted(given.items()))
     overrides = {name: value for name, value in recorded.items() if name in declared} | given
     parameters.check_metadata(body, definition.parameter_values(body, overrides))
     if not session.environment.is_local:
@@ -177,11 +178,14 @@ def upsert(session: Session, body: str, tags: dict[str, str]) -> tuple[str, int]
     if versions is None:
         try:
             session.sagemaker.create_pipeline(**request, ClientRequestToken=request_token(), Tags=tag_list)
-            return "created", min(pipeline_versions(session) or [1])  # the response does not say which
         except Exception:
             versions = pipeline_versions(session)  # another run created it, or the response to our call was lost
             if versions is None:
                 raise
+        else:
+            versions = pipeline_versions(session)  # the response does not have the version
+            if versions:
+                return "created", min(versions)
     if versions:
         existing = session.sagemaker.describe_pipeline(PipelineName=name, PipelineVersionId=max(versions))
         if is_current(session, existing, body):
