@@ -37,10 +37,7 @@ class Model:
         self.model = self.code.model_fn(str(folder))
 
     def answer(self, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
-        """Return the body and content type of the response to a request.
-
-        An error of the inference code may have an HTTP `status`; without one it is 500, as in the container.
-        """
+        """Return the body and content type of the response to a request."""
         if hasattr(self.code, "transform_fn"):
             output = self.code.transform_fn(self.model, body, content_type, accept)
         else:
@@ -80,8 +77,11 @@ class Handler(BaseHTTPRequestHandler):
         try:
             content, kind = self.server.model.answer(body, self._media_type("Content-Type", "application/json"), accept)
         except Exception as error:  # an error of the inference code must not end the server, as in the container
-            status = int(getattr(error, "status", 500))
-            self._send_error(status, str(error) if status < 500 else f"{type(error).__name__}: {error}")
+            status = getattr(error, "status", None)
+            if isinstance(status, int) and 400 <= status < 500:  # other libraries' errors have one of other kinds
+                self._send_error(status, str(error))
+            else:
+                self._send_error(500, f"{type(error).__name__}: {error}")
         else:
             self._send(200, content, kind)
 

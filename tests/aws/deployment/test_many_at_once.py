@@ -25,6 +25,7 @@ with ThreadPoolExecutor(8) as pool:
 """
 FAULTY = """
 class BadRequest(Exception): status = 400
+class Other(Exception): status = None
 def model_fn(folder): return None
 def input_fn(body, kind): {input}
 def predict_fn(rows, model): {predict}
@@ -60,7 +61,12 @@ def test_many_requests_at_once_get_one_answer(snapshot: Snapshot, project_env: P
 
 @pytest.mark.parametrize("where", ["input", "predict", "output"])
 @pytest.mark.parametrize(
-    ("error", "answer"), [("ValueError", '500 {"error": "ValueError: no"}'), ("BadRequest", '400 {"error": "no"}')]
+    ("error", "answer"),
+    [
+        ("ValueError", '500 {"error": "ValueError: no"}'),
+        ("Other", '500 {"error": "Other: no"}'),
+        ("BadRequest", '400 {"error": "no"}'),
+    ],
 )
 def test_only_an_error_that_says_so_is_the_caller_s(
     snapshot: Snapshot, project_env: Path, tmp_path: Path, where: str, error: str, answer: str
