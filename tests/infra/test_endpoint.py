@@ -143,13 +143,6 @@ def test_data_capture_goes_to_the_bucket_of_the_account() -> None:
     assert "DataCaptureConfig" not in endpoint(CapturePercent=0).resources["EndpointConfig"]["Properties"]
 
 
-def test_alarms_can_notify_another_topic() -> None:
-    topic = "arn:aws:sns:eu-west-1:222222222222:on-call"
-    given = endpoint(NotificationTopicArn=topic).of_type("AWS::CloudWatch::Alarm").values()
-    assert all(alarm["AlarmActions"] == [topic] for alarm in given)
-    assert all("AlarmActions" not in alarm for alarm in endpoint().of_type("AWS::CloudWatch::Alarm").values())
-
-
 def test_parameters_have_the_limits_of_sagemaker() -> None:
     """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_TrafficRoutingConfig.html"""
     parameters = load(ENDPOINT)["Parameters"]

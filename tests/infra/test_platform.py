@@ -51,16 +51,16 @@ def test_with_a_key_it_encrypts_everything(given: dict[str, str]) -> None:
 
 
 def test_without_a_key_events_still_reach_the_topic() -> None:
-    """EventBridge and CloudWatch may not use Amazon's key alias/aws/sns, whose policy nobody can change."""
+    """EventBridge may not use Amazon's key alias/aws/sns, whose policy nobody can change."""
     stack = platform("dev")
     assert "KmsMasterKeyId" not in stack.resources["Topic"]["Properties"]
     assert "Key" not in stack.resources and "KeyUse" not in stack.resources
 
 
-def test_services_may_use_the_key_of_the_topic() -> None:
+def test_rules_may_use_the_key_of_the_topic() -> None:
     policy = platform("dev", CreateKmsKey="true").resources["Key"]["Properties"]["KeyPolicy"]["Statement"]
     (services,) = [s for s in policy if "Service" in s["Principal"]]
-    assert services["Principal"]["Service"] == ["cloudwatch.amazonaws.com", "events.amazonaws.com"]
+    assert services["Principal"] == {"Service": "events.amazonaws.com"}
     assert services["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"] and "Condition" not in services
 
 
