@@ -89,7 +89,7 @@ def plan(environment: str, against: str | None, markdown: bool) -> None:
     multiple=True,
     metavar="NAME=VALUE",
     envvar="SAGEGATE_SET",
-    help="Override a pipeline parameter. SAGEGATE_SET may have several, with spaces or line ends between.",
+    help="Override a pipeline parameter; on AWS, a hyperparameter. SAGEGATE_SET may have several, with spaces between.",
 )
 @click.option("--no-cache", is_flag=True, help="Run every step, even if nothing changed (local only).")
 @click.option("--from", "from_step", metavar="STEP", help="Run STEP and what follows it; take the rest from before.")

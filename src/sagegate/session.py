@@ -28,7 +28,7 @@ class Session:
         self.settings = settings
         self.environment = environment
         self.names = Names(settings.project.name, environment.name, environment.account_id, environment.region)
-        self.files = Store(root / ".mlops" / "s3")  # the local S3; on AWS only its cache of digests is used
+        self.store = Store(root / ".mlops" / "s3")  # the local S3; on AWS only its cache of digests is used
 
     @cached_property
     def sagemaker(self) -> Any:
@@ -42,7 +42,7 @@ class Session:
 
     def digest(self, file: Path) -> str:
         """Return the SHA-256 of a local file, cached between runs."""
-        return self.files.file_digest(file)
+        return self.store.file_digest(file)
 
     @property
     def option(self) -> str:
@@ -70,8 +70,8 @@ class LocalSession(Session):
         from sagegate.pipeline.code import library_finder
 
         region, account_id = environment.region, environment.account_id
-        self.s3 = self.files
-        self.sagemaker = LocalSageMaker(root, self.files, region, account_id, library_finder(root), launcher)
+        self.s3 = self.store
+        self.sagemaker = LocalSageMaker(root, self.store, region, account_id, library_finder(root), launcher)
 
     def client(self, service: str) -> Any:
         """Raise SagegateError: only SageMaker and S3 exist locally."""

@@ -1,4 +1,4 @@
-"""What SageMaker's XGBoost image does when a container starts: `python image.py train` or `python image.py serve`.
+"""Do what SageMaker's XGBoost image does when a container starts: `python image.py train` or `python image.py serve`.
 
 Follows training.py and serving.py of sagemaker_xgboost_container, a package that no index has. All else is the image's
 own code, in the versions of the image: sagemaker_containers installs and runs the scripts, gunicorn serves them.
