@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from sagegate.config import ENVIRONMENTS, load_environment, load_settings
+from sagegate.config import ENVIRONMENTS, Environment, Settings, load_environment, load_settings
 from sagegate.errors import SagegateError
-from sagegate.pipeline import definition
-from sagegate.pipeline.validate import argument_errors, reference_errors
+from sagegate.files import Json
+from sagegate.names import Names
+from sagegate.pipeline import definition, parameters, shapes
+from sagegate.pipeline.validate import reference_errors
 from sagegate.registry.deployments import check_manifests
 
 
@@ -18,16 +21,16 @@ def check(root: Path) -> None:
     Raises SagegateError for the first file with an error; each error in the definition is a line on standard error.
     """
     settings = load_settings(root)
-    for name in ENVIRONMENTS:
-        load_environment(root, name)
+    environments = [load_environment(root, name) for name in ENVIRONMENTS]
     check_manifests(root)
     compiled = definition.load(root)
-    errors = [*reference_errors(compiled), *argument_errors(compiled)]
+    errors = [f"pipeline/definition.json: {error}" for error in reference_errors(compiled)]
+    errors = errors or list(request_errors(compiled, settings, environments))
     for error in errors:
-        print(f"pipeline/definition.json: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
     if errors:
         raise SagegateError(
-            f"errors in the definition: {len(errors)}: fix pipeline/pipeline.py, run `sagegate compile`"
+            f"errors: {len(errors)}: fix pipeline/pipeline.py or the settings, and run `sagegate compile`"
         )
     if definition.is_stale(root, settings):
         raise SagegateError(
@@ -35,3 +38,21 @@ def check(root: Path) -> None:
             "was compiled from): run `sagegate compile` and commit it"
         )
     print(f"ok: {len(definition.steps_of(compiled))} steps, {len(compiled['Parameters'])} parameters")
+
+
+def request_errors(compiled: Json, settings: Settings, environments: list[Environment]) -> Iterator[str]:
+    """Yield what SageMaker would refuse in the jobs and the endpoint of an environment, with the file to look in."""
+    found: dict[str, list[str]] = {}
+    for environment in environments:
+        names = Names(settings.project.name, environment.name, environment.account_id, environment.region)
+        data = parameters.Data(f"{names.artifacts}/raw", "0" * 16, {})
+        values = parameters.environment_values(settings, environment, names, data, {}, "0" * 40)
+        for error in shapes.argument_errors(parameters.apply_environment(compiled, environment), values):
+            found.setdefault(error, []).append(environment.name)
+        kind = "TransformInstanceType" if environment.endpoint.mode == "batch" else "ProductionVariantInstanceType"
+        shape = shapes.service_model("sagemaker").shape_for(kind)
+        for error in shapes.limit_errors(environment.endpoint.instance_type, shape, "endpoint.instance_type"):
+            yield f"environments/{environment.name}.toml: {error}"
+    for error, where in found.items():
+        file = "pipeline/definition.json" if len(where) == len(environments) else f"environments/{where[0]}.toml"
+        yield f"{file}: {error}"

@@ -35,6 +35,7 @@ from sagegate.local.references import Scope, resolve
 from sagegate.local.state import Execution, now, read_json
 from sagegate.local.steps import JOBS, Result, StepRunner
 from sagegate.pipeline.definition import Step
+from sagegate.pipeline.shapes import STEPS, request_errors
 
 if TYPE_CHECKING:
     from fakes.pipelines import Service
@@ -141,6 +142,14 @@ class FakeStepRunner(StepRunner):
     def __init__(self, execution: Execution, context: Context, service: Service) -> None:
         super().__init__(execution, context, service.cache, service.registry)
         self.service = service
+
+    def run(self, step: Step, arguments: Json, scope: Scope) -> Result:
+        """Run a step. Raises JobFailed if SageMaker's model refuses the step's request, as StepRunner.run does."""
+        operation, name, _ = STEPS.get(step.type, ("", "", []))
+        if operation and (errors := request_errors(operation, {name: "x"} | arguments)):
+            details = f"{len(errors)} validation error detected: {'; '.join(errors)}"
+            raise JobFailed(f"ClientError: Failed to invoke sagemaker:{operation}. Error Details: {details}")
+        return super().run(step, arguments, scope)
 
     def job_name(self, step: Step) -> str:
         """Return a name with SageMaker's random end."""

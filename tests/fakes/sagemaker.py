@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from botocore import xform_name
 from moto.core.responses import ActionResult
 from moto.sagemaker.exceptions import ConflictException, SagemakerClientError, ValidationError
 from moto.sagemaker.exceptions import ResourceNotFound as NotFound
@@ -16,6 +17,7 @@ from fakes.pipelines import Service
 from sagegate.errors import SagegateError
 from sagegate.files import Json
 from sagegate.local.client import ResourceNotFound
+from sagegate.pipeline.shapes import request_errors, service_model
 
 if TYPE_CHECKING:
     from fakes.server import FakeAws
@@ -82,17 +84,26 @@ OPERATIONS: dict[str, Operation] = {
 
 def install(fake_aws: FakeAws) -> None:
     """Patch moto."""
-    for name, operation in OPERATIONS.items():
-        setattr(SageMakerResponse, name, method(fake_aws, operation, getattr(SageMakerResponse, name, None)))
+    for name in service_model("sagemaker").operation_names:
+        attribute = xform_name(name)
+        moto = getattr(SageMakerResponse, attribute, None)
+        if moto or attribute in OPERATIONS:
+            operation = OPERATIONS.get(attribute, lambda service, request: None)
+            setattr(SageMakerResponse, attribute, method(fake_aws, name, operation, moto))
 
 
-def method(fake_aws: FakeAws, operation: Operation, moto: Any) -> Callable[[SageMakerResponse], ActionResult]:
-    """Return a method of moto's class; it calls `moto` if the operation returns None."""
+def method(
+    fake_aws: FakeAws, name: str, operation: Operation, moto: Any
+) -> Callable[[SageMakerResponse], ActionResult]:
+    """Return a method of moto's class: it refuses what SageMaker's model refuses, and calls `moto` for None."""
 
     def answer(self: SageMakerResponse) -> ActionResult:
         service = fake_aws.service(self.current_account, self.region)
+        request = json.loads(self.body or "{}")
+        if errors := request_errors(name, request):
+            raise ValidationError(message=f"{len(errors)} validation error detected: {'; '.join(errors)}")
         try:
-            result = operation(service, json.loads(self.body or "{}"))
+            result = operation(service, request)
         except ResourceNotFound as error:
             raise NotFound(message=str(error)) from None
         except SagegateError as error:

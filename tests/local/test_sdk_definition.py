@@ -15,7 +15,8 @@ from filelock import FileLock
 from local_lab import BUCKET, Lab, Outcome
 
 from sagegate.files import Json, archive, files_under
-from sagegate.pipeline.validate import argument_errors, reference_errors
+from sagegate.pipeline.shapes import argument_errors
+from sagegate.pipeline.validate import reference_errors
 
 COMPILED_ELSEWHERE = ROOT / "tests" / "local" / "compiled_elsewhere"
 OFFLINE = {

@@ -174,6 +174,30 @@ FAULTS = {
         put("Preprocess", [ARGUMENTS, "ProcessingInputs", 0, "S3Input", "S3InputMode"], "Fille"),
         ["step Preprocess", "S3InputMode", "'Fille'", "File"],
     ),
+    "pattern": (
+        put("Train", [ARGUMENTS, "OutputDataConfig", "S3OutputPath"], "bucket/models"),
+        ["step Train", "OutputDataConfig.S3OutputPath", "'bucket/models' does not match (https|s3)://"],
+    ),
+    "pattern-of-a-name": (
+        put("Preprocess", [ARGUMENTS, "Environment", "NOT-A-NAME"], "x"),
+        ["step Preprocess", "Environment, name 'NOT-A-NAME'", "does not match [a-zA-Z_]"],
+    ),
+    "too-long": (
+        put("Preprocess", [ARGUMENTS, "Environment", "NOTE"], "x" * 257),
+        ["step Preprocess", "Environment.NOTE", "257 characters, but at most 256"],
+    ),
+    "too-large": (
+        put("Preprocess", [ARGUMENTS, "ProcessingResources", "ClusterConfig", "InstanceCount"], 101),
+        ["step Preprocess", "InstanceCount", "101, but at most 100"],
+    ),
+    "too-many": (
+        put("Train", [ARGUMENTS, "Tags"], [{"Key": str(number), "Value": ""} for number in range(51)]),
+        ["step Train", "Tags", "51 entries, but at most 50"],
+    ),
+    "metadata": (
+        put("Register", [ARGUMENTS, "CustomerMetadataProperties", "note"], "a;b"),
+        ["step Register", "CustomerMetadataProperties.note", "'a;b' does not match"],
+    ),
     "text-against-number-inside": (
         put(
             "Gate",
@@ -209,6 +233,45 @@ def test_check_names_step_field_and_fault(
     for word in words:
         assert word in line
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        (
+            "environments/dev.toml",
+            'instance_type = "ml.m5.large"\ninstance_count = 1\nvolume_size_in_gb = 30',
+            'instance_type = "ml.m5.lage"\ninstance_count = 1\nvolume_size_in_gb = 30',
+            [
+                "environments/dev.toml: step ",
+                "InstanceType",
+                "has no 'ml.m5.lage' there; it has ml.m5.large",
+                "parameter",
+            ],
+        ),
+        ("mlops.toml", "[hyperparameters]", '[hyperparameters]\nnote = "{long}"', ["HyperParameters.note", "2501"]),
+        (
+            "environments/prod.toml",
+            'mode = "real-time" # or "serverless", "asynchronous", "batch"\ninstance_type = "ml.m5.large"',
+            'mode = "batch"\ninstance_type = "ml.t2.medium"',
+            ["environments/prod.toml: endpoint.instance_type", "has no 'ml.t2.medium'"],
+        ),
+    ],
+    ids=["instance-type", "hyperparameter", "batch"],
+)
+def test_check_holds_the_settings_to_the_limits_of_sagemaker(
+    sdk_env: Path, bake: Bake, file: str, old: str, new: str, words: list[str]
+) -> None:
+    project = bake()
+    text = (project / file).read_text()
+    assert old in text
+    (project / file).write_text(text.replace(old, new.format(long="x" * 2501), 1))
+    if file == "mlops.toml":
+        run_module(sdk_env, project, "sagegate", "compile")
+    done = run_module(sdk_env, project, "sagegate", "check", check=False)
+    assert done.returncode == 1
+    for word in words:
+        assert word in done.stderr
 
 
 def test_a_step_must_be_an_object(bake: Bake, run_in: RunIn) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sagegate.config import Environment, load_environment
 from sagegate.errors import SagegateError
 from sagegate.pipeline.parameters import apply_environment, set_caching
-from sagegate.pipeline.validate import argument_errors
+from sagegate.pipeline.shapes import argument_errors
 
 PROJECT = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
 DEFINITION: dict[str, Any] = json.loads((PROJECT / "pipeline" / "definition.json").read_text(encoding="utf-8"))

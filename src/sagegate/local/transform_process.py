@@ -1,13 +1,17 @@
-"""Process of a transform job: `python transform_process.py OPT_ML`. The model's own inference code answers."""
+"""Process of a transform job: `python transform_process.py OPT_ML`. The model's own inference code answers.
+
+Imports nothing of this package: a job's process need not have it.
+"""
 
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-from sagegate.local.server import Model
+from typing import Any
 
 opt_ml = Path(sys.argv[1])
+sys.path.insert(0, str(opt_ml / "model" / "code"))
+import inference  # type: ignore[import-not-found,unused-ignore]  # noqa: E402
 
 
 def split(content: bytes, split_type: str, limit: int) -> Iterator[bytes]:
@@ -25,19 +29,27 @@ def split(content: bytes, split_type: str, limit: int) -> Iterator[bytes]:
         yield part
 
 
+def transform(model: Any, body: bytes, content_type: str, accept: str) -> Any:
+    """Return the inference code's response to a request."""
+    if hasattr(inference, "transform_fn"):
+        return inference.transform_fn(model, body, content_type, accept)
+    return inference.output_fn(inference.predict_fn(inference.input_fn(body, content_type), model), accept)
+
+
 def main() -> None:
     """Write the answers to every input file."""
     settings = json.loads((opt_ml / "transform.json").read_text())
-    model = Model(opt_ml / "model")
+    model = inference.model_fn(str(opt_ml / "model"))
     for file in sorted(f for f in (opt_ml / "input").rglob("*") if f.is_file()):
         name = file.relative_to(opt_ml / "input").as_posix()
         answers = []
         for number, body in enumerate(split(file.read_bytes(), settings["split"], settings["limit"]), 1):
             try:
-                answer, _ = model.answer(body, settings["content_type"], settings["accept"])
+                answer = transform(model, body, settings["content_type"], settings["accept"])
             except Exception as error:
                 raise RuntimeError(f"{name}, request {number}: {error}") from error
-            answers.append(answer)
+            text = answer[0] if isinstance(answer, tuple) else answer
+            answers.append(text.encode() if isinstance(text, str) else bytes(text))
         target = opt_ml / "output" / f"{name}.out"
         target.parent.mkdir(parents=True, exist_ok=True)
         if settings["assemble"] == "Line":

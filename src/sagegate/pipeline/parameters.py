@@ -22,7 +22,6 @@ from sagegate.files import Json, local_files, split_uri
 from sagegate.images import image_uri
 from sagegate.names import Names
 from sagegate.pipeline.code import code_parameters, objects, package
-from sagegate.pipeline.definition import steps_of
 
 # What a CustomerMetadataValue may not have, by botocore's pattern; \w has the letters and digits of every script.
 NOT_METADATA = re.compile(r"[^\w .:/=+\-@]")
@@ -201,17 +200,3 @@ def started_by() -> str:
 def metadata_text(text: str) -> str:
     """Return a text with `-` for what a model's metadata cannot hold, as in `renovate[bot]` and `DOMAIN\\user`."""
     return NOT_METADATA.sub("-", text)[:256]
-
-
-def check_metadata(definition: Json, values: Json) -> None:
-    """Raise SagegateError for a parameter that a model's metadata cannot hold: registering fails after the training."""
-    for step in steps_of(definition).values():
-        for name, value in (step.arguments.get("CustomerMetadataProperties") or {}).items():
-            parameter = value.get("Get", "").removeprefix("Parameters.") if isinstance(value, dict) else ""
-            text = str(values.get(parameter, "-"))
-            if not 0 < len(text) <= 256 or NOT_METADATA.search(text):
-                raise SagegateError(
-                    f"parameter {parameter} is {text[:300]!r}, but a model's metadata takes 1 to 256 letters, digits, "
-                    f"spaces and _ . : / = + - @ only ({name} in pipeline/pipeline.py)",
-                    USAGE,
-                )

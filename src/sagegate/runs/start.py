@@ -119,17 +119,18 @@ def prepare(session: Session, options: RunOptions) -> RunRequest:
     if session.environment.is_local:
         body = parameters.set_caching(body, options.reads_cache)
     given = options.parameters()
+    tags = {"project": settings.project.name, "repository": settings.project.repository, "commit": commit}
     recorded = {"StartedBy": parameters.metadata_text(parameters.started_by())}
     if given:
         recorded["Overrides"] = " ".join(f"{name}={value}" for name, value in sorted(given.items()))
     overrides = {name: value for name, value in recorded.items() if name in declared} | given
-    parameters.check_metadata(body, definition.parameter_values(body, overrides))
+    found = definition.parameter_values(body, overrides)
     if not session.environment.is_local:
         check_overrides(given, settings)
+        check_requests(session, body, found, overrides, tags)
     steps = definition.steps_of(compiled)
     check_names(steps, list(options.only))
     selected = downstream(steps, options.from_step) if options.from_step else frozenset(options.only)
-    tags = {"project": settings.project.name, "repository": settings.project.repository, "commit": commit}
     return RunRequest(contents, data, json.dumps(body), overrides, tags, selected)
 
 
@@ -142,6 +143,40 @@ def check_overrides(overrides: dict[str, str], settings: Settings) -> None:
                 f"--set {name}: on AWS only hyperparameters can be set ({allowed}): change it in the project's files",
                 USAGE,
             )
+
+
+def check_requests(session: Session, body: Json, values: Json, overrides: dict[str, str], tags: dict[str, str]) -> None:
+    """Raise SagegateError for a value that SageMaker would refuse: now, or in a step after hours of training."""
+    from sagegate.pipeline.shapes import argument_errors, request_errors  # botocore is slow to import
+
+    create, start = create_request(session, json.dumps(body), tags), start_request(session, overrides)
+    errors = [
+        *argument_errors(body, values),
+        *(f"CreatePipeline: {error}" for error in request_errors("CreatePipeline", create)),
+        *(f"StartPipelineExecution: {error}" for error in request_errors("StartPipelineExecution", start)),
+    ]
+    if errors:
+        raise SagegateError(f"nothing was started, because SageMaker would refuse this: {errors[0]}", USAGE)
+
+
+def create_request(session: Session, body: str, tags: dict[str, str]) -> Json:
+    """Return the request of CreatePipeline. A tag's value has at most 256 characters."""
+    return {
+        "PipelineName": session.names.pipeline,
+        "PipelineDefinition": body,
+        "RoleArn": session.names.role,
+        "ClientRequestToken": request_token(),
+        "Tags": [{"Key": key, "Value": value[:256]} for key, value in sorted(tags.items())],
+    }
+
+
+def start_request(session: Session, overrides: dict[str, str]) -> Json:
+    """Return the request of StartPipelineExecution, without a version."""
+    return {
+        "PipelineName": session.names.pipeline,
+        "PipelineParameters": [{"Name": name, "Value": value} for name, value in overrides.items()],
+        "ClientRequestToken": request_token(),  # boto3 repeats a lost call: it must not start a second execution
+    }
 
 
 def upload(session: Session, contents: dict[str, bytes], data: parameters.Data) -> None:
@@ -170,14 +205,11 @@ def upsert(session: Session, body: str, tags: dict[str, str]) -> tuple[str, int]
 
     An execution of that version runs this definition, even if somebody else updates the pipeline before it starts.
     """
-    name = session.names.pipeline
-    request: Json = {"PipelineName": name, "PipelineDefinition": body, "RoleArn": session.names.role}
-    # A tag's value has at most 256 characters.
-    tag_list = [{"Key": key, "Value": value[:256]} for key, value in sorted(tags.items())]
+    request = create_request(session, body, tags)
     versions = pipeline_versions(session)
     if versions is None:
         try:
-            session.sagemaker.create_pipeline(**request, ClientRequestToken=request_token(), Tags=tag_list)
+            session.sagemaker.create_pipeline(**request)
         except Exception:
             versions = pipeline_versions(session)  # another run created it, or the response to our call was lost
             if versions is None:
@@ -187,11 +219,13 @@ def upsert(session: Session, body: str, tags: dict[str, str]) -> tuple[str, int]
             if versions:
                 return "created", min(versions)
     if versions:
-        existing = session.sagemaker.describe_pipeline(PipelineName=name, PipelineVersionId=max(versions))
+        newest = {"PipelineName": session.names.pipeline, "PipelineVersionId": max(versions)}
+        existing = session.sagemaker.describe_pipeline(**newest)
         if is_current(session, existing, body):
             return "unchanged", max(versions)
-    updated = session.sagemaker.update_pipeline(**request)
-    session.sagemaker.add_tags(ResourceArn=updated["PipelineArn"], Tags=tag_list)
+    changed = {key: request[key] for key in ("PipelineName", "PipelineDefinition", "RoleArn")}
+    updated = session.sagemaker.update_pipeline(**changed)
+    session.sagemaker.add_tags(ResourceArn=updated["PipelineArn"], Tags=request["Tags"])
     return "updated", int(updated["PipelineVersionId"])
 
 
@@ -234,12 +268,7 @@ def start(session: Session, version: int, overrides: dict[str, str], selected: f
 
     With `selected`, other steps' results come from an earlier execution.
     """
-    request: Json = {
-        "PipelineName": session.names.pipeline,
-        "PipelineVersionId": version,
-        "PipelineParameters": [{"Name": name, "Value": value} for name, value in overrides.items()],
-        "ClientRequestToken": request_token(),  # boto3 repeats a lost call: it must not start a second execution
-    }
+    request = start_request(session, overrides) | {"PipelineVersionId": version}
     if reason:
         request["PipelineExecutionDescription"] = " ".join(reason.split())[:DESCRIPTION_LENGTH]
     if selected:
