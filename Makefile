@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Not the environment of the shell: the one that is made here.
 unexport VIRTUAL_ENV
 
-.PHONY: help test quick demo lint bench example fake-aws clean
+.PHONY: help test quick demo lint bench example fake-aws real-actions aws-schema clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ example: .venv/ready  ## generate a project with the default answers into build/
 
 fake-aws: .venv/ready  ## run a fake AWS in which pipelines train; prints what to export
 	$(RUN) python scripts/serve_fake_aws.py
+
+real-actions: .venv/ready  ## run the workflows with real actions: ACTIONS is a folder with a copy of each in a folder of its name
+	REAL_ACTIONS=$(abspath $(ACTIONS)) $(RUN) pytest -n 2 tests/end_to_end
+
+aws-schema: .venv/ready  ## hold the definition to AWS's JSON schema of pipeline definitions, in the file SCHEMA
+	AWS_SCHEMA=$(abspath $(SCHEMA)) $(RUN) pytest tests/unit/test_definition_schema.py
 
 clean:  ## remove everything that make made
 	rm -rf $(TOOLS) .venv build uv.lock .mypy_cache .pytest_cache .ruff_cache

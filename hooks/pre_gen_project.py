@@ -23,6 +23,7 @@ DEPENDENCIES = frozenset(
         "pre-commit",
         "pyarrow",
         "pytest",
+        "regex",
         "rich",
         "ruff",
         "sagegate",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from job import fail, inputs, job, may, request
+from job import begin_job, fail, inputs, may
 
 
 def main() -> None:
@@ -16,9 +16,7 @@ def main() -> None:
     given = inputs()
     if not may("contents", "read"):
         fail("Not Found: the job has no permission contents: read")
-    # Checkout is every job's first step: give the job's token the permissions that the workflow declares for it.
-    body = {"token": given["token"], "permissions": job()["permissions"]}
-    request("POST", f"{os.environ['GITHUB_API_URL']}/fake/job", os.environ["FAKE_TOKEN"], body)
+    begin_job(given["token"])
     server, repository = os.environ["GITHUB_SERVER_URL"], os.environ["GITHUB_REPOSITORY"]
     depth = int(given["fetch-depth"])
     branch = given["ref"]

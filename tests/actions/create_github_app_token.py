@@ -15,7 +15,7 @@ def main() -> None:
     prefix = "permission-"
     permissions = {k.removeprefix(prefix): v for k, v in given.items() if k.startswith(prefix) and v}
     body = {"token": "fake-app-token", "permissions": permissions}
-    request("POST", f"{os.environ['GITHUB_API_URL']}/fake/job", os.environ["FAKE_TOKEN"], body)
+    request("POST", f"{os.environ['GITHUB_API_URL']}/fake/token", os.environ["FAKE_TOKEN"], body)
     write("GITHUB_OUTPUT", token="fake-app-token")
 
 

@@ -31,6 +31,16 @@ def may(permission: str, level: str) -> bool:
     return job()["permissions"].get(permission) in ("write", level)
 
 
+def begin_job(token: str) -> None:
+    """Tell the fake of GitHub which job runs, and what its token may do. Checkout is every job's first step."""
+    api, control = os.environ["GITHUB_API_URL"], os.environ["FAKE_TOKEN"]
+    # Each workflow here has the name of its file.
+    declared = {"environment": job()["environment"], "id-token": job()["permissions"].get("id-token", "none")}
+    known = {"ref": os.environ["GITHUB_REF"], "workflow": os.environ["GITHUB_WORKFLOW"]}
+    request("POST", f"{api}/fake/job", control, declared | known)
+    request("POST", f"{api}/fake/token", control, {"token": token, "permissions": job()["permissions"]})
+
+
 def write(variable: str, **values: str) -> None:
     """Append values to the file that a variable names, such as GITHUB_ENV or GITHUB_OUTPUT."""
     with Path(os.environ[variable]).open("a", encoding="utf-8") as file:
@@ -61,3 +71,7 @@ def fail(reason: str) -> NoReturn:
     """Fail the step with a reason."""
     print(f"::error::{reason}")
     sys.exit(1)
+
+
+if __name__ == "__main__":
+    begin_job(os.environ["JOB_TOKEN"])

@@ -29,6 +29,7 @@ from sagegate.files import Json
 
 ACT = Path(sysconfig.get_path("scripts")) / "act"
 ACTIONS = Path(__file__).resolve().parents[1] / "actions"
+BEGIN_JOB = '"$FAKE_PYTHON" "$FAKE_ACTIONS/job.py"'
 REPOSITORY = "acme/my-model"
 SUBJECT = ("--subject-prefix", subject_prefix(REPOSITORY))
 AUTHOR = {
@@ -219,9 +220,7 @@ class Repository:
         command += ["--actor", actor, "--defaultbranch", "main", "--secret", f"GITHUB_TOKEN={self.github.token}"]
         command += ["--platform=ubuntu-24.04=-self-hosted"]
         command += ["--var", "AWS_READY=true"] if self.aws else []
-        command += [
-            f"--local-repository={used}={ACTIONS / used.split('@')[0].split('/')[1]}" for used in uses(self.work)
-        ]
+        command += [f"--local-repository={used}={folder}" for used, folder in actions(self.work, scratch).items()]
         command += [f"--env={key}={value}" for key, value in self.variables(scratch).items()]
         command += [f"--job={job}"] if job else []
         started = time.monotonic()
@@ -265,6 +264,33 @@ def uses(project: Path) -> list[str]:
     """Return the public actions that the workflows and the project's own action use, as `owner/name@commit`."""
     texts = [file.read_text(encoding="utf-8") for file in (project / ".github").rglob("*.yml")]
     return sorted({used for text in texts for used in re.findall(r"uses: ([\w./-]+@[0-9a-f]{40})", text)})
+
+
+def actions(project: Path, scratch: Path) -> dict[str, Path]:
+    """Return the folder that stands for each public action: a fake, or a copy of the real one below REAL_ACTIONS."""
+    folders = {}
+    for used in uses(project):
+        name = used.partition("@")[0].rpartition("/")[2]
+        real = Path(os.environ.get("REAL_ACTIONS", "/nowhere")) / name
+        folders[used] = ACTIONS / name
+        if real.is_dir():
+            folders[used] = scratch / "actions" / name
+            folders[f"real/{name}@main"] = real
+            write_wrapper(folders[used], name, yaml.safe_load((real / "action.yml").read_text(encoding="utf-8")))
+    return folders
+
+
+def write_wrapper(folder: Path, name: str, action: Json) -> None:
+    """Write an action that calls the real one with its inputs; that of checkout first tells the fake which job runs."""
+    given = {each: f"${{{{ inputs.{each} }}}}" for each in action["inputs"]}
+    outputs = {each: {"value": f"${{{{ steps.real.outputs.{each} }}}}"} for each in action.get("outputs") or {}}
+    begin = {"shell": "bash", "run": BEGIN_JOB, "env": {"JOB_TOKEN": "${{ github.token }}"}}
+    steps = [begin] if name == "checkout" else []
+    steps.append({"id": "real", "uses": f"real/{name}@main", "with": given})
+    wrapper = {key: action[key] for key in ("name", "description", "inputs")} | {"outputs": outputs}
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(wrapper | {"runs": {"using": "composite", "steps": steps}})
+    (folder / "action.yml").write_text(text, encoding="utf-8")
 
 
 def read(workflow: str, lines: list[str]) -> Run:

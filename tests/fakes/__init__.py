@@ -6,7 +6,8 @@ remote.py          start it and control it from a test: faults, reset, an accoun
 __main__.py        start it by hand
 server.py          the HTTP server in front of moto, with the controls
 accounts.py        access keys that name their account, service quotas, the resources of a project's platform
-sagemaker.py       the table of the operations that replace moto's
+trust.py           AssumeRoleWithWebIdentity: a role's trust in a token's claims
+sagemaker.py       the operations that replace moto's, each held to botocore's model
 pipelines.py       pipelines, executions and transform jobs: sagegate's local engine on moto's S3
 jobs.py            steps and jobs: their records, logs, failure reasons, roles, and the step cache
 registry.py        model packages and groups
@@ -31,7 +32,6 @@ json_server.py     the HTTP server of both
 The fakes take a vendor's rules from the vendor: botocore's shapes, documented errors. Where a behaviour is unknown, the
 fake takes the strict side. A minute of AWS's waits takes 0.6 s.
 
-The fake AWS does not evaluate IAM policies, bucket policies or trust policies (the fake action
-tests/actions/configure_aws_credentials.py checks a role's trust), does not know what an instance type can hold, has no
+The fake AWS does not evaluate IAM policies or bucket policies, does not know what an instance type can hold, has no
 prices, and evaluates no CloudWatch alarms: an alarm rings if a test calls SetAlarmState. Endpoints have one variant.
 """

@@ -101,19 +101,19 @@ class FakeGitHub(JsonServer):
         self.lock = threading.RLock()
         self.failures: list[Failure] = []
         self.requests: list[tuple[str, str]] = []
+        self.job: dict[str, str] = {}  # ref, workflow, environment and permission id-token of the job that runs
         self.before: Callable[[str], None] = lambda _: None  # is called with `METHOD path` before each answer
         self.pulls = github_routes.Pulls(self)
         self.actions = github_routes.Actions()
         super().__init__()
 
-    def job_environment(self, environment: str | None = None) -> dict[str, str]:
-        """Return the variables that Actions sets for a job, in a deployment environment if one is named."""
-        where = f"?environment={environment}" if environment else "?"
+    def job_environment(self) -> dict[str, str]:
+        """Return the variables that Actions sets for a job."""
         return {
             "GITHUB_API_URL": self.url,
             "GITHUB_REPOSITORY": self.repository,
             "GITHUB_TOKEN": self.token,
-            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}/oidc/token{where}",
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}/oidc/token?",
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": OIDC_TOKEN,
         }
 
@@ -159,10 +159,12 @@ class FakeGitHub(JsonServer):
     def _identity(self, authorization: str, query: dict[str, str]) -> Json:
         if authorization.lower() != f"bearer {OIDC_TOKEN}":
             raise Rejected(401, "Bad credentials")
+        if self.job.get("id-token", "write") != "write":  # GitHub gives such a job no request token
+            raise Rejected(403, "the job has no permission id-token: write")
         from fakes.github_routes import OWNER_ID, REPOSITORY_ID, subject_prefix
 
-        ref = query.get("ref") or f"refs/heads/{self.bare.default_branch}"
-        environment, owner = query.get("environment"), self.repository.partition("/")[0]
+        ref = self.job.get("ref") or f"refs/heads/{self.bare.default_branch}"
+        environment, owner = self.job.get("environment"), self.repository.partition("/")[0]
         where = f"environment:{environment}" if environment else f"ref:{ref}"
         claims = {
             "sub": f"{subject_prefix(self.repository, self.actions.has_immutable_subject)}:{where}",
@@ -174,15 +176,22 @@ class FakeGitHub(JsonServer):
             "actor": owner,
             "ref": ref,
             "sha": self.bare.branch(ref.removeprefix("refs/heads/")) or "",
-            "job_workflow_ref": f"{self.repository}/.github/workflows/{query.get('workflow', 'deploy.yml')}@{ref}",
+            "job_workflow_ref": f"{self.repository}/.github/workflows/{self.job.get('workflow', 'deploy')}.yml@{ref}",
         }
         return {"value": identity_token(claims | ({"environment": environment} if environment else {}))}
 
 
+@route("POST", "/fake/token")
+def grant(request: Request) -> Json:
+    """Give a token these permissions and no others; the fake actions call this."""
+    request.github.tokens[request.body["token"]] = dict(request.body["permissions"])
+    return {}
+
+
 @route("POST", "/fake/job")
 def begin_job(request: Request) -> Json:
-    """Give a job's token its permissions, and no others; the fake actions call this."""
-    request.github.tokens[request.body["token"]] = dict(request.body["permissions"])
+    """Begin a job: its identity tokens name its ref, workflow and environment. GitHub knows these; the fake is told."""
+    request.github.job = dict(request.body)
     return {}
 
 

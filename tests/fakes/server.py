@@ -18,7 +18,7 @@ from moto.core.base_backend import BackendDict
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from fakes import accounts, cloudformation, endpoints, runtime, sagemaker
+from fakes import accounts, cloudformation, endpoints, runtime, sagemaker, trust
 from fakes.jobs import Fault, Faults
 from fakes.pipelines import Service
 from fakes.remote import DEFAULT_ACCOUNT, DEFAULT_REGION
@@ -49,6 +49,7 @@ class FakeAws:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._folder = Path(tempfile.mkdtemp(prefix="fake-aws-"))
         accounts.install()
+        trust.install()
         sagemaker.install(self)
         endpoints.install()
         runtime.install()
