@@ -6,6 +6,7 @@ the service, which refuses a job's request only when the steps before it have ru
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cache
@@ -129,7 +130,7 @@ def _known_value(reference: Any, values: Json) -> Any:
     if "Std:Join" in reference:
         parts = [_known_value(part, values) for part in reference["Std:Join"]["Values"]]
         separator = str(reference["Std:Join"].get("On", ""))
-        return None if None in parts else separator.join(map(str, parts))
+        return None if None in parts else separator.join(p if isinstance(p, str) else json.dumps(p) for p in parts)
     return values.get(str(reference.get("Get", "")).removeprefix("Parameters."))
 
 

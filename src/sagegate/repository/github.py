@@ -317,7 +317,7 @@ def from_named_branches(environment: Json) -> bool:
 
 
 def branches(github: GitHub, name: str) -> list[Json]:
-    """Return that list: an environment's deployment branch policies."""
+    """Return the branches that may deploy to an environment, as GitHub's branch policies."""
     path = f"/environments/{quote(name, safe='')}/deployment-branch-policies?per_page=100"
     policies: list[Json] = github.call("GET", path, need="actions: read")["branch_policies"]
     return policies
