@@ -29,7 +29,7 @@ def find_root(start: Path | None = None) -> Path:
     raise SagegateError(f"no mlops.toml in {here} or above it: run sagegate inside a generated project", USAGE)
 
 
-Model = TypeVar("Model", bound="Section")
+Model = TypeVar("Model", bound=msgspec.Struct)
 
 AccountId = Annotated[str, Meta(pattern=r"^[0-9]{12}\Z", examples=["123456789012"])]
 Region = Annotated[str, Meta(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]\Z", examples=["us-east-1"])]

@@ -278,7 +278,11 @@ def test_a_step_must_be_an_object(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     (project / "pipeline" / "definition.json").write_text(json.dumps(definition(project) | {"Steps": [1]}))
     done = run_in(project, "sagegate", "check", check=False)
-    assert done.returncode == 1 and done.stderr == "sagegate: definition: a step is not an object: 1\n"
+    assert (
+        done.returncode == 1
+        and done.stderr
+        == "sagegate: pipeline/definition.json: Steps[0]: Expected `object`, got `int`: run `sagegate compile`\n"
+    )
 
 
 def test_run_rejects_a_broken_definition_before_any_job(bake: Bake, run_in: RunIn) -> None:

@@ -26,6 +26,7 @@ from sagegate.local.state import Execution, Registry, locked, now, read_json, re
 from sagegate.local.steps import TYPES, StepRunner
 from sagegate.local.storage import Paginator, Store
 from sagegate.pipeline.definition import dependencies, parameter_values, steps_of
+from sagegate.pipeline.document import check_document
 from sagegate.pipeline.validate import reference_errors
 
 
@@ -274,6 +275,10 @@ def _read(file: Path, what: str) -> Json:
 
 def _check_definition(text: str) -> None:
     definition = json.loads(text)
+    try:
+        check_document(definition)
+    except ValueError as error:
+        raise SagegateError(f"definition: {error}") from None
     problem = next(reference_errors(definition), None)
     if problem:
         raise SagegateError(f"definition: {problem}")

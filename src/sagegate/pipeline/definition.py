@@ -20,6 +20,7 @@ from typing import Any
 from sagegate.config import Settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json
+from sagegate.pipeline.document import check_document
 
 VERSION = "2020-12-01"
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a step, in AWS's JSON schema of pipeline definitions
@@ -71,9 +72,11 @@ def load(root: Path) -> Json:
         raise SagegateError("pipeline/definition.json is missing: run `sagegate compile`") from None
     except ValueError as error:
         raise SagegateError(f"pipeline/definition.json is not JSON ({error}): run `sagegate compile`") from None
-    if not isinstance(definition, dict) or not isinstance(definition.get("Steps"), list):
-        raise SagegateError("pipeline/definition.json has no list of Steps: run `sagegate compile`")
-    return definition
+    try:
+        check_document(definition)
+    except ValueError as error:
+        raise SagegateError(f"pipeline/definition.json: {error}: run `sagegate compile`") from None
+    return dict(definition)
 
 
 def source_digest(root: Path, settings: Settings) -> str:
