@@ -45,10 +45,10 @@ fake-aws: .venv/ready  ## run a fake AWS in which pipelines train; prints what t
 	$(RUN) python scripts/serve_fake_aws.py
 
 real-actions: .venv/ready  ## run the workflows with real actions: ACTIONS is a folder with a copy of each in a folder of its name
-	REAL_ACTIONS=$(abspath $(ACTIONS)) $(RUN) pytest -n 2 tests/end_to_end
+	REAL_ACTIONS=$(abspath $(or $(ACTIONS),$(error give a folder: make real-actions ACTIONS=DIR))) $(RUN) pytest -n 2 tests/end_to_end
 
 aws-schema: .venv/ready  ## hold the definition to AWS's JSON schema of pipeline definitions, in the file SCHEMA
-	AWS_SCHEMA=$(abspath $(SCHEMA)) $(RUN) pytest tests/unit/test_definition_schema.py
+	AWS_SCHEMA=$(abspath $(or $(SCHEMA),$(error give a file: make aws-schema SCHEMA=FILE))) $(RUN) pytest tests/unit/test_definition_schema.py
 
 clean:  ## remove everything that make made
 	rm -rf $(TOOLS) .venv build uv.lock .mypy_cache .pytest_cache .ruff_cache

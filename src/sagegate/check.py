@@ -25,7 +25,7 @@ def check(root: Path) -> None:
     check_manifests(root)
     compiled = definition.load(root)
     errors = [f"pipeline/definition.json: {error}" for error in reference_errors(compiled)]
-    errors = errors or list(request_errors(compiled, settings, environments))
+    errors = errors or list(request_errors(compiled, settings, environments[1:]))  # local jobs are no requests
     for error in errors:
         print(error, file=sys.stderr)
     if errors:
@@ -42,17 +42,22 @@ def check(root: Path) -> None:
 
 def request_errors(compiled: Json, settings: Settings, environments: list[Environment]) -> Iterator[str]:
     """Yield what SageMaker would refuse in the jobs and the endpoint of an environment, with the file to look in."""
+    defaults = {p["Name"]: p["DefaultValue"] for p in compiled.get("Parameters") or [] if "DefaultValue" in p}
     found: dict[str, list[str]] = {}
     for environment in environments:
+        file = f"environments/{environment.name}.toml"
         names = Names(settings.project.name, environment.name, environment.account_id, environment.region)
         data = parameters.Data(f"{names.artifacts}/raw", "0" * 16, {})
-        values = parameters.environment_values(settings, environment, names, data, {}, "0" * 40)
+        values = defaults | parameters.environment_values(settings, environment, names, data, {}, "0" * 40)
         for error in shapes.argument_errors(parameters.apply_environment(compiled, environment), values):
-            found.setdefault(error, []).append(environment.name)
+            found.setdefault(error, []).append(file)
         kind = "TransformInstanceType" if environment.endpoint.mode == "batch" else "ProductionVariantInstanceType"
         shape = shapes.service_model("sagemaker").shape_for(kind)
         for error in shapes.limit_errors(environment.endpoint.instance_type, shape, "endpoint.instance_type"):
-            yield f"environments/{environment.name}.toml: {error}"
-    for error, where in found.items():
-        file = "pipeline/definition.json" if len(where) == len(environments) else f"environments/{where[0]}.toml"
-        yield f"{file}: {error}"
+            yield f"{file}: {error}"
+    for error, files in found.items():
+        if any(error.endswith(f"(parameter {name})") for name in settings.hyperparameters):
+            files = ["mlops.toml"]
+        elif len(files) == len(environments):
+            files = ["pipeline/definition.json"]
+        yield f"{', '.join(files)}: {error}"

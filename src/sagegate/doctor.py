@@ -208,7 +208,10 @@ def check_trust(session: Session, repository: str) -> Iterator[Finding]:
     if not prefix:
         return  # there is no stack, or an earlier one: check_stack reports it
     if os.environ.get("GITHUB_TOKEN"):
-        prefix = open_github(repository).subject_prefix()
+        try:
+            prefix = open_github(repository).subject_prefix()
+        except GitHubError as error:
+            yield warning(f"whether GitHub sends the subject that the roles trust, {prefix}, is not known", str(error))
     roles = {"train": ["dev"], "approve": ["prod", "staging"]} if environment == "dev" else {}
     for purpose, environments in (roles or {f"deploy-{environment}": [environment]}).items():
         name, remedy = f"{session.names.project}-github-{purpose}", f"`sagegate bootstrap {environment}`"

@@ -117,7 +117,7 @@ def plan_against(root: Path, environment: str, revision: str) -> Plan:
         if not source.startswith("s3://") and not (previous / source).exists():  # data that git ignores
             (previous / source).symlink_to(root / source)
         try:
-            old = _offline_definition(previous, environment)
+            old = _offline_definition(previous, environment, is_checked=False)
         except SagegateError as error:
             warnings.append(f"{revision} has no usable pipeline, so everything counts as new: {error}")
             old = NO_PIPELINE
@@ -136,10 +136,10 @@ def _warnings(root: Path) -> list[str]:
     return [STALE] if definition.is_stale(root, load_settings(root)) else []
 
 
-def _offline_definition(root: Path, environment_name: str) -> Json:
+def _offline_definition(root: Path, environment_name: str, is_checked: bool = True) -> Json:
     """Return the definition that `sagegate run` would upsert, without the commit, which always differs."""
     session = Session(root, load_settings(root), load_environment(root, environment_name))  # needs no clients
-    body: Json = json.loads(prepare(session, RunOptions()).body)
+    body: Json = json.loads(prepare(session, RunOptions(), is_checked).body)
     return {**body, "Parameters": [p for p in body["Parameters"] if p["Name"] != "CodeCommit"]}
 
 

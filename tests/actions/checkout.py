@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import subprocess
 
-from job import begin_job, fail, inputs, may
+from job import begin_job, fail, inputs
 
 
 def main() -> None:
     """Fetch the commit and check it out into the workspace."""
     given = inputs()
-    if not may("contents", "read"):
-        fail("Not Found: the job has no permission contents: read")
     begin_job(given["token"])
     server, repository = os.environ["GITHUB_SERVER_URL"], os.environ["GITHUB_REPOSITORY"]
     depth = int(given["fetch-depth"])

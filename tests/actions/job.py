@@ -33,6 +33,8 @@ def may(permission: str, level: str) -> bool:
 
 def begin_job(token: str) -> None:
     """Tell the fake of GitHub which job runs, and what its token may do. Checkout is every job's first step."""
+    if not may("contents", "read"):
+        fail("Not Found: the job has no permission contents: read")
     api, control = os.environ["GITHUB_API_URL"], os.environ["FAKE_TOKEN"]
     # Each workflow here has the name of its file.
     declared = {"environment": job()["environment"], "id-token": job()["permissions"].get("id-token", "none")}

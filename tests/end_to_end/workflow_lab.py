@@ -30,6 +30,7 @@ from sagegate.files import Json
 ACT = Path(sysconfig.get_path("scripts")) / "act"
 ACTIONS = Path(__file__).resolve().parents[1] / "actions"
 BEGIN_JOB = '"$FAKE_PYTHON" "$FAKE_ACTIONS/job.py"'
+REAL = ("checkout", "configure-aws-credentials")  # the actions that need nothing of GitHub but its API and git
 REPOSITORY = "acme/my-model"
 SUBJECT = ("--subject-prefix", subject_prefix(REPOSITORY))
 AUTHOR = {
@@ -223,6 +224,7 @@ class Repository:
         command += [f"--local-repository={used}={folder}" for used, folder in actions(self.work, scratch).items()]
         command += [f"--env={key}={value}" for key, value in self.variables(scratch).items()]
         command += [f"--job={job}"] if job else []
+        self.github.job.clear()
         started = time.monotonic()
         env = without_shell_settings({"HOME": str(self.home), "XDG_CACHE_HOME": str(self.home / ".cache")})
         leaking = [key for key in env if key.startswith(("GITHUB_", "FAKE_", "SAGEGATE_", "GIT_", "UV"))]
@@ -267,13 +269,16 @@ def uses(project: Path) -> list[str]:
 
 
 def actions(project: Path, scratch: Path) -> dict[str, Path]:
-    """Return the folder that stands for each public action: a fake, or a copy of the real one below REAL_ACTIONS."""
+    """Return the folder that stands for each public action: a fake, or a checkout of the real one in REAL_ACTIONS."""
     folders = {}
     for used in uses(project):
-        name = used.partition("@")[0].rpartition("/")[2]
-        real = Path(os.environ.get("REAL_ACTIONS", "/nowhere")) / name
+        name, commit = used.partition("@")[0].rpartition("/")[2], used.partition("@")[2]
         folders[used] = ACTIONS / name
-        if real.is_dir():
+        if "REAL_ACTIONS" in os.environ and name in REAL:
+            real = Path(os.environ["REAL_ACTIONS"]) / name
+            command = ["git", "-C", str(real), "rev-parse", "HEAD"]
+            found = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+            assert found == commit, f"{real} is not a checkout of {used}"
             folders[used] = scratch / "actions" / name
             folders[f"real/{name}@main"] = real
             write_wrapper(folders[used], name, yaml.safe_load((real / "action.yml").read_text(encoding="utf-8")))

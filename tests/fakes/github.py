@@ -159,7 +159,7 @@ class FakeGitHub(JsonServer):
     def _identity(self, authorization: str, query: dict[str, str]) -> Json:
         if authorization.lower() != f"bearer {OIDC_TOKEN}":
             raise Rejected(401, "Bad credentials")
-        if self.job.get("id-token", "write") != "write":  # GitHub gives such a job no request token
+        if self.job.get("id-token") != "write":  # GitHub gives such a job no request token
             raise Rejected(403, "the job has no permission id-token: write")
         from fakes.github_routes import OWNER_ID, REPOSITORY_ID, subject_prefix
 

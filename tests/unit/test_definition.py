@@ -10,6 +10,7 @@ import pytest
 from conftest import PROBLEM_TYPES, Bake, RunIn, run_module
 
 from sagegate.files import Json
+from sagegate.pipeline.shapes import request_errors
 
 
 def test_compiling_gives_the_committed_bytes(bake: Bake, sdk_env: Path) -> None:
@@ -249,7 +250,12 @@ def test_check_names_step_field_and_fault(
                 "parameter",
             ],
         ),
-        ("mlops.toml", "[hyperparameters]", '[hyperparameters]\nnote = "{long}"', ["HyperParameters.note", "2501"]),
+        (
+            "mlops.toml",
+            "[hyperparameters]",
+            '[hyperparameters]\nnote = "{long}"',
+            ["mlops.toml: step Train: HyperP", "note: 2501"],
+        ),
         (
             "environments/prod.toml",
             'mode = "real-time" # or "serverless", "asynchronous", "batch"\ninstance_type = "ml.m5.large"',
@@ -293,3 +299,20 @@ def test_run_rejects_a_broken_definition_before_any_job(bake: Bake, run_in: RunI
     done = run_in(project, "sagegate", "run", check=False)
     assert done.returncode == 1 and "no step Trane" in done.stderr
     assert not (project / ".mlops" / "executions").exists() or not os.listdir(project / ".mlops" / "executions")
+
+
+def test_check_reads_the_default_values_of_pipeline_py(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    found = definition(project)
+    found["Parameters"].append({"Name": "Own", "Type": "String", "DefaultValue": "ml.m5.lage"})
+    step(found, "Train")["Arguments"]["ResourceConfig"]["InstanceType"] = {GET: "Parameters.Own"}
+    (project / "pipeline" / "definition.json").write_text(json.dumps(found))
+    done = run_in(project, "sagegate", "check", check=False)
+    assert done.returncode == 1 and "pipeline/definition.json: step Train: ResourceConfig.InstanceType" in done.stderr
+
+
+def test_a_whole_structure_may_come_from_another_step() -> None:
+    """Its content is known only in a run."""
+    arguments: Json = {"ModelName": "m", "ExecutionRoleArn": "arn:aws:iam::111122223333:role/x"}
+    arguments |= {key: {GET: f"Steps.Train.{key}"} for key in ("VpcConfig", "Containers")}
+    assert list(request_errors("CreateModel", arguments)) == []

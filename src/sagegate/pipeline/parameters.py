@@ -41,7 +41,7 @@ def apply_environment(definition: Json, environment: Environment) -> Json:
     """
 
     def changed(body: Json) -> Json:
-        return {**body, "Arguments": _apply_to_job(body["Type"], body["Arguments"], environment)}
+        return {**body, "Arguments": _apply_to_job(body["Type"], body.get("Arguments") or {}, environment)}
 
     return _map_steps(definition, changed)
 

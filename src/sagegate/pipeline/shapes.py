@@ -90,7 +90,7 @@ def request_errors(
                 names = ", ".join(reference.path for reference in references(value))
                 errors.extend(f"{error} (parameter {names})" for error in limit_errors(known, shape, where))
                 return known
-            return EXAMPLES.get(expected, [EXAMPLES["text"]] if expected == "list" else {})
+            return _example(shape)
         errors.extend(limit_errors(value, shape, where))
         if isinstance(value, dict) and shape.type_name in ("structure", "map"):
             members = shape.members if shape.type_name == "structure" else dict.fromkeys(value, shape.value)
@@ -117,10 +117,20 @@ def limit_errors(value: Any, shape: Shape, where: str) -> Iterator[str]:
             yield from limit_errors(key, shape.key, f"{where}, name {key!r:.100}")
     elif shape.type_name == "string" and isinstance(value, str):
         if shape.enum and value not in shape.enum:
-            near = get_close_matches(value, shape.enum) or shape.enum[:10]
-            yield f"{where}: botocore {botocore.__version__} has no {value!r:.100} there; it has {', '.join(near)}"
+            near = ", ".join(get_close_matches(value, shape.enum) or shape.enum[:10])
+            newer = "if AWS has it by now, run `uv lock --upgrade-package botocore`"
+            yield f"{where}: botocore {botocore.__version__} has no {value!r:.100} there; it has {near} ({newer})"
         elif pattern and not regex.fullmatch(pattern, value):
             yield f"{where}: {value!r:.100} does not match {pattern}"
+
+
+def _example(shape: Shape) -> Any:
+    """Return a value of a shape, with the members that it must have."""
+    if shape.type_name == "structure":
+        return {name: _example(shape.members[name]) for name in shape.required_members}
+    if shape.type_name == "list":
+        return [_example(shape.member)]
+    return EXAMPLES.get(KINDS.get(shape.type_name, ""), {})
 
 
 def _known_value(reference: Any, values: Json) -> Any:

@@ -149,10 +149,11 @@ class GitHub:
                 f"the tokens of {self.repository} have a subject made of {keys}, but the roles trust environments: "
                 f"`gh api -X PUT {path} -F use_default=true`"
             )
-        if "sub_claim_prefix" not in found:
-            raise SagegateError(
+        if not found.get("sub_claim_prefix"):
+            raise GitHubError(
+                200,
                 f"GitHub does not say how the subject of the tokens of {self.repository} begins: give it to `sagegate "
-                "bootstrap` as --subject-prefix repo:OWNER@OWNER_ID/NAME@REPOSITORY_ID, or the former repo:OWNER/NAME"
+                "bootstrap` as --subject-prefix repo:OWNER@OWNER_ID/NAME@REPOSITORY_ID, or the former repo:OWNER/NAME",
             )
         return str(found["sub_claim_prefix"])
 

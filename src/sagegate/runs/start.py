@@ -102,8 +102,11 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
         session.close()
 
 
-def prepare(session: Session, options: RunOptions) -> RunRequest:
-    """Return the request of a run, writing nothing; raise SagegateError for a broken definition or parameter."""
+def prepare(session: Session, options: RunOptions, is_checked: bool = True) -> RunRequest:
+    """Return the request of a run, writing nothing; raise SagegateError for a broken definition or parameter.
+
+    `is_checked` is False for what will not run, such as an earlier commit's pipeline.
+    """
     root, settings = session.root, session.settings
     compiled = definition.load(root)
     error = next(reference_errors(compiled), None)
@@ -123,11 +126,17 @@ def prepare(session: Session, options: RunOptions) -> RunRequest:
     recorded = {"StartedBy": parameters.metadata_text(parameters.started_by())}
     if given:
         recorded["Overrides"] = " ".join(f"{name}={value}" for name, value in sorted(given.items()))
+        if parameters.metadata_text(recorded["Overrides"]) != recorded["Overrides"]:
+            allowed = "256 letters, digits, spaces and _ . : / = + - @ in all"
+            raise SagegateError(
+                f"--set: the model records what is set, at most {allowed}: edit mlops.toml instead", USAGE
+            )
     overrides = {name: value for name, value in recorded.items() if name in declared} | given
     found = definition.parameter_values(body, overrides)
     if not session.environment.is_local:
         check_overrides(given, settings)
-        check_requests(session, body, found, overrides, tags)
+        if is_checked:
+            check_requests(session, body, found, overrides, tags)
     steps = definition.steps_of(compiled)
     check_names(steps, list(options.only))
     selected = downstream(steps, options.from_step) if options.from_step else frozenset(options.only)
@@ -140,7 +149,8 @@ def check_overrides(overrides: dict[str, str], settings: Settings) -> None:
         if name not in settings.hyperparameters:
             allowed = ", ".join(sorted(settings.hyperparameters))
             raise SagegateError(
-                f"--set {name}: on AWS only hyperparameters can be set ({allowed}): change it in the project's files",
+                f"--set {name}: on AWS only hyperparameters can be set ({allowed}): change {name} in mlops.toml or "
+                "environments/*.toml, and commit it",
                 USAGE,
             )
 
@@ -156,7 +166,7 @@ def check_requests(session: Session, body: Json, values: Json, overrides: dict[s
         *(f"StartPipelineExecution: {error}" for error in request_errors("StartPipelineExecution", start)),
     ]
     if errors:
-        raise SagegateError(f"nothing was started, because SageMaker would refuse this: {errors[0]}", USAGE)
+        raise SagegateError(f"SageMaker would refuse this: {errors[0]}", USAGE)
 
 
 def create_request(session: Session, body: str, tags: dict[str, str]) -> Json:
