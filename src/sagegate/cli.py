@@ -28,8 +28,8 @@ environment = click.option(
 
 
 @contextmanager
-def project(name: str = "local") -> Iterator[Session]:
-    """Yield a session with one of the project's environments."""
+def opened(name: str) -> Iterator[Session]:
+    """Open a session with one of the project's environments, and close it at the end."""
     from sagegate.config import find_root
     from sagegate.session import open_session
 
@@ -76,7 +76,7 @@ def plan(environment: str, against: str | None, markdown: bool) -> None:
     if against:
         found = plans.plan_against(find_root(), environment, against)
     else:
-        with project(environment) as session:
+        with opened(environment) as session:
             found = plans.plan(session)
     print(found.markdown()) if markdown else found.print()
 
@@ -138,7 +138,7 @@ def status(environment: str, execution: str | None, count: int, follow: bool) ->
     """List the latest executions, or show EXECUTION with its steps."""
     from sagegate.runs.status import follow_execution, list_executions, show_execution
 
-    with project(environment) as session:
+    with opened(environment) as session:
         if follow:
             sys.exit(follow_execution(session, execution))
         show_execution(session, execution) if execution else list_executions(session, count)
@@ -151,7 +151,7 @@ def explain(environment: str, execution: str | None) -> None:
     """Explain why EXECUTION failed (the latest failed one by default): step, log, likely cause and fix."""
     from sagegate.explain.explain import explain
 
-    with project(environment) as session:
+    with opened(environment) as session:
         explain(session, execution)
 
 
@@ -162,7 +162,7 @@ def stop(environment: str, execution: str) -> None:
     """Stop EXECUTION and its running jobs."""
     from sagegate.runs.status import stop_execution
 
-    with project(environment) as session:
+    with opened(environment) as session:
         stop_execution(session, execution)
 
 
@@ -175,7 +175,7 @@ def models(environment: str, version: int | None, compare: bool, count: int) -> 
     """List the registered models, or show VERSION with its metrics and lineage."""
     from sagegate.registry.models import list_models, show_model
 
-    with project(environment) as session:
+    with opened(environment) as session:
         if compare:
             from sagegate.runs.status import compare as comparison
 
@@ -192,7 +192,7 @@ def approve(environment: str, version: int, reason: str) -> None:
     """Approve a model: it becomes the champion, and may be served."""
     from sagegate.registry.models import approve
 
-    with project(environment) as session:
+    with opened(environment) as session:
         approve(session, version, reason)
 
 
@@ -204,7 +204,7 @@ def reject(environment: str, version: int, reason: str) -> None:
     """Reject a model: it may not be served."""
     from sagegate.registry.models import reject
 
-    with project(environment) as session:
+    with opened(environment) as session:
         reject(session, version, reason)
 
 
@@ -216,7 +216,7 @@ def serve(environment: str, version: int | None, port: int) -> None:
     """Serve the champion, or model VERSION, locally."""
     from sagegate.deployment.serve import serve
 
-    with project(environment) as session:
+    with opened(environment) as session:
         serve(session, version, port)
 
 
@@ -234,7 +234,7 @@ def invoke(environment: str, file: Path | None, url: str, source: str | None, ou
 
     if (source and (file or environment == "local")) or (output and not source):
         raise click.UsageError("--batch takes no FILE and needs --env staging or prod; --output goes with --batch")
-    with project(environment) as session:
+    with opened(environment) as session:
         if source:
             invoke_batch(session, source, output)
         elif environment == "local":
@@ -266,7 +266,7 @@ def promote(environment: str, version: int | None, opens: bool, source: str) -> 
 @click.command()
 @click.argument("environment", metavar="ENV")
 def deploy(environment: str) -> None:
-    """Deploy what deployments/ENV.json pins: canary, alarms, smoke test. `local` only tests the champion."""
+    """Deploy the model that deployments/ENV.json pins, and test it. With `local`, only test the champion."""
     from sagegate.config import find_root
     from sagegate.deployment.deploy import deploy
 

@@ -239,7 +239,7 @@ class Environment(Section, frozen=True):
 
 
 def load_settings(root: Path) -> Settings:
-    """Return `mlops.toml` of the project in `root`. Raises SagegateError if it is invalid or of another shape."""
+    """Return `mlops.toml` of the project in `root`. Raises SagegateError if it is invalid or has another `template`."""
     return _settings(_read(root, "mlops.toml"))
 
 

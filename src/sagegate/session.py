@@ -1,7 +1,8 @@
 """AWS clients for one environment.
 
-The environment `local` gets local clients with the same methods, requests and responses as boto3's, so every command
-has one code path. On AWS, boto3 takes its credentials from the profile `PROJECT-ENV` if it exists, else as usual.
+The environment `local` gets local clients with the same methods, requests and responses as boto3's, so that commands
+are written once; `is_local` is asked where there is a real difference. On AWS, boto3 takes its credentials from the
+profile `PROJECT-ENV` if it exists, else as usual.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from sagegate.config import PLACEHOLDER_ACCOUNT, Environment, Settings, load_environment, load_settings
 from sagegate.errors import SagegateError
-from sagegate.files import Json
+from sagegate.files import Json, split_uri
 from sagegate.local.storage import Store
 from sagegate.names import Names
 
@@ -41,7 +42,7 @@ class Session:
         return self.client("s3")
 
     def digest(self, file: Path) -> str:
-        """Return the SHA-256 of a local file, cached between runs."""
+        """Return the SHA-256 of a local file; a local run keeps it for the next."""
         return self.store.file_digest(file)
 
     @property
@@ -157,3 +158,24 @@ def is_missing(session: Session, error: Exception) -> bool:
         return True
     details = getattr(error, "response", {}).get("Error", {})
     return details.get("Code") == "ValidationException" and "does not exist" in details.get("Message", "")
+
+
+def read_object(session: Session, uri: str) -> bytes | None:
+    """Return an S3 object's content, or None if it does not exist.
+
+    Raises SagegateError if S3 does not say which: it answers 403 for a missing object to whoever may not list the
+    bucket, as another account that deploys dev's models. Source: "GetObject", Amazon S3 API reference.
+    """
+    bucket, key = split_uri(uri)
+    try:
+        content: bytes = session.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except session.s3.exceptions.NoSuchKey:
+        return None
+    except Exception as error:  # botocore's ClientError; importing botocore would slow down every local run
+        if getattr(error, "response", {}).get("Error", {}).get("Code") != "AccessDenied":
+            raise
+        raise SagegateError(
+            f"{uri} is missing or not readable with these credentials: run the pipeline again if it is missing, else"
+            " `sagegate bootstrap dev` lets the accounts in environments/ read it"
+        ) from None
+    return content

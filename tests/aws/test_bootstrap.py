@@ -178,7 +178,7 @@ def test_mistakes_are_one_line(lab: SetupLab) -> None:
     text = dev.read_text(encoding="utf-8")
     lab.edit("environments/dev.toml", DEV, "000000000000")
     assert "dev.toml: account_id is still the placeholder" in error("dev")
-    assert "because staging deploys models from there" in error("staging", account=STAGING)
+    assert "staging deploys the models that dev registers" in error("staging", account=STAGING)
     dev.write_text(text.replace(REGION, "eu-west-1"), encoding="utf-8")
     assert "in its own region only" in error("dev")
     dev.write_text(text, encoding="utf-8")

@@ -10,8 +10,7 @@ from botocore.stub import Stubber
 
 from sagegate.aws_errors import denied_action, explain_aws_error, is_expired, is_temporary
 from sagegate.errors import SagegateError
-from sagegate.registry.evaluation import read_object
-from sagegate.session import Session
+from sagegate.session import Session, read_object
 
 DENIED = (
     "User: arn:aws:sts::111122223333:assumed-role/m-github-train/x is not authorized to perform: "

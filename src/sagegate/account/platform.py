@@ -82,7 +82,7 @@ def check_settings(settings: Settings, environments: dict[str, Environment], nam
             "owner/name there, because the roles will trust it"
         )
     if environments["dev"].account_id == PLACEHOLDER_ACCOUNT:
-        raise SagegateError(f"{placeholder_error('dev')}, because {name} deploys models from there")
+        raise SagegateError(f"{placeholder_error('dev')}: {name} deploys the models that dev registers")
     for other in _with_account(environments):
         if other.region != environments["dev"].region:
             raise SagegateError(

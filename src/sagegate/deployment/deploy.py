@@ -24,10 +24,9 @@ from sagegate.files import Json
 from sagegate.names import Names
 from sagegate.registry import champion, deployments
 from sagegate.registry.approval import artifact_uri, keep_artifact
-from sagegate.registry.deployments import Package, Record
-from sagegate.registry.evaluation import read_object
+from sagegate.registry.deployments import PinnedModel, Record
 from sagegate.repository.git import Origin, origin
-from sagegate.session import Session, is_missing, open_session
+from sagegate.session import Session, is_missing, open_session, read_object
 
 STAGES = {"staging": "Staging", "prod": "Production"}
 MAX_STAGE_DESCRIPTION = 1024  # characters; StageDescription in the API reference of ModelLifeCycle
@@ -42,11 +41,12 @@ class Model:
     digest: str
 
 
-def deploy(root: Path, environment: str, package: Package | None = None) -> int:
+def deploy(root: Path, environment: str, package: PinnedModel | None = None) -> int:
     """Deploy the pinned model, or `package`, and return the exit code.
 
-    If the deployment fails, the previous model serves again and the code is 1. Raises SagegateError if the model may
-    not be deployed; nothing is changed then.
+    If it fails, the code is 1 and the previous model serves again: CloudFormation restores it after a failed update of
+    the stack, `roll_back` after a failed smoke test. The failed model stays approved, in stage Failed. Raises
+    SagegateError if the model may not be deployed; nothing is changed then.
     """
     if environment == "local":
         from sagegate.deployment.serve import serve
@@ -109,7 +109,7 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
         failure = f"{error}; {roll_back(client, spec, previous)}"
 
     if failure is None:
-        set_champion(dev, described, package, served)
+        update_champion(dev, described, package, served)
     reason = failure or (str(smoke) if smoke else "registered for batch jobs; there is no endpoint to test")
     _write_record(session, dev, model, source, failure is None, reason, smoke)
     if failure:
@@ -119,7 +119,7 @@ def deploy(root: Path, environment: str, package: Package | None = None) -> int:
     return FAILED if failure else 0
 
 
-def check_deployable(session: Session, dev: Session, pinned: Package) -> tuple[Json, bytes]:
+def check_deployable(session: Session, dev: Session, pinned: PinnedModel) -> tuple[Json, bytes]:
     """Return DescribeModelPackage's response and the artifact of a pinned model.
 
     Raises SagegateError if the model is not this project's, is rejected, was changed since its review, or, for prod,
@@ -166,7 +166,7 @@ def check_deployable(session: Session, dev: Session, pinned: Package) -> tuple[J
     return package, artifact
 
 
-def set_stage(dev: Session, environment: str, package: Package, status: str, why: str, **decision: str) -> None:
+def set_stage(dev: Session, environment: str, package: PinnedModel, status: str, why: str, **decision: str) -> None:
     """Set the package's ModelLifeCycle, which Studio shows, and with `decision` its approval."""
     description = " ".join(why.split())[:MAX_STAGE_DESCRIPTION]
     stage = {"Stage": STAGES[environment], "StageStatus": status, "StageDescription": description}
@@ -259,7 +259,7 @@ def roll_back(client: Any, spec: StackSpec, previous: StackSpec | None) -> str:
         return f"the rollback failed: {error}"
 
 
-def set_champion(dev: Session, described: Json, package: Package, served: int) -> None:
+def update_champion(dev: Session, described: Json, package: PinnedModel, served: int) -> None:
     """Make the deployed model the champion, unless that would lower the bar for candidates.
 
     `served` is the version that this environment had before, or 0. A newer champion is replaced only if this

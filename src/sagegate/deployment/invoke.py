@@ -21,8 +21,8 @@ from sagegate.deployment.smoke_test import JSON, Response, endpoint_invoker, rea
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json, split_uri
 from sagegate.registry import champion, deployments
-from sagegate.registry.evaluation import read_object
-from sagegate.session import Session
+from sagegate.registry.approval import artifact_uri
+from sagegate.session import Session, read_object
 
 CSV = "text/csv"
 CONTENT_TYPES = {".csv": CSV, ".json": JSON}
@@ -155,7 +155,7 @@ def _deployed_sample(session: Session) -> bytes:
     if record is None:
         raise _nothing_deployed(session.environment.name)
     package = session.sagemaker.describe_model_package(ModelPackageName=record.model_package_arn)
-    uri = package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
+    uri = artifact_uri(package)
     artifact = read_object(session, uri)
     if artifact is None:
         raise SagegateError(f"the deployed model's artifact {uri} no longer exists: name a file with a request")

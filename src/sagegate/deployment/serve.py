@@ -14,9 +14,8 @@ from sagegate import output
 from sagegate.deployment.smoke_test import SmokeTestFailed, read_sample, run_smoke_test, url_invoker
 from sagegate.errors import SagegateError
 from sagegate.registry import champion, lineage
-from sagegate.registry.evaluation import read_object
 from sagegate.registry.models import describe_model
-from sagegate.session import Session
+from sagegate.session import Session, read_object
 
 REQUESTS = 5
 MAX_MEDIAN_MILLISECONDS = 10_000.0

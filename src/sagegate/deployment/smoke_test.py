@@ -26,8 +26,7 @@ from sagegate.account.cloudformation import poll_seconds
 from sagegate.aws_errors import explain_aws_error, is_expired
 from sagegate.errors import SagegateError
 from sagegate.files import split_uri
-from sagegate.registry.evaluation import read_object
-from sagegate.session import Session
+from sagegate.session import Session, read_object
 
 JSON = "application/json"
 REQUESTS = 20
@@ -97,7 +96,7 @@ def read_sample(artifact: bytes) -> Sample:
 def smoke_test_endpoint(session: Session, sample: Sample) -> SmokeResult:
     """Test the environment's endpoint. Raises SmokeTestFailed, also if the endpoint cannot be invoked.
 
-    Expired credentials raise as they are: they could not roll back either.
+    An error of expired credentials is raised unchanged, because nobody could roll back with them.
     """
     endpoint = session.environment.endpoint
     invoke = endpoint_invoker(session)

@@ -23,22 +23,6 @@ from sagegate.pipeline.definition import Step
 MAX_PARALLEL_STEPS = 8
 
 
-def check_names(steps: dict[str, Step], names: list[str]) -> None:
-    """Raise SagegateError if the pipeline lacks a step of `names`."""
-    for name in names:
-        if name not in steps:
-            raise SagegateError(f"the pipeline has no step {name!r}: it has {', '.join(steps)}", USAGE)
-
-
-def downstream(steps: dict[str, Step], name: str) -> frozenset[str]:
-    """Return a step and every step that depends on it, directly or not."""
-    check_names(steps, [name])
-    selected = {name}
-    while more := {step.name for step in steps.values() if step.depends_on & selected} - selected:
-        selected |= more
-    return frozenset(selected)
-
-
 def reused_properties(
     steps: dict[str, Step], selected: frozenset[str], previous: dict[str, Json], source: str
 ) -> dict[str, Json]:

@@ -152,7 +152,7 @@ class StepRunner:
         return Result({"OutputParameters": outputs}, {"Lambda": {"Arn": arn, "OutputParameters": shown}}, {})
 
     def job_name(self, step: Step) -> str:
-        """Return the name of a step's job. SageMaker's random end is here a digest of execution and step."""
+        """Return the name of a step's job; it ends in a digest, where SageMaker has random characters."""
         end = hashlib.sha256(f"{self.execution.id}/{step.name}".encode()).hexdigest()[:10]
         return f"pipelines-{self.execution.id}-{step.name}-{end}"
 

@@ -23,14 +23,14 @@ ARCHIVE = "sourcedir.tar.gz"
 
 
 @dataclass(frozen=True)
-class Package:
+class CodePackage:
     """The code of one step: file name to content, and the digest that names the package."""
 
     files: dict[str, bytes]
     digest: str
 
 
-def package(root: Path, script: str) -> Package:
+def package(root: Path, script: str) -> CodePackage:
     """Return the package of `model/SCRIPT`; raise SagegateError if the script is missing or is not valid Python."""
     folder = root / "model"
     if not (folder / script).is_file():
@@ -39,7 +39,7 @@ def package(root: Path, script: str) -> Package:
     others = [f for f in folder.iterdir() if f.is_file() and f.suffix not in (".py", ".pyc") and f.name[0] != "."]
     files = {file.name: file.read_bytes() for file in sorted([*modules, *others])}
     lines = [f"{name} {hashlib.sha256(content).hexdigest()}" for name, content in files.items()]
-    return Package(files, hashlib.sha256("\n".join([script, *lines]).encode()).hexdigest()[:16])
+    return CodePackage(files, hashlib.sha256("\n".join([script, *lines]).encode()).hexdigest()[:16])
 
 
 def code_parameters(definition: Json) -> dict[str, tuple[str, bool]]:
@@ -61,7 +61,7 @@ def code_parameters(definition: Json) -> dict[str, tuple[str, bool]]:
     return found
 
 
-def objects(packed: Package, prefix: str, as_archive: bool) -> tuple[str, dict[str, bytes]]:
+def objects(packed: CodePackage, prefix: str, as_archive: bool) -> tuple[str, dict[str, bytes]]:
     """Return the key that the step gets for a package stored below `prefix`, and every object by key."""
     below = f"{prefix}/{packed.digest}"
     if as_archive:

@@ -121,7 +121,10 @@ def steps_of(definition: Json) -> dict[str, Step]:
             raise SagegateError(f"definition: the step's name {name!r} must be 1 to 64 letters, digits, - and _")
         if name in steps:
             raise SagegateError(f"definition: two steps are named {name!r}: step names are unique in a pipeline")
-        needs = {r.step for r in references(Step(name, kind, body).arguments) if r.step}
+        try:
+            needs = {r.step for r in references(Step(name, kind, body).arguments) if r.step}
+        except SagegateError as error:
+            raise SagegateError(f"definition: step {name}: {error}") from None
         needs |= {needed for needed, _ in dependencies(body)} | ({branch[0]} if branch else set())
         steps[name] = Step(name, kind, body, branch, frozenset(needs))
     return steps
@@ -142,6 +145,22 @@ def dependencies(body: Json) -> list[tuple[str, str]]:
     """Return a step's DependsOn as (step, Trigger); the trigger of a bare name is `Completed`."""
     entries = body.get("DependsOn") or []
     return [(e["Step"], e["Trigger"]) if isinstance(e, dict) else (e, "Completed") for e in entries]
+
+
+def check_names(steps: dict[str, Step], names: list[str]) -> None:
+    """Raise SagegateError if the pipeline lacks a step of `names`."""
+    for name in names:
+        if name not in steps:
+            raise SagegateError(f"the pipeline has no step {name!r}: it has {', '.join(steps)}", USAGE)
+
+
+def downstream(steps: dict[str, Step], name: str) -> frozenset[str]:
+    """Return a step and every step that depends on it, directly or not."""
+    check_names(steps, [name])
+    selected = {name}
+    while more := {step.name for step in steps.values() if step.depends_on & selected} - selected:
+        selected |= more
+    return frozenset(selected)
 
 
 def references(value: Any, where: str = "") -> Iterator[Reference]:
@@ -168,7 +187,7 @@ def parse_get(expression: Any, where: str = "") -> Reference:
     if head == "Steps" and match:
         return Reference("Steps", match[2], where, match[1])
     raise SagegateError(
-        f"definition: {where}: {expression!r} is not a reference: it must start with Parameters., Execution. or Steps."
+        f"{where}: {expression!r} is not a reference: it must start with Parameters., Execution. or Steps."
     )
 
 
@@ -179,13 +198,13 @@ def _json_get(body: Json, where: str) -> Iterator[Reference]:
         name = file.get("Get") if isinstance(file, dict) else file
         match = re.fullmatch(r"Steps\.([A-Za-z0-9_-]+)\.PropertyFiles\.(.+)", str(name))
         if not match:
-            raise SagegateError(f"definition: {where}: {name!r} is not a reference to a property file")
+            raise SagegateError(f"{where}: {name!r} is not a property file: write Steps.STEP.PropertyFiles.NAME")
         yield Reference("PropertyFile", f"{match[2]}:{path}", where, match[1])
     elif "S3Uri" in body:
         yield Reference("S3Json", path, where)
         yield from references(body["S3Uri"], f"{where}.S3Uri")
     else:
-        raise SagegateError(f"definition: {where}: Std:JsonGet needs a PropertyFile or an S3Uri")
+        raise SagegateError(f"{where}: Std:JsonGet needs a PropertyFile or an S3Uri")
 
 
 def with_defaults(definition: Json, values: Json) -> Json:

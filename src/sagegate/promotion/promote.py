@@ -22,7 +22,7 @@ from sagegate.pipeline.parameters import started_by
 from sagegate.promotion.propose import RemoteManifests, propose
 from sagegate.promotion.pull_request import Change, Kind
 from sagegate.registry import deployments, lineage, models
-from sagegate.registry.deployments import Gate, Manifest, Package, Record
+from sagegate.registry.deployments import Gate, Manifest, PinnedModel, Record
 from sagegate.repository import git
 from sagegate.repository.github import open_github
 from sagegate.session import Session, open_session
@@ -79,7 +79,7 @@ def promote(root: Path, environment: str, version: int | None, source: str, open
 
 
 def rollback(root: Path, environment: str, to: int | None, open_pr: bool) -> None:
-    """Pin the version that was deployed before, or version `to`, with the evidence that git's history has."""
+    """Pin the version that was pinned before, or version `to`, by its manifest in git's history."""
     _check_environment(environment)
 
     def choose(manifests: Manifests) -> Change:
@@ -89,7 +89,7 @@ def rollback(root: Path, environment: str, to: int | None, open_pr: bool) -> Non
     _apply(root, f"rollback/{environment}", choose, open_pr, force=True)
 
 
-def previous_model(root: Path, environment: str, to: int | None) -> Package:
+def previous_model(root: Path, environment: str, to: int | None) -> PinnedModel:
     """Return the model that was deployed before, or version `to`, for a rollback without a pull request."""
     _check_environment(environment)
     return previous(LocalManifests(root), environment, to)[1].model

@@ -12,8 +12,7 @@ from typing import Any
 
 from sagegate.errors import SagegateError
 from sagegate.files import Json, split_uri
-from sagegate.registry.evaluation import read_object
-from sagegate.session import Session
+from sagegate.session import Session, read_object
 
 SPECIFICATION = "approved"  # its name; infra/endpoint.yaml names it too
 

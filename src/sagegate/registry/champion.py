@@ -1,4 +1,6 @@
-"""The champion: a copy of the last approved model in the bucket, with which every execution compares its candidate.
+"""The champion: a copy of the model approved or deployed last, with which every execution compares its candidate.
+
+A deployment does not lower the bar: see `update_champion` in deployment/deploy.py.
 
 `PROJECT/champion/` holds `model.tar.gz` and `champion.json`. Before the first approval it holds only the marker
 `no-champion.json`, because the S3 prefix of a job's input must not be empty.
@@ -11,8 +13,7 @@ import json
 
 from sagegate.files import Json, split_uri
 from sagegate.registry.approval import artifact_uri
-from sagegate.registry.evaluation import read_object
-from sagegate.session import Session
+from sagegate.session import Session, read_object
 
 MODEL, RECORD, MARKER = "model.tar.gz", "champion.json", "no-champion.json"
 

@@ -40,7 +40,7 @@ class Artifact(Section, frozen=True):
     uri: S3Uri
 
 
-class Package(Section, frozen=True):
+class PinnedModel(Section, frozen=True):
     """The model package in the registry, and its artifact."""
 
     account_id: AccountId
@@ -125,7 +125,7 @@ class Manifest(Section, frozen=True):
     """The content of deployments/ENV.json; `replaces` is the version that was deployed before."""
 
     evidence: Evidence
-    model: Package
+    model: PinnedModel
     promoted_at: Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")]  # UTC
     promoted_by: str
     replaces: Version | None
@@ -140,7 +140,10 @@ class Manifest(Section, frozen=True):
 def build_manifest(
     lineage: Lineage, sha256: str, promoted_by: str, promoted_at: datetime, replaces: int | None
 ) -> Manifest:
-    """Return the manifest of a model package. Raises SagegateError if its evidence is incomplete."""
+    """Return the manifest that pins a model; `sha256` is its artifact's digest, `replaces` the version pinned before.
+
+    Raises SagegateError if the model has no evaluation, or a value is missing in it.
+    """
     evaluation = lineage.evaluation
     if evaluation is None:
         raise SagegateError(f"model {lineage.version} has no evaluation.json that can be read: run the pipeline again")

@@ -5,31 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 
-from sagegate.errors import SagegateError
 from sagegate.evaluation import Evaluation
-from sagegate.files import Json, split_uri
-from sagegate.session import Session
-
-
-def read_object(session: Session, uri: str) -> bytes | None:
-    """Return an S3 object's content, or None if it does not exist.
-
-    Raises SagegateError if S3 does not say which: it answers 403 for a missing object to whoever may not list the
-    bucket, as another account that deploys dev's models. Source: "GetObject", Amazon S3 API reference.
-    """
-    bucket, key = split_uri(uri)
-    try:
-        content: bytes = session.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    except session.s3.exceptions.NoSuchKey:
-        return None
-    except Exception as error:  # botocore's ClientError; importing botocore would slow down every local run
-        if getattr(error, "response", {}).get("Error", {}).get("Code") != "AccessDenied":
-            raise
-        raise SagegateError(
-            f"{uri} is missing or not readable with these credentials: run the pipeline again if it is missing, else"
-            " `sagegate bootstrap dev` lets the accounts in environments/ read it"
-        ) from None
-    return content
+from sagegate.files import Json
+from sagegate.session import Session, read_object
 
 
 def read_evaluation(session: Session, uri: str) -> Evaluation | None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from sagegate.errors import SagegateError
 from sagegate.evaluation import Evaluation
 from sagegate.files import Json
-from sagegate.registry.evaluation import evaluation_of_package, read_object
-from sagegate.session import Session
+from sagegate.registry.evaluation import evaluation_of_package
+from sagegate.session import Session, read_object
 
 ARN = re.compile(r"arn:aws[a-z-]*:sagemaker:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):model-package/(?P<rest>.+)")
 

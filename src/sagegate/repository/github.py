@@ -293,7 +293,10 @@ def ensure_environment(github: GitHub, name: str, reviewers: tuple[str, ...]) ->
 
 
 def environment_request(now: Json | None, reviewers: list[Json]) -> Json:
-    """Return the body of the PUT: the present rules with these reviewers, because GitHub resets what is left out."""
+    """Return the request that updates an environment: its present rules, with `reviewers` if there are any.
+
+    GitHub resets each rule that a request leaves out.
+    """
     rules = {rule["type"]: rule for rule in (now or {}).get("protection_rules", [])}
     required = rules.get("required_reviewers", {})
     present = [{"type": r["type"], "id": r["reviewer"]["id"]} for r in required.get("reviewers", [])]

@@ -45,15 +45,15 @@ MARKS = {
 }
 
 
-def follow_and_report(session: Session, arn: str, state: str) -> int:
+def follow_and_report(session: Session, arn: str, suffix: str) -> int:
     """Follow an execution to its end and report on it; return the exit code: 0 succeeded, 3 rejected, 1 failed.
 
-    Ctrl-C stops a local execution; one on AWS continues.
+    `suffix` ends the title, such as `pipeline updated`. Ctrl-C stops a local execution; one on AWS continues.
     """
     definition = execution_definition(session, arn)
     name = arn.rpartition("/")[2]
     try:
-        follow(session, arn, list(steps_of(definition)), state)
+        follow(session, arn, list(steps_of(definition)), suffix)
     except KeyboardInterrupt:
         if not session.environment.is_local:
             commands = f"`sagegate status {name} --follow{session.option}`, or `sagegate stop {name}{session.option}`"
@@ -64,9 +64,9 @@ def follow_and_report(session: Session, arn: str, state: str) -> int:
     return report(session, arn, definition)
 
 
-def follow(session: Session, arn: str, names: list[str], state: str) -> None:
+def follow(session: Session, arn: str, names: list[str], suffix: str) -> None:
     """Show the execution's steps until it ends: a live table on a terminal, otherwise a line for each ended step."""
-    title = f"{session.names.pipeline} · {session.environment.name} · execution {arn.rpartition('/')[2]} · {state}"
+    title = f"{session.names.pipeline} · {session.environment.name} · execution {arn.rpartition('/')[2]} · {suffix}"
     if sys.stdout.isatty() and not os.environ.get("CI"):  # a CI runner may allocate a TTY, but its log shows no redraws
         from rich.live import Live
 
@@ -198,7 +198,9 @@ def judge(session: Session, arn: str, execution: Json, steps: list[Json], evalua
         return Verdict(0, f"{where}: the execution succeeded", "succeeded", None)
     version = package.rpartition("/")[2]
     reason = evaluation.gate.get("reason", "") if evaluation else ""
-    todo = f"sagegate approve {version} --reason '...'{session.option}, then sagegate serve{session.option}"
+    todo = f"sagegate approve {version} --reason '...', then sagegate serve"
+    if not session.environment.is_local:  # there a deployment approves the model, after a review
+        todo = "sagegate promote staging --pull-request"
     return Verdict(0, f"{where}: model {version} passed the gate", f"model {version} registered: {reason}", todo)
 
 

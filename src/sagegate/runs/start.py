@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from sagegate.config import Settings, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json, split_uri
-from sagegate.local.engine import check_names, downstream
 from sagegate.pipeline import definition, parameters
 from sagegate.pipeline.code import libraries
 from sagegate.pipeline.validate import reference_errors
@@ -70,7 +69,7 @@ class RunRequest:
 def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | None) -> int:
     """Run the pipeline; return the exit code: 0 succeeded, 3 rejected by the gate, 1 failed."""
     options.check(environment)
-    options.parameters()
+    options.parameters()  # raises an error before anything is compiled
     if not options.retry and definition.is_stale(root, load_settings(root)):
         from sagegate.pipeline.compile import compile_project
 
@@ -79,20 +78,18 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
     session = open_session(root, environment, launcher)
     try:
         if options.retry:
-            arn, state = retry(session, options.retry), "retried"
+            arn, note = retry(session, options.retry), "retried"
         else:
             request = prepare(session, options)
             upload(session, request.contents, request.data)
             change, version = upsert(session, request.body, request.tags)
-            state = f"pipeline {change}"
+            note = f"pipeline {change}"
             arn = start(session, version, request.overrides, request.selected, options.reason)
         if not options.waits:
             name = arn.rpartition("/")[2]
-            print(
-                f"execution {name} started, {state}: `sagegate status {name} --follow --env {environment}` follows it"
-            )
+            print(f"execution {name} started, {note}: `sagegate status {name} --follow --env {environment}` follows it")
             return 0
-        code = follow_and_report(session, arn, state)
+        code = follow_and_report(session, arn, note)
         if launcher:
             from sagegate.local.processes import remember_libraries
 
@@ -138,8 +135,8 @@ def prepare(session: Session, options: RunOptions, is_checked: bool = True) -> R
         if is_checked:
             check_requests(session, body, found, overrides, tags)
     steps = definition.steps_of(compiled)
-    check_names(steps, list(options.only))
-    selected = downstream(steps, options.from_step) if options.from_step else frozenset(options.only)
+    definition.check_names(steps, list(options.only))
+    selected = definition.downstream(steps, options.from_step) if options.from_step else frozenset(options.only)
     return RunRequest(contents, data, json.dumps(body), overrides, tags, selected)
 
 
@@ -227,7 +224,7 @@ def upsert(session: Session, body: str, tags: dict[str, str]) -> tuple[str, int]
         else:
             versions = pipeline_versions(session)  # the response does not have the version
             if versions:
-                return "created", min(versions)
+                return "created", min(versions)  # ours; another run may have updated it since
     if versions:
         newest = {"PipelineName": session.names.pipeline, "PipelineVersionId": max(versions)}
         existing = session.sagemaker.describe_pipeline(**newest)
@@ -305,7 +302,7 @@ def retry(session: Session, name: str) -> str:
         session.sagemaker.retry_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=request_token())
     except Exception as error:
         if is_missing(session, error):
-            raise SagegateError(f"there is no execution {name}: `sagegate status` lists them") from None
+            raise SagegateError(f"there is no execution {name}: `sagegate status{session.option}` lists them") from None
         raise
     return arn
 
