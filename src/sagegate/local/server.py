@@ -7,9 +7,11 @@ Services" in the SageMaker developer guide.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from typing import Any
 from sagegate.errors import USAGE, SagegateError
 
 MAX_BODY_BYTES = 6 * 1024 * 1024  # the largest body that a SageMaker real-time endpoint accepts
+SECONDS_OF_SILENCE = 30  # after these without a byte from a client its connection is closed
 
 
 class Model:
@@ -52,6 +55,10 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Server
+    timeout = SECONDS_OF_SILENCE
+    wbufsize = (
+        -1
+    )  # buffered: in two parts, the second waits 40 ms for the client's delayed acknowledgement of the first
 
     def do_GET(self) -> None:
         """Answer /ping: the model is loaded."""
@@ -62,14 +69,31 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer /invocations with predictions."""
-        length = int(self.headers.get("Content-Length") or 0)
-        if self.path != "/invocations":
+        lengths = self.headers.get_all("Content-Length", [])
+        if self.headers.get("Transfer-Encoding") or not lengths:
+            self._refuse(411, "send the body's Content-Length, and no Transfer-Encoding")
+        elif len(set(lengths)) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
+            self._refuse(400, f"Content-Length is {', '.join(lengths)[:100]!r}: send one number")
+        elif len(lengths[0]) > 12 or int(lengths[0]) > MAX_BODY_BYTES:
+            self._refuse(413, f"the body has {lengths[0][:100]} bytes: an endpoint accepts at most {MAX_BODY_BYTES}")
+        elif len(body := self.rfile.read(int(lengths[0]))) < int(lengths[0]):
+            self.close_connection = True  # the client went away
+        elif self.path != "/invocations":
             self._send_error(404, f"{self.path}: there are /ping and /invocations")
-        elif length > MAX_BODY_BYTES:
-            self.close_connection = True
-            self._send_error(413, f"the body has {length} bytes: an endpoint accepts at most {MAX_BODY_BYTES}")
         else:
-            self._predict(self.rfile.read(length))
+            self._predict(body)
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer a request whose body is not read, and close the connection: what follows on it is not a request."""
+        self.close_connection = True
+        self._send_error(status, message)
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_WR)
+        # The client may still send. Closing at once would reset the connection before it has read the answer.
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                if not self.rfile.read1(65536):
+                    break
 
     def _predict(self, body: bytes) -> None:
         accept = self._media_type("Accept", "application/json")
@@ -106,10 +130,16 @@ class Server(ThreadingHTTPServer):
     """An HTTP server for one model, on the loopback interface."""
 
     daemon_threads = True
+    request_queue_size = 512  # connections that wait to be accepted
 
     def __init__(self, port: int, model: Model) -> None:
         self.model = model
         super().__init__(("127.0.0.1", port), Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print an error's traceback, unless it is only that the client went away."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def serve_folder(folder: Path, port: int, title: str, test: Callable[[str], bool] | None = None) -> None:
