@@ -22,20 +22,11 @@ CONSOLE_HOSTS = {
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
-# --- links to AWS consoles -------------------------------------------------------------------------------------------
-def studio(partition: str, region: str) -> str:
-    """Return the URL of Studio's landing page. The pages behind it have the address of the account's own domain."""
-    return f"{_console_url(partition, region)}/sagemaker/home?region={region}#/studio-landing"
-
-
 def job_logs(partition: str, region: str) -> str:
     """Return the URL of the log groups of SageMaker's jobs in CloudWatch."""
+    console = f"https://{region}.{CONSOLE_HOSTS.get(partition, CONSOLE_HOSTS['aws'])}"
     groups = "$3FlogGroupNameFilter$3D$252Faws$252Fsagemaker$252F"
-    return f"{_console_url(partition, region)}/cloudwatch/home?region={region}#logsV2:log-groups{groups}"
-
-
-def _console_url(partition: str, region: str) -> str:
-    return f"https://{region}.{CONSOLE_HOSTS.get(partition, CONSOLE_HOSTS['aws'])}"
+    return f"{console}/cloudwatch/home?region={region}#logsV2:log-groups{groups}"
 
 
 # --- the terminal ----------------------------------------------------------------------------------------------------

@@ -146,8 +146,9 @@ def _offline_definition(root: Path, environment_name: str, is_checked: bool = Tr
 def _changes(old: Json, new: Json) -> Iterator[Table]:
     before, after = ({p["Name"]: p for p in body.get("Parameters") or []} for body in (old, new))
     rows = []
+    code = code_parameters(new)  # _code_changes names the files
     for name in [*after, *(name for name in before if name not in after)]:
-        if before.get(name) != after.get(name):
+        if before.get(name) != after.get(name) and name not in code:
             rows.append(_row([name], _default(before.get(name)), _default(after.get(name))))
     yield Table("Parameters", ["", "parameter", "old", "new"], rows)
     yield Table("Steps", ["", "step", "field", "old", "new"], _step_changes(old, new))

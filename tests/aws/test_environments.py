@@ -27,10 +27,8 @@ def test_train_approve_and_reject(place: Place) -> None:
         assert re.search(rf"Succeeded +{step} ", first)
 
     if place.name == "dev":
-        assert (
-            re.search(r"Studio: https://us-east-1\.console\.aws\.amazon\.com/\S+", first)
-            and "CloudWatch: https://" in first
-        )
+        assert re.search(r"logs: https://us-east-1\.console\.aws\.amazon\.com/cloudwatch/\S+", first)
+        assert re.search(r"billed: \d+ instance seconds \(Preprocess \d", first)
     again = place.run("run")
     assert "pipeline unchanged" in again and re.search(r"Train +\d\.\d\d s  cached", again)
 

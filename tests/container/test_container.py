@@ -21,6 +21,8 @@ import pytest
 from clean_copy import ROOT
 from conftest import Bake, find_uv, without_shell_settings
 from filelock import FileLock
+from local_lab import Lab
+from test_jobs import model, trained, training
 
 IMAGE = Path(__file__).with_name("image.py")
 DEFINITION = json.loads((ROOT / "{{cookiecutter.project_slug}}" / "pipeline" / "definition.json").read_text())
@@ -37,6 +39,16 @@ LIBRARIES = (
     "xgboost-cpu==3.2.0 ; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "xgboost==3.2.0 ; sys_platform != 'linux' or platform_machine != 'x86_64'",
 )
+SHOW_ARGUMENTS = """
+import json, os, sys
+with open(os.path.join(os.environ["SM_MODEL_DIR"], "algo-1.json"), "w") as file:
+    json.dump(sys.argv[1:], file)
+"""
+VALUES = {
+    **{"a": "1", "C": "0.50", "whole": "3", "large": "100000000000000000000", "small": "1e-7", "negative": "-0.5"},
+    **{"yes": "true", "no": "false", "python": "True", "nothing": "null", "empty": "", "spaces": "two words"},
+    **{"quoted": '"text"', "list": "[1, 2]", "map": '{"a": 1, "b": "c"}', "broken": "[1,", "dash-ed": "x", "ü": "é"},
+}
 HYPERPARAMETERS = {"num_round": "30", "max_depth": "3", "eta": "0.3"}
 
 
@@ -103,7 +115,9 @@ class Container:
             command, env=without_shell_settings(variables), stdout=pipe, stderr=subprocess.STDOUT, text=True
         )
 
-    def train(self, project: Path, splits: Path, environment: dict[str, str]) -> tuple[int, str]:
+    def train(
+        self, project: Path, splits: Path, environment: dict[str, str], hyperparameters: dict[str, str]
+    ) -> tuple[int, str]:
         """Run a training job as SageMaker lays it out. Returns the exit code and the log."""
         for name in ("train", "validation"):
             shutil.copytree(splits / name, self.opt_ml / "input" / "data" / name)
@@ -115,7 +129,7 @@ class Container:
         config.mkdir(parents=True)
         (self.opt_ml / "model").mkdir()
         for name, content in {
-            "hyperparameters": HYPERPARAMETERS | program,
+            "hyperparameters": hyperparameters | program,
             "resourceconfig": {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "lo"},
             "inputdataconfig": {name: {"TrainingInputMode": "File"} for name in ("train", "validation")},
         }.items():
@@ -158,7 +172,7 @@ def local(baked: Bake, project_env: Path, tmp_path_factory: pytest.TempPathFacto
 
 def test_training_makes_the_same_model(container: Container, local: tuple[Path, Path]) -> None:
     project, folder = local
-    code, log = container.train(project, folder, TRAINING)
+    code, log = container.train(project, folder, TRAINING, HYPERPARAMETERS)
     assert code == 0, log
     ours, theirs = (json.loads((p / "model" / "sample_response.json").read_text()) for p in (folder, container.opt_ml))
     assert ours == theirs
@@ -168,8 +182,23 @@ def test_training_makes_the_same_model(container: Container, local: tuple[Path, 
 
 def test_without_our_variable_the_image_asks_an_index(container: Container, local: tuple[Path, Path]) -> None:
     project, folder = local
-    code, log = container.train(project, folder, {})
+    code, log = container.train(project, folder, {}, HYPERPARAMETERS)
     assert code != 0 and "InstallModuleError" in log
+
+
+def test_the_local_engine_gives_train_py_the_image_s_command_line(
+    container: Container, lab: Lab, tmp_path: Path
+) -> None:
+    """Values are texts, which the image decodes as JSON where it can, and writes as arguments in its own way."""
+    for name in ("model", "train", "validation"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "model" / "train.py").write_text(SHOW_ARGUMENTS, encoding="utf-8")
+    code, log = container.train(tmp_path, tmp_path, TRAINING, VALUES)
+    assert code == 0, log
+    theirs = json.loads((container.opt_ml / "model" / "algo-1.json").read_text())
+    lab.put("data/a.csv", "1")
+    ours = json.loads(model(lab, trained(lab, training(lab, SHOW_ARGUMENTS, hyperparameters=VALUES)))["algo-1.json"])
+    assert len(ours) == 2 * len(VALUES) and ours == theirs
 
 
 @pytest.fixture

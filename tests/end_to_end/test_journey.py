@@ -9,13 +9,16 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from conftest import run_module
+from fakes.github_routes import subject_prefix
 from fakes.remote import client
 from test_workflows import ACCOUNTS, WORSE, locked
-from workflow_lab import SUBJECT, Repository, Run
+from workflow_lab import REPOSITORY, Repository, Run
 
 if TYPE_CHECKING:
     from fakes.remote import Remote
@@ -86,20 +89,23 @@ def first_row(project: Path) -> dict[str, Any]:
     return {name: float(row[name]) for name in features}
 
 
-def test_journey(locked: Path, project_env: Path, tmp_path: Path, fake_aws: Remote) -> None:
+@pytest.fixture
+def journey(
+    request: pytest.FixtureRequest, locked: Path, project_env: Path, tmp_path: Path, fake_aws: Remote
+) -> Iterator[Journey]:
+    """A project with its accounts. The parameter says whether the subjects of GitHub's tokens have ids."""
+    prefix = subject_prefix(REPOSITORY, request.param)
     for name, account in ACCOUNTS.items():
-        run_module(
-            project_env, locked, "sagegate", "bootstrap", name, "--yes", *SUBJECT, env=fake_aws.environment(account)
-        )
+        command = ("bootstrap", name, "--yes", "--subject-prefix", prefix)
+        run_module(project_env, locked, "sagegate", *command, env=fake_aws.environment(account))
     repository = Repository(locked, tmp_path / "lab", project_env.parent.parent, fake_aws.environment(ACCOUNTS["dev"]))
-    try:
-        travel(Journey(repository, fake_aws))
-    finally:
-        repository.close()
+    repository.github.actions.has_immutable_subject = request.param
+    yield Journey(repository, fake_aws)
+    repository.close()
 
 
-def travel(journey: Journey) -> None:
-    """The stages, in order."""
+def to_staging(journey: Journey) -> float:
+    """Train the first model and deploy it to staging; return what it answers."""
     repository, bare = journey.repository, journey.repository.github.bare
     repository.commit("The project")
     repository.edit("mlops.toml", "max_depth = 4", "max_depth = 3")
@@ -121,6 +127,18 @@ def travel(journey: Journey) -> None:
     assert "✅ staging: model 1 is live" in deployed.summary
     version, first = journey.served("staging")
     assert version == 1 and 0.0 <= first <= 1.0
+    return first
+
+
+@pytest.mark.parametrize("journey", [False], indirect=True)
+def test_a_repository_whose_subject_has_no_ids_goes_the_same_way(journey: Journey) -> None:
+    to_staging(journey)
+
+
+@pytest.mark.parametrize("journey", [True], indirect=True)
+def test_journey(journey: Journey) -> None:
+    repository = journey.repository
+    first = to_staging(journey)
     (pull,) = journey.open()
     assert pull["head"]["ref"] == "promote/prod" and "prod" in pull["title"]
 

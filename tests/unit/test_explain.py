@@ -138,7 +138,7 @@ def test_failures_on_aws(dev: Place, fake_aws: "Remote") -> None:
     said = fault(dev, fake_aws, "Evaluate", reason, when="before", log=log)
     assert "lacks the permission s3:GetObject on arn:aws:s3:::lake/raw.csv" in said
     assert "| botocore.exceptions.ClientError" in said
-    assert "log group /aws/sagemaker/ProcessingJobs, streams pipelines-" in said and "Studio: https://" in said
+    assert "log group /aws/sagemaker/ProcessingJobs, streams pipelines-" in said and "logs: https://" in said
 
     dev.edit("model/train.py", "    args = parse(argv)\n", '    args = parse(argv)\n    {}["depth"]\n')
     dev.run("run", code=1)

@@ -9,7 +9,6 @@ from sagegate.pipeline.definition import Step, steps_of
 from sagegate.registry.evaluation import evaluation_of_steps
 from sagegate.runs.executions import (
     LOG_GROUPS,
-    console_links,
     describe_execution,
     execution_definition,
     execution_steps,
@@ -91,7 +90,8 @@ def _explain_step(
     created = [str(entry["Arn"]) for entry in step.get("Metadata", {}).values() if "Arn" in entry]
     where = [f"log group {LOG_GROUPS[job[0]]}, streams {job[1]}/*"] if job else created
     where = where or ["no job was created, so there is no log"]
-    _print_item("more", "\n".join([*where, f"Studio: {console_links(session)['Studio']}"]))
+    logs = output.job_logs(session.names.partition, session.names.region)
+    _print_item("more", "\n".join([*where, f"logs: {logs}"]))
 
 
 def _explain_execution(session: Session, execution: Json, steps: list[Json]) -> None:

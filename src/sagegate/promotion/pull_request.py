@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sagegate import output
 from sagegate.config import Endpoint
 from sagegate.markdown import code, link, table
 from sagegate.registry.deployments import Evidence, Manifest, Metric, Record
@@ -197,19 +196,13 @@ def _lineage(change: Change) -> str:
     model, evidence = change.after.model, change.after.evidence
     rows = ", ".join(f"{count} {code(name, True)}" for name, count in sorted(evidence.data.rows.items()))
     libraries = sorted(evidence.libraries.items())
-    arn = evidence.execution_arn
-    execution = ""
-    if arn:
-        partition = arn.split(":")[1] if arn.startswith("arn:") else "aws"
-        studio = link(arn.rpartition("/")[2], output.studio(partition, model.region), in_table=True)
-        execution = f"{studio} (in Studio: Pipelines, {code(model.group, True)})"
     lines = {
         "model package": code(model.arn, True),
         "artifact": f"{code(model.artifact.uri, True)}<br>SHA-256 {code(model.artifact.sha256)}",
         "data": f"{code(evidence.data.uri, True)}<br>version {code(evidence.data.version, True)}"
         + (f"<br>rows: {rows}" if rows else ""),
         "code": _commit(evidence, change.server_url),
-        "execution": execution,
+        "execution": code(evidence.execution_arn, True),
         "started by": code(evidence.started_by, True),
         "overrides": code(evidence.overrides, True),
         "libraries": ", ".join(code(f"{name} {version}", True) for name, version in libraries),

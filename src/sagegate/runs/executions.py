@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from itertools import islice
 
-from sagegate import output
 from sagegate.errors import SagegateError
 from sagegate.files import Json
 from sagegate.session import Session, is_missing, paginate
@@ -105,12 +104,6 @@ def job_log_lines(session: Session, kind: str, name: str, count: int) -> list[st
     return lines[-count:]
 
 
-def console_links(session: Session) -> dict[str, str]:
-    """Return the addresses of an environment's executions and logs in AWS's consoles."""
-    where = (session.names.partition, session.names.region)
-    return {"Studio": output.studio(*where), "CloudWatch": output.job_logs(*where)}
-
-
 def billable_seconds(session: Session, step: Json) -> int | None:
     """Return the instance seconds that AWS bills for a step; None if it ran no job or the job has not ended.
 
@@ -136,9 +129,9 @@ def billable_seconds(session: Session, step: Json) -> int | None:
     return round((end - start).total_seconds()) * count if start and end else None
 
 
-def cost_line(session: Session, steps: list[Json]) -> str:
-    """Return a line with the billed instance seconds of all steps."""
+def billed(session: Session, steps: list[Json]) -> str:
+    """Return the billed instance seconds of all steps, as text."""
     seconds = {step["StepName"]: billable_seconds(session, step) for step in steps}
-    billed = {name: count for name, count in seconds.items() if count is not None}
-    parts = ", ".join(f"{name} {count}" for name, count in billed.items())
-    return f"billable: {sum(billed.values())} instance seconds ({parts})" if billed else "billable: nothing, all cached"
+    known = {name: count for name, count in seconds.items() if count is not None}
+    parts = ", ".join(f"{name} {count}" for name, count in known.items())
+    return f"{sum(known.values())} instance seconds ({parts})" if known else "nothing, all cached"

@@ -17,8 +17,7 @@ from sagegate.output import note, seconds
 from sagegate.pipeline.definition import steps_of
 from sagegate.registry import evaluation as evaluations
 from sagegate.runs.executions import (
-    console_links,
-    cost_line,
+    billed,
     execution_definition,
     execution_steps,
     last_log_lines,
@@ -158,10 +157,10 @@ def report(session: Session, arn: str, definition: Json) -> int:
         output.metrics_table(evaluation)
     facts: list[tuple[str, object]] = [("execution", arn.rpartition("/")[2])]
     if not session.environment.is_local:
-        cost, addresses = cost_line(session, steps), console_links(session)
-        facts += [("cost", cost), *addresses.items()]
-        for text in (cost, *(f"{console}: {address}" for console, address in addresses.items())):
-            output.line(text)
+        logs = output.job_logs(session.names.partition, session.names.region)
+        facts += [("billed", billed(session, steps)), ("logs", logs)]
+        for name, text in facts[1:]:
+            output.line(f"{name}: {text}")
     verdict = judge(session, arn, execution, steps, evaluation)
     log: list[str] = []
     failed = _failed_step(steps)

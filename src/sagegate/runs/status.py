@@ -8,7 +8,6 @@ from sagegate.output import note, seconds
 from sagegate.registry import evaluation as evaluations
 from sagegate.runs.executions import (
     billable_seconds,
-    console_links,
     describe_execution,
     execution_definition,
     execution_parameters,
@@ -46,7 +45,7 @@ def show_execution(session: Session, name: str) -> None:
     headings = ["step", "status", "time", "note"]
     rows = [[s["StepName"], s["StepStatus"], seconds(s), s.get("FailureReason") or note(s)] for s in steps]
     if not session.environment.is_local:
-        headings.insert(3, "billable s")
+        headings.insert(3, "billed s")
         for row, step in zip(rows, steps, strict=True):
             row.insert(3, billable_seconds(session, step))
     if "PipelineExecutionDescription" in execution:
@@ -56,8 +55,7 @@ def show_execution(session: Session, name: str) -> None:
         if step["StepStatus"] == "Failed" and "Fail" not in step.get("Metadata", {}):
             output.log(step["StepName"], last_log_lines(session, arn, step, LOG_LINES))
     if not session.environment.is_local:
-        for console, address in console_links(session).items():
-            output.line(f"{console}: {address}")
+        output.line(f"logs: {output.job_logs(session.names.partition, session.names.region)}")
     reason, status = execution.get("FailureReason"), execution["PipelineExecutionStatus"]
     output.verdict(status in ("Succeeded", "Executing"), f"{status}: {reason}" if reason else status, None)
 
