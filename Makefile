@@ -4,7 +4,8 @@ PYTHON ?= python3
 TOOLS := .tools
 UV := $(TOOLS)/bin/uv
 RUN := $(UV) run --no-sync --
-SLOW := aws/deployment container end_to_end
+QUICK := unit infra local/test_order.py local/test_jobs.py local/test_http.py local/test_folders.py
+SLOW := unit/test_plan.py unit/test_explain.py infra/test_lint.py  # they run pipelines, or fetch tools
 
 # A shell's PYTHONDONTWRITEBYTECODE would make every later start about three times slower.
 unexport PYTHONDONTWRITEBYTECODE
@@ -19,8 +20,8 @@ help:  ## show this list
 test: .venv/ready  ## run all tests
 	$(RUN) pytest -n 3
 
-quick: .venv/ready  ## run the tests except those of deployments, the container and workflows
-	$(RUN) pytest -n 3 $(SLOW:%=--ignore=tests/%)
+quick: .venv/ready  ## run the fast tests: functions, the engine, CloudFormation templates
+	$(RUN) pytest -n 3 $(QUICK:%=tests/%) $(SLOW:%=--ignore=tests/%)
 
 demo: .venv/ready  ## generate a project, train, gate, approve and serve a model in it
 	$(RUN) python scripts/demo.py

@@ -1,0 +1,105 @@
+"""Compiling with the SageMaker SDK: the same bytes each time, errors with their line, and what makes a file stale."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Bake, run_module
+
+
+def test_compiling_gives_the_committed_bytes(bake: Bake, sdk_env: Path) -> None:
+    project = bake(project_name="Another One", aws_region="eu-west-1")
+    file = project / "pipeline" / "definition.json"
+    committed = file.read_bytes()
+    file.unlink()
+    done = run_module(sdk_env, project, "sagegate", "compile")
+    assert "changed: commit it" in done.stdout
+    assert file.read_bytes() == committed
+    # Again, with another hash seed and without a network: the proxy does not answer.
+    nowhere = "http://127.0.0.1:9"
+    env = {"PYTHONHASHSEED": "7", "HTTPS_PROXY": nowhere, "HTTP_PROXY": nowhere, "AWS_ENDPOINT_URL": nowhere}
+    assert "up to date" in run_module(sdk_env, project, "sagegate", "compile", env=env).stdout
+    assert file.read_bytes() == committed
+
+
+def test_a_compile_error_names_the_line_of_pipeline_py(bake: Bake, sdk_env: Path) -> None:
+    project = bake()
+    script = project / "pipeline" / "pipeline.py"
+    before = (project / "pipeline" / "definition.json").read_bytes()
+    script.write_text(script.read_text().replace('ParameterString("ImageUri")', "ParameterSting('ImageUri')"))
+    done = run_module(sdk_env, project, "sagegate", "compile", check=False)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    assert "ParameterSting" in done.stderr and "pipeline.py, line" in done.stderr
+    assert (project / "pipeline" / "definition.json").read_bytes() == before
+
+
+def test_a_new_hyperparameter_makes_the_definition_stale(bake: Bake, sdk_env: Path) -> None:
+    project = bake()
+    settings = project / "mlops.toml"
+    settings.write_text(
+        settings.read_text().replace("seed = 42\n", "gamma = 0.5\n").replace("split_gamma = 0.5", "split_seed = 42")
+    )
+    stale = run_module(sdk_env, project, "sagegate", "check", check=False)
+    assert stale.returncode == 1 and "stale" in stale.stderr
+    run_module(sdk_env, project, "sagegate", "compile")
+    run_module(sdk_env, project, "sagegate", "check")
+    compiled = json.loads((project / "pipeline" / "definition.json").read_text())
+    names = [p["Name"] for p in compiled["Parameters"]]
+    assert "gamma" in names and "seed" not in names
+
+
+def test_a_whole_number_for_a_float_is_an_error_until_compiled(bake: Bake, sdk_env: Path) -> None:
+    """Usually 2.0 was meant; compiling changes the type."""
+    project = bake()
+    settings = project / "mlops.toml"
+    settings.write_text(settings.read_text().replace("min_child_weight = 1.0", "min_child_weight = 2"))
+    for command in ("check", "plan", "run"):
+        done = run_module(sdk_env, project, "sagegate", command, check=False)
+        assert done.returncode == 2 and "hyperparameters.min_child_weight: the pipeline has a Float" in done.stderr
+        assert "write 2.0, or run `sagegate compile`" in done.stderr and len(done.stderr.splitlines()) == 1
+    run_module(sdk_env, project, "sagegate", "compile")
+    run_module(sdk_env, project, "sagegate", "check")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        (
+            "environments/dev.toml",
+            'instance_type = "ml.m5.large"\ninstance_count = 1\nvolume_size_in_gb = 30',
+            'instance_type = "ml.m5.lage"\ninstance_count = 1\nvolume_size_in_gb = 30',
+            [
+                "environments/dev.toml: step ",
+                "InstanceType",
+                "has no 'ml.m5.lage' there; it has ml.m5.large",
+                "parameter",
+            ],
+        ),
+        (
+            "mlops.toml",
+            "[hyperparameters]",
+            '[hyperparameters]\nnote = "{long}"',
+            ["mlops.toml: step Train: HyperP", "note: 2501"],
+        ),
+        (
+            "environments/prod.toml",
+            'mode = "real-time" # or "serverless", "asynchronous", "batch"\ninstance_type = "ml.m5.large"',
+            'mode = "batch"\ninstance_type = "ml.t2.medium"',
+            ["environments/prod.toml: endpoint.instance_type", "has no 'ml.t2.medium'"],
+        ),
+    ],
+    ids=["instance-type", "hyperparameter", "batch"],
+)
+def test_check_holds_the_settings_to_the_limits_of_sagemaker(
+    sdk_env: Path, bake: Bake, file: str, old: str, new: str, words: list[str]
+) -> None:
+    project = bake()
+    text = (project / file).read_text()
+    assert old in text
+    (project / file).write_text(text.replace(old, new.format(long="x" * 2501), 1))
+    if file == "mlops.toml":
+        run_module(sdk_env, project, "sagegate", "compile")
+    done = run_module(sdk_env, project, "sagegate", "check", check=False)
+    assert done.returncode == 1
+    for word in words:
+        assert word in done.stderr
