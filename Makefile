@@ -45,7 +45,7 @@ example: .venv/ready  ## generate a project with the default answers into build/
 fake-aws: .venv/ready  ## run a fake AWS in which pipelines train; prints what to export
 	$(RUN) python scripts/serve_fake_aws.py
 
-real-actions: .venv/ready  ## run the workflows with real actions: ACTIONS is a folder with a copy of each in a folder of its name
+real-actions: .venv/ready  ## run the workflows with the real checkout and configure-aws-credentials, in the folder ACTIONS
 	REAL_ACTIONS=$(abspath $(or $(ACTIONS),$(error give a folder: make real-actions ACTIONS=DIR))) $(RUN) pytest -n 2 tests/end_to_end
 
 aws-schema: .venv/ready  ## hold the definition to AWS's JSON schema of pipeline definitions, in the file SCHEMA

@@ -22,10 +22,11 @@ def check(root: Path) -> None:
     """
     settings = load_settings(root)
     environments = [load_environment(root, name) for name in ENVIRONMENTS]
+    on_aws = [environment for environment in environments if not environment.is_local]
     check_manifests(root)
     compiled = definition.load(root)
     errors = [f"pipeline/definition.json: {error}" for error in reference_errors(compiled)]
-    errors = errors or list(request_errors(compiled, settings, environments[1:]))  # local jobs are no requests
+    errors = errors or list(request_errors(compiled, settings, on_aws))
     for error in errors:
         print(error, file=sys.stderr)
     if errors:

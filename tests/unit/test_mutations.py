@@ -62,6 +62,6 @@ def test_a_changed_definition_is_accepted_or_refused_with_its_place(tmp_path: Pa
         refused += bool(errors)
         for message in errors:
             assert "\n" not in message, f"seed {seed}"
-            named = ("step", "Steps", "arameter", "Version", "definition")
-            assert any(word in message for word in named), message
+            place = message.removeprefix("pipeline/definition.json: ").removesuffix(": run `sagegate compile`")
+            assert any(word in place for word in ("step", "Steps", "arameter", "Version", "Metadata")), message
     assert 30 < refused < 100

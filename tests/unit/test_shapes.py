@@ -1,4 +1,4 @@
-"""What this package sends fits into SageMaker's service model: names, tags, and each pattern can be used."""
+"""Names and metadata that this package sends fit into SageMaker's service model, whose patterns can all be used."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -50,7 +50,10 @@ def test_the_longest_names_are_allowed(region: str) -> None:
         "S3Uri": names.artifacts,
     }
     assert {shape: found for shape, name in given.items() if (found := errors(shape, name))} == {}
-    assert len(names.bucket) <= 63 and len(names.iam_role("deploy-staging-and-more")) - len("arn:") < 2048
+    assert len(names.bucket) <= 63  # "Bucket naming rules", Amazon S3 user guide
+    role = names.iam_role("github-deploy-staging").rpartition("/")[2]
+    most = service_model("iam").shape_for("roleNameType").metadata["max"]
+    assert len(role) <= most == 64
 
 
 @pytest.mark.parametrize("text", ["renovate[bot]", "DOMAIN\\user", "Zoë Ångström", "x" * 300, "名前", "a\nb", "٣"])

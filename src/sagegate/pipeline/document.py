@@ -38,7 +38,7 @@ class Dependency(msgspec.Struct):
 
 
 class CacheConfig(msgspec.Struct):
-    """Whether a step's result is reused, and for how long."""
+    """Settings of the reuse of a step's result."""
 
     Enabled: bool
     ExpireAfter: str | None = None
