@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Not the environment of the shell: the one that is made here.
 unexport VIRTUAL_ENV
 
-.PHONY: help test quick demo lint bench example fake-aws real-actions aws-schema clean
+.PHONY: help test quick demo lint bench example fake-aws real-actions aws-schema campaigns clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ real-actions: .venv/ready  ## run the workflows with the real checkout and confi
 
 aws-schema: .venv/ready  ## hold the definition to AWS's JSON schema of pipeline definitions, in the file SCHEMA
 	AWS_SCHEMA=$(abspath $(or $(SCHEMA),$(error give a file: make aws-schema SCHEMA=FILE))) $(RUN) pytest tests/unit/test_definition_schema.py
+
+campaigns: .venv/ready  ## attack data, gate, engine, state and serving with thousands of cases; prints a table
+	$(RUN) python tests/campaigns
 
 clean:  ## remove everything that make made
 	rm -rf $(TOOLS) .venv build uv.lock .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,6 @@
+"""All campaigns, in the order in which they run."""
+
+from campaigns import definitions, manifests, settings
+from campaigns.campaign import Campaign
+
+CAMPAIGNS: list[Campaign] = [definitions.CAMPAIGN, settings.CAMPAIGN, manifests.CAMPAIGN]
