@@ -104,11 +104,15 @@ class DataSection(Section, frozen=True):
 
 
 class GateSection(Section, frozen=True):
-    """The gate: `metric` must meet `threshold` and improve on the champion by at least `min_improvement`."""
+    """The gate: `metric` must meet `threshold` and improve on the champion by at least `min_improvement`.
+
+    `confidence` is that of the improvement's lower bound.
+    """
 
     metric: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z", examples=["auc"])]
     threshold: float
     min_improvement: float
+    confidence: Annotated[float, Meta(ge=0.5, lt=1.0)]
 
 
 class Settings(Section, frozen=True):

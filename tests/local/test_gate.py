@@ -1,13 +1,15 @@
 """The gate rejects worse models, and fails where an evaluation, a metric or a champion is broken."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from conftest import PROBLEM_TYPES, Bake, RunIn
 
 REJECTED = 3
-WORSE = ("--set", "num_round=1", "--set", "max_depth=1", "--set", "eta=0.01")
+WORSE = ("--set", "num_round=2", "--set", "max_depth=1", "--set", "eta=0.5")
+OPEN = {"binary_classification": "0.6", "multiclass_classification": "0.5", "regression": "75"}
 
 
 def models(run_in: RunIn, project: Path) -> list[str]:
@@ -19,7 +21,7 @@ def models(run_in: RunIn, project: Path) -> list[str]:
 @pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
 def test_a_candidate_worse_than_the_champion_is_rejected(bake: Bake, run_in: RunIn, problem_type: str) -> None:
     project = bake(problem_type=problem_type)
-    open_gate = ("--set", "GateThreshold=" + ("1e9" if problem_type == "regression" else "0.0"))
+    open_gate = ("--set", f"GateThreshold={OPEN[problem_type]}")
 
     # A weak first model is approved, so it is the champion; a better one beats it.
     run_in(project, "sagegate", "run", *open_gate, *WORSE)
@@ -35,7 +37,7 @@ def test_a_candidate_worse_than_the_champion_is_rejected(bake: Bake, run_in: Run
     assert evaluation["champion_version"] == 2 and evaluation["threshold_margin"] >= 0
     line = next(line for line in worse.stdout.splitlines() if "Candidate rejected" in line)
     for key in ("candidate", "champion"):
-        assert f"{evaluation[key]:.4g}"[:5] in line
+        assert f"{evaluation[key]:.6g}" in line
     assert models(run_in, project) == ["2", "1"]
 
     # A model equal to the champion passes.
@@ -70,6 +72,45 @@ def test_a_changed_champion_artifact_fails_the_run(bake: Bake, run_in: RunIn) ->
     done = run_in(project, "sagegate", "run", check=False)
     assert done.returncode == 1
     assert "champion" in done.stdout.splitlines()[-1]
+
+
+def test_a_lost_champion_is_written_again_from_the_registry(bake: Bake, run_in: RunIn) -> None:
+    """Not even a forged marker lets a candidate pass without a comparison."""
+    project = bake()
+    run_in(project, "sagegate", "run")
+    run_in(project, "sagegate", "approve", "1", "--reason", "fine")
+    champion = newest(project, "champion.json").parent
+    shutil.rmtree(champion)
+    champion.mkdir()
+    (champion / "no-champion.json").write_text("{}")
+    done = run_in(project, "sagegate", "run", "--set", "GateThreshold=0.6", *WORSE, check=False)
+    assert done.returncode == REJECTED
+    assert "the champion was lost: model 1, the newest approved one, is the champion again" in done.stdout
+    assert "champion v1 has" in done.stdout and not (champion / "no-champion.json").exists()
+
+
+def test_a_model_shows_its_threshold_and_what_its_run_overrode(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    run_in(project, "sagegate", "run", "--set", "GateThreshold=0.6", "--set", "max_depth=3")
+    for command in (["models"], ["models", "1"], ["approve", "1", "--reason", "fine"]):
+        shown = run_in(project, "sagegate", *command).stdout
+        assert "0.6" in shown and "GateThreshold=0.6" in "".join(shown.split()), command
+
+
+def test_a_gate_that_contradicts_itself_is_not_approved(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    run_in(project, "sagegate", "run")
+    file = newest(project, "evaluation.json")
+    evaluation = json.loads(file.read_text())
+    for change, words in (
+        ({"threshold_margin": 1e308}, "threshold_margin 1e+308 is not what candidate and threshold say"),
+        ({"champion_verdict": "failed"}, "champion_verdict is 'failed', which the champion's numbers contradict"),
+        ({"passed": False}, "passed is false, which the gate's own numbers contradict"),
+        ({"candidate": None}, "candidate"),
+    ):
+        file.write_text(json.dumps(evaluation | {"gate": evaluation["gate"] | change}))
+        done = run_in(project, "sagegate", "approve", "1", "--reason", "fine", check=False)
+        assert done.returncode == 1 and words in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
 WRITE = (

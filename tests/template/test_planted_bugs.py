@@ -40,7 +40,7 @@ GATE_BUGS: dict[str, dict[str, Plant]] = {
         "margin-of-minus-infinity": set_condition(0, "RightValue", float("-inf")),
         "number-compared-with-itself": definition(compare_with_itself),
         "wrong-way-round": set_condition(0, "Type", "LessThanOrEqualTo"),
-        "beaten-models-pass": set_condition(1, "Values", ["beaten", "not beaten", "no champion"]),
+        "beaten-models-pass": set_condition(1, "Values", ["passed", "failed", "no champion"]),
         "either-condition-is-enough": definition(either_half),
     },
     "test_a_rejected_model_fails_the_execution": {
@@ -67,8 +67,8 @@ GATE_BUGS: dict[str, dict[str, Plant]] = {
     "test_a_model_that_learned_nothing_misses_the_threshold": {
         "threshold-that-chance-meets": text("mlops.toml", "threshold = 0.95", "threshold = 0.5"),
     },
-    "test_no_worse_model_replaces_the_champion": {
-        "improvement-below-zero": text("mlops.toml", "min_improvement = 0.0", "min_improvement = -1.0"),
+    "test_no_much_worse_model_replaces_the_champion": {
+        "much-worse-models-pass": text("mlops.toml", "min_improvement = -0.02", "min_improvement = -1.0"),
     },
     "test_a_margin_follows_the_metrics_direction[auc-0.9-0.7]": {
         "margin-without-a-sign": text(EVALUATE, "sign * (candidate - threshold)", "abs(candidate - threshold)"),

@@ -22,6 +22,7 @@ split_seed = 7
 metric = "auc"
 threshold = 0.9
 min_improvement = 0
+confidence = 0.9
 [hyperparameters]
 max_depth = 4
 eta = 0.1

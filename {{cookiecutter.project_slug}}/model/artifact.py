@@ -17,6 +17,7 @@ import features  # noqa: F401 - a fitted preprocessing may refer to functions in
 from data import DataError, Schema, load_schema
 
 BOOSTER, PREPROCESSING, SCHEMA = "model.ubj", "preprocessing.joblib", "schema.toml"
+SEEN = "seen_rows.npy"  # the digests of the rows that it was trained on, sorted, uint64
 CODE = ("inference.py", "artifact.py", "data.py", "features.py", SCHEMA)  # what an endpoint needs
 # XGBoost fails if a parameter is set while another thread predicts (learner.cc: !need_configuration_).
 PREDICTING = Lock()

@@ -50,6 +50,7 @@ def read_csv(file: Path, schema: Schema) -> pd.DataFrame:
             table[name] = table[name].mask(table[name] == "", np.nan)
     target = table[schema.target]
     known = target.isin(schema.classes) if schema.is_classification else target.notna()
+    known &= table[list(schema.split_by)].notna().all(axis=1)
     if not known.all() or np.isinf(table.select_dtypes("float64").to_numpy()).any():
         raise first_error(file.name, content, schema) or DataError(f"{file.name}: a value is not allowed")
     return table
@@ -99,7 +100,8 @@ def cell_problem(cell: str, name: str, schema: Schema) -> str:
     """Return what is wrong with a cell, or ""."""
     kind = schema.kinds.get(name, "ignored")
     if cell in (MISSING if kind == "number" else [""]):
-        return "has no value: every row needs a target" if name == schema.target else ""
+        what = "a target" if name == schema.target else "a key (split_by)" if name in schema.split_by else ""
+        return f"has no value: every row needs {what}" if what else ""
     if kind == "class" and cell not in schema.classes:
         return f"{cell!r} is not one of the classes {', '.join(schema.classes)}"
     try:

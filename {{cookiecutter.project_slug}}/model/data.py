@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
+ROW, SPLIT = "row_digest", "_split.json"  # a column of every split, and how it was split (_: not a Parquet file)
 SCHEMA_FILE = Path(__file__).with_name("schema.toml")
 # The keys of schema.toml: the type, and what to write.
 KEYS: dict[str, tuple[type, str]] = {
     "problem_type": (str, 'a text: problem_type = "regression"'),
     "ignore": (list, 'a list of texts: ignore = ["id"]'),
+    "split_by": (list, 'a list of texts: split_by = ["customer_id"]'),
     "target": (dict, 'a table: a line [target], below it name = "..."'),
     "target.name": (str, 'the name of a column, a text: name = "..."'),
     "target.classes": (list, 'a list of the values in the column: classes = ["no", "yes"]'),
     "columns": (dict, 'a table: a line [columns], below it a line for each column: age = "number"'),
 }
-OPTIONAL = ("ignore", "target.classes")
+OPTIONAL = ("ignore", "split_by", "target.classes")
 
 
 class DataError(Exception):
@@ -51,6 +53,7 @@ class Schema:
     classes: tuple[str, ...]
     columns: dict[str, str]
     ignore: tuple[str, ...]
+    split_by: tuple[str, ...] = ()
 
     @property
     def is_classification(self) -> bool:
@@ -59,8 +62,9 @@ class Schema:
 
     @property
     def kinds(self) -> dict[str, str]:
-        """The kinds of the columns and of the target: "number", "category" or "class"."""
-        return self.columns | {self.target: "class" if self.is_classification else "number"}
+        """The kinds of all columns that are read: "number", "category", "class" (the target) or "key" (in split_by)."""
+        keys = {name: "key" for name in self.split_by}
+        return keys | self.columns | {self.target: "class" if self.is_classification else "number"}
 
 
 def load_schema(file: Path = SCHEMA_FILE) -> Schema:
@@ -92,7 +96,7 @@ def _parse(keys: dict[str, Any]) -> Schema:
         if kind not in ("number", "category"):
             quotes = ", and a name with a dot must be in quotes" if isinstance(kind, dict) else ""
             raise ValueError(f"column {name!r}: its kind must be 'number' or 'category'{quotes}")
-    ignore = tuple(keys.get("ignore", ()))
+    ignore, split_by = tuple(keys.get("ignore", ())), tuple(keys.get("split_by", ()))
     classes = tuple(str(value) for value in keys.get("target.classes", ()))  # CSV files hold text: 0 is "0"
     count, known = len(classes), ", ".join(classes) or "none"
     is_binary, is_multiclass = problem_type == "binary_classification", problem_type == "multiclass_classification"
@@ -101,6 +105,8 @@ def _parse(keys: dict[str, Any]) -> Schema:
         (columns, "columns: name at least one column to predict from"),
         (target not in columns, f"the target {target!r} is also a column: leave it out of [columns]"),
         (all(isinstance(name, str) for name in ignore), f"ignore: {list(ignore)} must be texts in quotes"),
+        (all(isinstance(name, str) for name in split_by), f"split_by: {list(split_by)} must be texts in quotes"),
+        (target not in split_by, f"split_by: {target!r} is the target: name what tells rows apart, such as an id"),
         (count == 2 or not is_binary, f"target.classes: {problem_type} needs 2 classes, not {count}: {known}"),
         (count > 2 or not is_multiclass, f"target.classes: {problem_type} needs 3 or more, not {count}: {known}"),
         (len(set(classes)) == count, f"target.classes: one of {known} is there twice: leave it out"),
@@ -108,7 +114,7 @@ def _parse(keys: dict[str, Any]) -> Schema:
     for is_kept, message in rules:
         if not is_kept:
             raise ValueError(message)
-    return Schema(problem_type, target, classes, columns, ignore)
+    return Schema(problem_type, target, classes, columns, ignore, split_by)
 
 
 def read_split(folder: Path) -> pd.DataFrame:

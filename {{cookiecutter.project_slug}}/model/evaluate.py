@@ -1,7 +1,7 @@
 """Candidate and champion on the same test rows -> evaluation.json: metrics with their spread, and the gate's numbers.
 
     python model/evaluate.py --model DIR --champion DIR --test DIR --output DIR \\
-        --metric auc --threshold 0.95 --min-improvement 0.0
+        --metric auc --threshold 0.95 --min-improvement -0.01 --confidence 0.95
 
 `--model` holds model.tar.gz. `--champion` holds model.tar.gz and champion.json, or no-champion.json before the first
 approval. The exit code is 0 whether or not the gate is passed: the pipeline's Gate step decides by the numbers here.
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from artifact import load
-from data import DataError, Schema, encode_target, fail, load_schema, read_split
-from metrics import LOWER_IS_BETTER, METRICS, bootstrap, confusion, measure, roc_curve
+from artifact import SEEN, load
+from data import ROW, DataError, Schema, encode_target, fail, load_schema, read_split
+from metrics import (
+    LOWER_IS_BETTER,
+    METRICS,
+    bootstrap,
+    confusion,
+    learned_nothing,
+    lowest_difference,
+    measure,
+    roc_curve,
+)
+
+LEAST_ROWS = 30  # to compare on, if the champion was trained on some of the test rows
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -91,35 +103,71 @@ def finite(value: float, name: str) -> float:
     return value
 
 
+def not_trained_on(rows: pd.DataFrame, folder: Path) -> NDArray[np.bool_]:
+    """Return for each row whether it is new to the model in `folder`; True if its artifact does not say."""
+    if not (folder / SEEN).is_file():  # made by another train.py
+        return np.ones(len(rows), dtype=bool)
+    if ROW not in rows:
+        raise DataError(f"the test rows have no {ROW}: preprocess.py must write it, to tell rows that a model has seen")
+    return ~np.isin(rows[ROW].to_numpy(), np.load(folder / SEEN))
+
+
+def check_threshold(metric: str, threshold: float, value: float) -> None:
+    """Raise DataError if a model that learned nothing, with `value`, meets the threshold: then any model passes."""
+    if value <= threshold if metric in LOWER_IS_BETTER else value >= threshold:
+        what = f"a model that learned nothing has {metric} {value:.6g}, which meets the threshold {threshold:.6g}"
+        raise DataError(f"{what}: choose a stricter one, or another metric, in [gate] of mlops.toml")
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The champion's version, its value on the test rows, and the candidate's improvement on it: at least `lowest`."""
+
+    version: int
+    value: float
+    lowest: float  # the lower bound, with the gate's confidence; signed as the improvement
+    rows_left_out: int = 0  # test rows that it was trained on
+
+
+def bound(improvement: float) -> str:
+    """Return the lower bound of an improvement in words."""
+    return f"at least {improvement:.4g} better" if improvement >= 0 else f"at most {-improvement:.4g} worse"
+
+
 def judge(
-    metric: str, candidate: float, champion: tuple[float, int] | None, threshold: float, needed: float
+    metric: str, candidate: float, champion: Champion | None, threshold: float, needed: float, confidence: float
 ) -> dict[str, Any]:
-    """Return the gate's numbers. `champion` is its value and version, `needed` the smallest improvement on it.
+    """Return the gate's numbers. The improvement on the champion must be at least `needed`, with `confidence`.
 
     Margin and improvement are signed: 0 or more is good enough, in whichever direction the metric is better.
     """
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     margin = sign * (candidate - threshold)
     reason = f"{metric} {candidate:.6g} {'meets' if margin >= 0 else 'misses'} the threshold {threshold:.6g}; "
+    improvement, verdict = None, "no champion"
     if champion:
-        value, version = champion
-        improvement = sign * (candidate - value)
+        improvement = sign * (candidate - champion.value)
         change = f"{abs(improvement):.4g} {'better' if improvement >= 0 else 'worse'}"
-        reason += f"champion v{version} has {value:.6g}, so it is {change} (at least {needed:.4g} better needed)"
-        verdict = "beaten" if improvement >= needed else "not beaten"
+        reason += f"champion v{champion.version} has {champion.value:.6g}, so it is {change}, and with {confidence:.4g}"
+        reason += f" confidence {bound(champion.lowest)} ({bound(needed)} {'needed' if needed >= 0 else 'allowed'})"
+        verdict = "passed" if champion.lowest >= needed else "failed"
+        if champion.rows_left_out:
+            reason += f"; {champion.rows_left_out} test rows that the champion was trained on are left out"
     else:
-        reason, verdict = reason + "no champion yet", "no champion"
-    passed = margin >= 0 and verdict != "not beaten"
+        reason += "no champion yet"
+    passed = margin >= 0 and verdict != "failed"
     return {
         "metric": metric,
         "greater_is_better": metric not in LOWER_IS_BETTER,
         "candidate": candidate,
         "threshold": threshold,
         "threshold_margin": margin,
-        "champion": value if champion else None,
-        "champion_version": version if champion else None,
+        "champion": champion.value if champion else None,
+        "champion_version": champion.version if champion else None,
         "min_improvement": needed,
-        "improvement": improvement if champion else None,
+        "confidence": confidence,
+        "improvement": improvement,
+        "lowest_improvement": champion.lowest if champion else None,
         "champion_verdict": verdict,
         "passed": passed,
         "reason": reason if passed else f"Candidate rejected: {reason}",  # the pipeline fails with this text
@@ -132,22 +180,39 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     table = METRICS[schema.problem_type]
     if args.metric not in table:
         raise DataError(f"metric {args.metric!r} is not one of {', '.join(table)}: correct [gate] in mlops.toml")
-    if not math.isfinite(args.threshold) or not math.isfinite(args.min_improvement):
-        raise DataError("--threshold and --min-improvement must be finite numbers: correct [gate] in mlops.toml")
+    if not math.isfinite(args.threshold) or not math.isfinite(args.min_improvement) or not 0.5 <= args.confidence < 1:
+        advice = "threshold and min_improvement must be finite numbers, confidence at least 0.5 and below 1"
+        raise DataError(f"{advice}: correct [gate] in mlops.toml")
     rows = read_split(args.test)
-    y = encode_target(rows[schema.target], schema)
     with tempfile.TemporaryDirectory() as scratch:
         candidate, champion = Path(scratch) / "candidate", Path(scratch) / "champion"
         unpack(args.model / "model.tar.gz", candidate)
-        predicted = load(candidate).predict(rows)
         record = candidate / "training.json"  # another train.py may not write it
         recorded = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        version = unpack_champion(args.champion, schema, champion)
+        if seen := int((~not_trained_on(rows, candidate)).sum()):
+            raise DataError(f"the candidate was trained on {seen} of the test rows: a row must be in one split only")
+        version, left_out = unpack_champion(args.champion, schema, champion), 0
+        if version:
+            new = not_trained_on(rows, champion)
+            rows, left_out = rows[new], int((~new).sum())
+            if left_out and len(rows) < LEAST_ROWS:
+                raise DataError(
+                    f"champion v{version} was trained on {left_out} of the test rows, and {len(rows)} more are too few to"
+                    " compare on: split the data as it was (split_seed, fractions, split_by), or reject the champion"
+                )
+        predicted = load(candidate).predict(rows)
         scores = predict_with_own_code(champion, rows) if version else None
+    y = encode_target(rows[schema.target], schema)
+    check_threshold(args.metric, args.threshold, table[args.metric](y, learned_nothing(y, predicted), np.ones(len(y))))
     values = {name: finite(v, f"{name} of the candidate") for name, v in measure(table, y, predicted).items()}
     spread = bootstrap(table, y, predicted, args.bootstrap, args.seed)
-    theirs = {} if scores is None else measure(table, y, scores)
-    against = (finite(theirs[args.metric], f"{args.metric} of the champion"), version) if version else None
+    theirs, against = {}, None
+    if version and scores is not None:
+        theirs, name = measure(table, y, scores), args.metric
+        value = finite(theirs[name], f"{name} of the champion")
+        pair = (scores, predicted) if name in LOWER_IS_BETTER else (predicted, scores)
+        lowest = lowest_difference(table[name], y, *pair, args.confidence, 5 * args.bootstrap, args.seed)
+        against = Champion(version, value, finite(lowest, f"the improvement of {name}"), left_out)
     found: dict[str, Any] = {
         name: {"value": value} | ({"standard_deviation": spread[name]} if math.isfinite(spread[name]) else {})
         for name, value in values.items()
@@ -158,11 +223,12 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         found["receiver_operating_characteristic_curve"] = roc_curve(y, predicted)
     return {
         f"{schema.problem_type}_metrics": found,
-        "gate": judge(args.metric, values[args.metric], against, args.threshold, args.min_improvement),
+        "gate": judge(args.metric, values[args.metric], against, args.threshold, args.min_improvement, args.confidence),
         "champion_values": {name: value for name, value in theirs.items() if math.isfinite(value)},
         "greater_is_better": {name: name not in LOWER_IS_BETTER for name in table},
         "lineage": {
             "rows": recorded.get("rows", {}) | {"test": len(rows)},
+            "split": recorded.get("split", {}),
             "versions": recorded.get("versions", {}),
             "artifact_sha256": hashlib.sha256((args.model / "model.tar.gz").read_bytes()).hexdigest(),
         },
@@ -177,6 +243,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--metric", required=True)
     parser.add_argument("--threshold", type=float, required=True)
     parser.add_argument("--min-improvement", type=float, required=True)
+    parser.add_argument("--confidence", type=float, default=0.95)
     parser.add_argument("--bootstrap", type=int, default=100, help="resamples for the standard deviations")
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args(argv)

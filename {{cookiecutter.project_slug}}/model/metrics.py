@@ -113,23 +113,51 @@ def measure(table: dict[str, Metric], y: Array, p: Array) -> dict[str, float]:
     return {name: metric(y, p, np.ones(len(y))) for name, metric in table.items()}
 
 
-def bootstrap(table: dict[str, Metric], y: Array, p: Array, resamples: int, seed: int) -> dict[str, float]:
-    """Return each metric's standard deviation over resamples of the rows (Efron, 1979), nan where it is not defined.
+def learned_nothing(y: Array, p: Array) -> Array:
+    """Return the predictions, shaped as `p`, of a model that learned nothing: each class's share, or the mean."""
+    if p.ndim == 2:
+        return np.tile(np.bincount(y, minlength=p.shape[1]) / len(y), (len(y), 1))
+    return np.full(len(y), y.mean())
+
+
+def resample(rows: int, count: int, seed: int) -> tuple[Array, list[Array], float]:
+    """Return which rows a bootstrap (Efron, 1979) uses, how often each resample draws them, and a factor for its spread.
 
     Of more than 20,000 rows, m are resampled and the spread is scaled by sqrt(m / n) (Bickel et al., 1997).
     """
     rng = np.random.default_rng(seed)
-    scale = 1.0
-    if len(y) > ENOUGH:
-        part = rng.choice(len(y), ENOUGH, replace=False)
-        y, p, scale = y[part], p[part], (ENOUGH / len(y)) ** 0.5
-    samples = [rng.integers(0, len(y), len(y)) for _ in range(resamples)]
-    weights = [np.bincount(sample, minlength=len(y)).astype(float) for sample in samples]
+    used = np.arange(rows) if rows <= ENOUGH else rng.choice(rows, ENOUGH, replace=False)
+    samples = [rng.integers(0, len(used), len(used)) for _ in range(count)]
+    weights = [np.bincount(sample, minlength=len(used)).astype(float) for sample in samples]
+    return used, weights, (len(used) / rows) ** 0.5
+
+
+def bootstrap(table: dict[str, Metric], y: Array, p: Array, count: int, seed: int) -> dict[str, float]:
+    """Return each metric's standard deviation over `count` resamples of the rows, nan where it is not defined."""
+    used, weights, scale = resample(len(y), count, seed)
+    y, p = y[used], p[used]
     values = {name: [metric(y, p, weight) for weight in weights] for name, metric in table.items()}
     return {
         name: float(np.nanstd(found, ddof=1)) * scale if np.isfinite(found).any() else np.nan
         for name, found in values.items()
     }
+
+
+def lowest_difference(metric: Metric, y: Array, p: Array, q: Array, confidence: float, count: int, seed: int) -> float:
+    """Return the lower bound of metric(p) - metric(q): the true difference is above it with `confidence`.
+
+    A paired bootstrap: each resample draws the same rows for both, so what is hard for both cancels out. Nan if fewer
+    than half of the resamples have a value.
+    """
+    whole = metric(y, p, np.ones(len(y))) - metric(y, q, np.ones(len(y)))
+    used, weights, scale = resample(len(y), count, seed)
+    y, p, q = y[used], p[used], q[used]
+    center = metric(y, p, np.ones(len(y))) - metric(y, q, np.ones(len(y)))
+    found = np.array([metric(y, p, weight) - metric(y, q, weight) for weight in weights])
+    found = found[np.isfinite(found)]
+    if len(found) * 2 < count:
+        return float("nan")
+    return float(whole + scale * (np.quantile(found, 1 - confidence) - center))
 
 
 def roc_curve(y: Array, p: Array) -> dict[str, list[float]]:

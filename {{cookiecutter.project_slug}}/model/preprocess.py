@@ -1,9 +1,10 @@
-"""Raw CSV files -> train, validation and test, split by a hash of each row.
+"""Raw CSV files -> train, validation and test, split by a hash of each row or of its key (split_by in schema.toml).
 
     python model/preprocess.py --input data --output /tmp/out --validation-fraction 0.15 --test-fraction 0.2 --seed 42
 
 A row goes to the same split whatever other rows there are. So several hosts can each read a part of the files, new data
-moves no old row to another split, and copies of a row never end up on both sides.
+moves no old row to another split, and copies of a row never end up on both sides. A column `row_digest` tells, whatever
+the seed, which rows a model was trained on.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from csv_files import read_folder
-from data import DataError, Schema, fail, load_schema
+from data import ROW, SPLIT, DataError, Schema, fail, load_schema
 
 SPLITS = ("train", "validation", "test")
 
@@ -27,11 +28,16 @@ def clean(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     return table.drop_duplicates(ignore_index=True)
 
 
-def split(table: pd.DataFrame, validation: float, test: float, seed: int) -> dict[str, pd.DataFrame]:
-    """Return the table's rows by split. `validation` and `test` are fractions of all rows."""
-    key = hashlib.sha256(str(seed).encode()).hexdigest()[:16]
-    place = pd.util.hash_pandas_object(table, index=False, hash_key=key, categorize=False).to_numpy() / 2.0**64
+def split(table: pd.DataFrame, schema: Schema, validation: float, test: float, seed: int) -> dict[str, pd.DataFrame]:
+    """Return the table's rows by split, with their digests. `validation` and `test` are fractions of all rows."""
+    keys = table[list(schema.split_by)] if schema.split_by else table
+
+    def digest(key: str) -> Any:
+        return pd.util.hash_pandas_object(keys, index=False, hash_key=key, categorize=False).to_numpy()
+
+    place = digest(hashlib.sha256(str(seed).encode()).hexdigest()[:16]) / 2.0**64
     bounds = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.01)}
+    table = table.assign(**{ROW: digest("0" * 16)})
     return {name: table[(place >= bounds[name][0]) & (place < bounds[name][1])] for name in SPLITS}
 
 
@@ -49,12 +55,15 @@ def check(parts: dict[str, pd.DataFrame], schema: Schema) -> None:
             raise DataError(f"target {schema.target!r}: no row of class {label!r} in the train split: add such rows")
 
 
-def write(parts: dict[str, pd.DataFrame], report: dict[str, Any], output: Path, suffix: str) -> None:
-    """Write each split as Parquet, and the report as JSON."""
+def write(
+    parts: dict[str, pd.DataFrame], report: dict[str, Any], made: dict[str, Any], output: Path, suffix: str
+) -> None:
+    """Write each split as Parquet with how it was made, and the report as JSON."""
     for name in (*SPLITS, "report"):
         (output / name).mkdir(parents=True, exist_ok=True)
     for name, part in parts.items():
         part.to_parquet(output / name / f"part{suffix}.parquet", index=False)
+        (output / name / SPLIT).write_text(json.dumps(made, sort_keys=True))
     (output / "report" / f"data{suffix}.json").write_text(json.dumps(report, indent=1, sort_keys=True))
 
 
@@ -76,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
         schema = load_schema()
         raw = read_folder(args.input, schema, may_be_empty=not is_alone)
         table = clean(raw, schema)
-        parts = split(table, args.validation_fraction, args.test_fraction, args.seed)
+        parts = split(table, schema, args.validation_fraction, args.test_fraction, args.seed)
         if is_alone:  # one host of several sees only a part of the rows
             check(parts, schema)
     except DataError as error:
@@ -89,7 +98,9 @@ def main(argv: list[str] | None = None) -> None:
         "missing": {name: int(count) for name, count in table.isna().sum().items() if count},
         "target": (target.value_counts() if schema.is_classification else target.describe().dropna()).to_dict(),
     }
-    write(parts, report, args.output, "" if is_alone else f"-{hosts['current_host']}")
+    made = {name: getattr(args, name) for name in ("seed", "validation_fraction", "test_fraction")}
+    made["split_by"] = schema.split_by
+    write(parts, report, made, args.output, "" if is_alone else f"-{hosts['current_host']}")
     print(", ".join(f"{name}: {value}" for name, value in report.items() if name != "target"))
 
 

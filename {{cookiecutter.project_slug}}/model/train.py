@@ -21,8 +21,8 @@ import sklearn
 import xgboost as xgb
 from xgboost import collective
 
-from artifact import Model, save, threads
-from data import DataError, Schema, encode_target, fail, load_schema, read_split
+from artifact import SEEN, Model, save, threads
+from data import ROW, SPLIT, DataError, Schema, encode_target, fail, load_schema, read_split
 from features import make_preprocessing
 from hosts import all_hosts
 from inference import transform_fn
@@ -119,8 +119,9 @@ class LogRounds(xgb.callback.TrainingCallback):
         return False
 
 
-def write_artifact(model: Model, record: dict[str, Any], sample: pd.DataFrame, folder: Path) -> None:
+def write_artifact(model: Model, record: dict[str, Any], tables: dict[str, pd.DataFrame], folder: Path) -> None:
     """Write everything that the model artifact holds into `folder`."""
+    sample = tables["validation"].head(5)
     rows = json.loads(sample[list(model.schema.columns)].to_json(orient="records"))
     request = json.dumps({"instances": rows}, indent=1)
     # What an endpoint must answer: the smoke test of a deployment compares the two.
@@ -128,6 +129,8 @@ def write_artifact(model: Model, record: dict[str, Any], sample: pd.DataFrame, f
     save(model, folder)
     (folder / "sample_request.json").write_text(request, encoding="utf-8")
     (folder / "sample_response.json").write_text(response, encoding="utf-8")
+    # A later evaluation leaves these rows out of its test rows: as the champion, this model must not know them.
+    np.save(folder / SEEN, np.unique(np.concatenate([table[ROW].to_numpy() for table in tables.values()])))
     (folder / "training.json").write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
 
 
@@ -147,7 +150,9 @@ def main(argv: list[str] | None = None) -> None:
     if rank > 0:
         print("trained a share of the rows: the first host writes the model")
         return
-    write_artifact(model, record, tables["validation"].head(5), args.model_dir)
+    split = args.train / SPLIT
+    record["split"] = json.loads(split.read_text(encoding="utf-8")) if split.is_file() else {}
+    write_artifact(model, record, tables, args.model_dir)
     name, value = next(iter(record["best"].items()))
     print(f"kept {record['rounds']} rounds, validation-{name}={value:.5f}")
 

@@ -78,6 +78,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
     metric = ParameterString("GateMetric")
     threshold = ParameterFloat("GateThreshold")
     min_improvement = ParameterFloat("GateMinImprovement")
+    confidence = ParameterFloat("GateConfidence")
     commit = ParameterString("CodeCommit")
     repository = ParameterString("CodeRepository")
     started_by = ParameterString("StartedBy")
@@ -167,7 +168,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
                 *("--model", f"{JOB}/input/model", "--champion", f"{JOB}/input/champion"),
                 *("--test", f"{JOB}/input/test", "--output", f"{JOB}/output/evaluation"),
                 *("--metric", metric, "--threshold", threshold.to_string()),
-                *("--min-improvement", min_improvement.to_string()),
+                *("--min-improvement", min_improvement.to_string(), "--confidence", confidence.to_string()),
             ],
         ),
         property_files=[evaluation],
@@ -217,7 +218,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
         name="Gate",
         conditions=[
             ConditionGreaterThanOrEqualTo(left=evaluated("gate.threshold_margin"), right=0.0),
-            ConditionIn(value=evaluated("gate.champion_verdict"), in_values=["beaten", "no champion"]),
+            ConditionIn(value=evaluated("gate.champion_verdict"), in_values=["passed", "no champion"]),
         ],
         if_steps=[register],
         else_steps=[FailStep(name="Rejected", error_message=evaluated("gate.reason"))],
@@ -228,6 +229,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
         *(training_type, training_count, training_volume, inference_type, max_runtime),
         *(data_uri, data_version, preprocess_code, train_code, evaluate_code),
         *(validation_fraction, test_fraction, split_seed, metric, threshold, min_improvement),
+        confidence,
         *(commit, repository, started_by, overrides, *hyperparameters.values()),
     ]
     return Pipeline(

@@ -1,5 +1,6 @@
 """The data: valid values, and one line for each mistake in it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import train
 
 def raw(tmp_path: Path, text: str | bytes) -> Path:
     """A folder with one CSV file."""
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "rows.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     return tmp_path
 
@@ -64,7 +66,7 @@ def test_categories_and_missing_values_work(tmp_path: Path) -> None:
     table = csv_files.read_folder(raw(tmp_path, HEAD + "\n".join(rows)), MIXED)
     assert table["age"].isna().any()
     assert table["city"].isna().any()
-    parts = preprocess.split(table, 0.2, 0.2, 1)
+    parts = preprocess.split(table, MIXED, 0.2, 0.2, 1)
     preprocess.check(parts, MIXED)
     model, _ = train.train(
         {n: parts[n] for n in ("train", "validation")},
@@ -77,12 +79,27 @@ def test_categories_and_missing_values_work(tmp_path: Path) -> None:
     assert accuracy > 0.9
 
 
+def test_rows_with_the_same_key_stay_together_whatever_changes_in_them(tmp_path: Path) -> None:
+    schema = replace(MIXED, split_by=("customer",))
+    rows = "".join(f"{n % 90 + 1},a,{'yes' if n % 3 else 'no'},c{n % 100}\n" for n in range(400))
+    texts = [f"age,city,label,customer\n{changed}" for changed in (rows, rows.replace("a,", "b,"))]
+    tables = [csv_files.read_folder(raw(tmp_path / str(n), text), schema) for n, text in enumerate(texts)]
+    one, two = (preprocess.split(table, schema, 0.2, 0.2, 1) for table in tables)
+    keys = {name: set(part["customer"]) for name, part in one.items()}
+    assert not keys["train"] & keys["test"] and sum(map(len, keys.values())) == 100
+    for name, part in two.items():
+        assert set(part["customer"]) == keys[name]
+        assert set(part[data.ROW]) == set(one[name][data.ROW])
+    with pytest.raises(data.DataError, match=r"line 3, column 'customer': has no value: every row needs a key"):
+        csv_files.read_folder(raw(tmp_path / "none", "age,city,label,customer\n1,a,no,x\n1,a,no,\n"), schema)
+
+
 def test_one_class_or_an_empty_split_is_an_error() -> None:
     table = pd.DataFrame({"age": np.arange(50.0), "city": "a", "label": "no"})
     with pytest.raises(data.DataError, match="always 'no'"):
-        preprocess.check(preprocess.split(table, 0.2, 0.2, 1), MIXED)
+        preprocess.check(preprocess.split(table, MIXED, 0.2, 0.2, 1), MIXED)
     with pytest.raises(data.DataError, match="split is empty"):
-        preprocess.check(preprocess.split(table.head(1), 0.2, 0.2, 1), MIXED)
+        preprocess.check(preprocess.split(table.head(1), MIXED, 0.2, 0.2, 1), MIXED)
 
 
 def test_a_failure_is_written_where_sagemaker_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

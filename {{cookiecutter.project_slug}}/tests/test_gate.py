@@ -49,7 +49,7 @@ def test_the_gate_requires_the_threshold_and_the_comparison() -> None:
     margin, verdict = number("gate.threshold_margin"), number("gate.champion_verdict")
     assert STEPS["Gate"]["Arguments"]["Conditions"] == [
         {"Type": "GreaterThanOrEqualTo", "LeftValue": margin, "RightValue": 0.0},
-        {"Type": "In", "QueryValue": verdict, "Values": ["beaten", "no champion"]},
+        {"Type": "In", "QueryValue": verdict, "Values": ["passed", "no champion"]},
     ]
 
 
@@ -78,27 +78,38 @@ def test_no_model_is_trained_on_the_test_rows() -> None:
 
 
 def test_the_evaluation_uses_the_settings_of_mlops_toml() -> None:
-    for flag, name in (("metric", "Metric"), ("threshold", "Threshold"), ("min-improvement", "MinImprovement")):
-        assert f"Parameters.Gate{name}" in str(FLAGS[FLAGS.index(f"--{flag}") + 1])
+    for name in ("Metric", "Threshold", "MinImprovement", "Confidence"):
+        flag = "--min-improvement" if name == "MinImprovement" else f"--{name.lower()}"
+        assert f"Parameters.Gate{name}" in str(FLAGS[FLAGS.index(flag) + 1])
 
 
-def test_a_model_that_learned_nothing_misses_the_threshold() -> None:
-    """Such a model predicts the same for each row: the share of each class, or the mean."""
+@pytest.fixture
+def nothing() -> float:
+    """The gate's metric of a model that predicts the same for each row: the share of each class, or the mean."""
     y = data.encode_target(csv_files.read_folder(ROOT / "data", SCHEMA)[SCHEMA.target], SCHEMA)
-    same = np.tile(np.bincount(y) / len(y), (len(y), 1)) if IS_MULTICLASS else np.full(len(y), y.mean())
-    value = METRICS[GATE["metric"]](y, same, np.ones(len(y)))
-    judged = evaluate.judge(GATE["metric"], value, None, GATE["threshold"], 0.0)
+    same = metrics.learned_nothing(y, np.zeros((len(y), len(SCHEMA.classes)) if IS_MULTICLASS else len(y)))
+    return METRICS[GATE["metric"]](y, same, np.ones(len(y)))
+
+
+def test_a_model_that_learned_nothing_misses_the_threshold(nothing: float) -> None:
+    judged = evaluate.judge(GATE["metric"], nothing, None, GATE["threshold"], 0.0, 0.95)
     assert judged["threshold_margin"] < 0, judged["reason"]
+    with pytest.raises(data.DataError, match="learned nothing"):
+        evaluate.check_threshold(GATE["metric"], nothing, nothing)
 
 
-def test_no_worse_model_replaces_the_champion() -> None:
-    assert GATE["min_improvement"] >= 0
+def test_no_much_worse_model_replaces_the_champion(nothing: float) -> None:
+    """What a candidate may be worse is at most half of what a champion at the threshold has learned."""
+    assert GATE["min_improvement"] >= -0.5 * abs(GATE["threshold"] - nothing)
+    assert GATE["confidence"] >= 0.8
 
 
 @pytest.mark.parametrize(("metric", "better", "worse"), [("auc", 0.9, 0.7), ("rmse", 0.7, 0.9)])
 def test_a_margin_follows_the_metrics_direction(metric: str, better: float, worse: float) -> None:
     def passes(candidate: float, champion: float, threshold: float) -> bool:
-        return bool(evaluate.judge(metric, candidate, (champion, 1), threshold, 0.0)["passed"])
+        better = champion - candidate if metric == "rmse" else candidate - champion
+        judged = evaluate.judge(metric, candidate, evaluate.Champion(1, champion, better), threshold, 0.0, 0.95)
+        return bool(judged["passed"])
 
     assert passes(better, worse, 0.8) and passes(better, better, 0.8)
     assert not passes(worse, worse, 0.8), "misses the threshold"

@@ -26,8 +26,7 @@ import train
 JSON = "application/json"
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = data.load_schema()
-METRIC = next(iter(metrics.METRICS[SCHEMA.problem_type]))
-EASY, IMPOSSIBLE = ("1e12", "-1") if METRIC in metrics.LOWER_IS_BETTER else ("0.0", "1e9")
+METRIC = "log_loss" if SCHEMA.is_classification else "rmse"
 
 
 def run_scripts(folder: Path, *hyperparameters: str) -> Path:
@@ -45,8 +44,19 @@ def pack(model: Path, folder: Path) -> Path:
     return folder
 
 
-def judge(folder: Path, model: Path, champion: Path, threshold: str = EASY, metric: str = METRIC) -> dict[str, Any]:
-    """Evaluate `model` against `champion` on the test rows in `folder`. Returns evaluation.json."""
+def without_learning(folder: Path) -> float:
+    """Return the metric of a model that learned nothing, on the test rows in `folder`."""
+    y = data.encode_target(data.read_split(folder / "test")[SCHEMA.target], SCHEMA)
+    shape = np.zeros((len(y), len(SCHEMA.classes)) if len(SCHEMA.classes) > 2 else len(y))
+    return metrics.METRICS[SCHEMA.problem_type][METRIC](y, metrics.learned_nothing(y, shape), np.ones(len(y)))
+
+
+def judge(folder: Path, model: Path, champion: Path, threshold: str = "", metric: str = METRIC) -> dict[str, Any]:
+    """Evaluate `model` against `champion` on the test rows in `folder`. Returns evaluation.json.
+
+    By default, whatever is better than no learning meets the threshold.
+    """
+    threshold = threshold or str(without_learning(folder) * (1 - 1e-6))
     paths = {"model": model, "champion": champion, "test": folder / "test", "output": folder / "evaluation"}
     flags = [part for name, path in paths.items() for part in (f"--{name}", str(path))]
     evaluate.main([*flags, "--metric", metric, "--threshold", threshold, "--min-improvement", "0.0"])
@@ -87,12 +97,12 @@ def test_the_same_input_gives_the_same_bytes(work: Path, tmp_path: Path) -> None
 
 def test_a_row_stays_in_its_split_whatever_other_rows_there_are() -> None:
     table = preprocess.clean(csv_files.read_folder(ROOT / "data", SCHEMA), SCHEMA)
-    whole = preprocess.split(table, 0.15, 0.2, seed=1)
-    half = preprocess.split(table.iloc[::2], 0.15, 0.2, seed=1)
+    whole = preprocess.split(table, SCHEMA, 0.15, 0.2, seed=1)
+    half = preprocess.split(table.iloc[::2], SCHEMA, 0.15, 0.2, seed=1)
     for name in preprocess.SPLITS:
         assert set(half[name].index) == set(whole[name].index) & set(table.iloc[::2].index)
     assert sum(len(part) for part in whole.values()) == len(table)
-    assert set(preprocess.split(table, 0.15, 0.2, seed=2)["test"].index) != set(whole["test"].index)
+    assert set(preprocess.split(table, SCHEMA, 0.15, 0.2, seed=2)["test"].index) != set(whole["test"].index)
 
 
 def test_metrics_are_scikit_learns() -> None:
@@ -132,7 +142,7 @@ def test_without_a_champion_the_threshold_decides(work: Path, no_champion: Path)
     passed = judge(work, work / "packed", no_champion)["gate"]
     assert passed["passed"] and passed["champion_verdict"] == "no champion"
     assert "no champion yet" in passed["reason"]
-    failed = judge(work, work / "packed", no_champion, threshold=IMPOSSIBLE)["gate"]
+    failed = judge(work, work / "packed", no_champion, threshold="-1")["gate"]
     assert not failed["passed"] and failed["threshold_margin"] < 0
     assert "misses the threshold" in failed["reason"]
 
@@ -140,14 +150,48 @@ def test_without_a_champion_the_threshold_decides(work: Path, no_champion: Path)
 def test_the_champion_is_compared_on_the_same_rows(work: Path, tmp_path: Path) -> None:
     champion = as_champion(work / "packed", tmp_path / "champion")
     tie = judge(work, work / "packed", champion)["gate"]
-    assert (tie["champion_verdict"], tie["improvement"]) == ("beaten", 0.0)
+    assert (tie["champion_verdict"], tie["improvement"]) == ("passed", 0.0)
     weak = run_scripts(tmp_path / "weak", "--num_round", "1", "--max_depth", "1", "--eta", "0.01")
     worse = judge(work, weak, champion)["gate"]
-    assert worse["champion_verdict"] == "not beaten" and not worse["passed"]
+    assert worse["champion_verdict"] == "failed" and not worse["passed"]
     assert worse["champion"] == tie["candidate"] != worse["candidate"]
     better = judge(work, work / "packed", as_champion(weak, tmp_path / "weak-champion"))["gate"]
-    assert better["champion_verdict"] == "beaten"
-    assert better["improvement"] == -worse["improvement"] > 0
+    assert better["champion_verdict"] == "passed"
+    assert better["improvement"] == -worse["improvement"] > better["lowest_improvement"] > 0
+
+
+def test_a_champion_is_not_compared_on_rows_that_it_was_trained_on(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With another seed, most test rows of today are rows that the champion was trained on."""
+    champion = as_champion(work / "packed", tmp_path / "champion")
+    preprocess.main(["--input", str(ROOT / "data"), "--output", str(tmp_path), "--seed", "7", "--test-fraction", "0.6"])
+    splits = ["--train", str(tmp_path / "train"), "--validation", str(tmp_path / "validation")]
+    train.main([*splits, "--model-dir", str(tmp_path / "model")])
+    rows, known = data.read_split(tmp_path / "test"), np.load(work / "model" / artifact.SEEN)
+    new = int((~np.isin(rows[data.ROW], known)).sum())
+    packed = pack(tmp_path / "model", tmp_path / "packed")
+    if new < evaluate.LEAST_ROWS:
+        with pytest.raises(SystemExit):
+            judge(tmp_path, packed, champion)
+        assert "too few to compare on" in capsys.readouterr().err
+        return
+    found = judge(tmp_path, packed, champion, threshold=str(without_learning(tmp_path) / 2))
+    assert found["lineage"]["rows"]["test"] == new
+    assert f"{len(rows) - new} test rows that the champion was trained on are left out" in found["gate"]["reason"]
+
+
+def test_a_model_trained_on_test_rows_is_refused(
+    work: Path, no_champion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train", "validation"):
+        shutil.copytree(work / "test", tmp_path / name)
+    shutil.copytree(work / "test", tmp_path / "test")
+    splits = ["--train", str(tmp_path / "train"), "--validation", str(tmp_path / "validation")]
+    train.main([*splits, "--model-dir", str(tmp_path / "model")])
+    with pytest.raises(SystemExit):
+        judge(tmp_path, pack(tmp_path / "model", tmp_path / "packed"), no_champion)
+    assert "the candidate was trained on" in capsys.readouterr().err
 
 
 def test_the_champion_is_scored_by_its_own_code(work: Path, tmp_path: Path) -> None:
@@ -173,6 +217,7 @@ def test_evaluate_fails_in_one_line_if_it_cannot_judge(
 
     fails("is not one of", metric="nonsense")
     fails("finite", threshold="nan")
+    fails("a model that learned nothing has", threshold=str(without_learning(work)))
     fails("there is no model.tar.gz", model=no_champion)
     (tmp_path / "model.tar.gz").write_bytes(b"not an archive")
     fails("is not a model artifact", model=tmp_path)
@@ -189,9 +234,13 @@ def test_evaluation_records_what_the_model_was_made_of(work: Path, no_champion: 
     rows = {name: len(data.read_split(work / name)) for name in preprocess.SPLITS}
     assert found["lineage"] == {
         "rows": rows,
+        "split": {"seed": 42, "split_by": list(SCHEMA.split_by), "test_fraction": 0.2, "validation_fraction": 0.15},
         "versions": recorded["versions"],
         "artifact_sha256": hashlib.sha256(archive).hexdigest(),
     }
+    seen = np.load(work / "model" / artifact.SEEN)
+    assert len(seen) == rows["train"] + rows["validation"]
+    assert not np.isin(data.read_split(work / "test")[data.ROW], seen).any()
     assert {"python", "numpy", "pandas", "pyarrow", "sklearn", "xgboost"} == recorded["versions"].keys()
     shutil.copytree(work / "model", tmp_path / "model", ignore=shutil.ignore_patterns("training.json"))
     unknown = judge(work, pack(tmp_path / "model", tmp_path / "packed"), no_champion)["lineage"]

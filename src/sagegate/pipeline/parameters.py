@@ -170,6 +170,7 @@ def environment_values(
         "GateMetric": settings.gate.metric,
         "GateThreshold": settings.gate.threshold,
         "GateMinImprovement": settings.gate.min_improvement,
+        "GateConfidence": settings.gate.confidence,
         "CodeCommit": commit,
         "CodeRepository": settings.project.repository,
         "StartedBy": "unknown",

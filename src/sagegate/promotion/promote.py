@@ -140,7 +140,8 @@ def staging_candidate(
 
 
 def _gate_settings(gate: Gate | GateSection) -> str:
-    return f"{gate.metric}, threshold {gate.threshold!r}, min_improvement {gate.min_improvement!r}"
+    least = f"min_improvement {gate.min_improvement!r}, confidence {gate.confidence!r}"
+    return f"{gate.metric}, threshold {gate.threshold!r}, {least}"
 
 
 def prod_candidate(

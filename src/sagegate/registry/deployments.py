@@ -12,10 +12,11 @@ added. Their keys sort by time, so the last one describes the environment.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -29,6 +30,7 @@ from sagegate.session import Session, paginate
 FOLDER = "deployments"
 DEPLOYABLE = tuple(name for name in ENVIRONMENTS if name not in ("local", "dev"))
 
+Kind = TypeVar("Kind", bound=Section)
 S3Uri = Annotated[str, Meta(pattern=r"^s3://[a-z0-9][a-z0-9.-]+/.+\Z")]
 
 
@@ -69,20 +71,44 @@ class Metric(Section, frozen=True):
 
 
 class Gate(Section, frozen=True):
-    """The gate's decision, and the champion that it compared with."""
+    """The gate's decision, and the champion that it compared with, as model/evaluate.py writes them."""
 
     candidate: float
     champion: float | None
     champion_verdict: str
     champion_version: Version | None
+    confidence: float
     greater_is_better: bool
     improvement: float | None
+    lowest_improvement: float | None
     metric: str
     min_improvement: float
     passed: bool
     reason: str
     threshold: float
     threshold_margin: float
+
+    def __post_init__(self) -> None:
+        sign = 1.0 if self.greater_is_better else -1.0
+        compared = (self.champion, self.champion_version, self.improvement, self.lowest_improvement)
+        has_champion = self.champion_verdict in ("passed", "failed")
+        if not has_champion and self.champion_verdict != "no champion":
+            raise ValueError(f"champion_verdict {self.champion_verdict!r} is not one of passed, failed, no champion")
+        if [value is None for value in compared] != 4 * [not has_champion]:
+            raise ValueError(f"champion_verdict is {self.champion_verdict!r}, which the champion's numbers contradict")
+        if not _is_difference(self.threshold_margin, sign * self.candidate, sign * self.threshold):
+            raise ValueError(f"threshold_margin {self.threshold_margin} is not what candidate and threshold say")
+        if self.champion is not None and self.improvement is not None and self.lowest_improvement is not None:
+            if not _is_difference(self.improvement, sign * self.candidate, sign * self.champion):
+                raise ValueError(f"improvement {self.improvement} is not what candidate and champion say")
+            if (self.lowest_improvement >= self.min_improvement) != (self.champion_verdict == "passed"):
+                raise ValueError(f"champion_verdict {self.champion_verdict!r} contradicts lowest_improvement")
+        if self.passed != (self.threshold_margin >= 0 and self.champion_verdict != "failed"):
+            raise ValueError(f"passed is {str(self.passed).lower()}, which the gate's own numbers contradict")
+
+
+def _is_difference(value: float, a: float, b: float) -> bool:
+    return math.isclose(value, a - b, rel_tol=1e-9, abs_tol=1e-12 * max(abs(a), abs(b), 1e-300))
 
 
 class Data(Section, frozen=True):
@@ -120,6 +146,11 @@ class Evidence(Section, frozen=True):
     started_by: str
     overrides: str = "none"  # parameters that the run overrode; files written before this field have none
 
+    def __post_init__(self) -> None:
+        metric = self.metrics.get(self.gate.metric)
+        if metric is None or metric.value != self.gate.candidate:
+            raise ValueError(f"gate.candidate is not the value of metric {self.gate.metric}")
+
 
 class Manifest(Section, frozen=True):
     """The content of deployments/ENV.json; `replaces` is the version that was deployed before."""
@@ -155,7 +186,7 @@ def build_manifest(
             "data": {"rows": lineage.rows, "uri": lineage.data_uri, "version": lineage.data_version},
             "evaluation": {"sha256": evaluation.digest, "uri": evaluation.uri},
             "execution_arn": lineage.execution_arn,
-            "gate": {name: evaluation.gate[name] for name in Gate.__struct_fields__ if name in evaluation.gate},
+            "gate": _gate_fields(evaluation.gate),
             "libraries": lineage.libraries,
             "metrics": {
                 name: {
@@ -181,7 +212,17 @@ def build_manifest(
         "promoted_by": promoted_by,
         "replaces": replaces,
     }
-    return _validated(content, f"model {lineage.version}")
+    return _validated(Manifest, content, f"model {lineage.version}")
+
+
+def check_gate(lineage: Lineage) -> None:
+    """Raise SagegateError if the gate in a model's evaluation is not whole, or its numbers contradict each other."""
+    gate = lineage.evaluation.gate if lineage.evaluation else {}
+    _validated(Gate, _gate_fields(gate), f"model {lineage.version}: the gate in its evaluation.json")
+
+
+def _gate_fields(gate: dict[str, Any]) -> dict[str, Any]:
+    return {name: gate[name] for name in Gate.__struct_fields__ if name in gate}
 
 
 def manifest_path(environment: str) -> str:
@@ -203,7 +244,7 @@ def parse_manifest(text: str, name: str) -> Manifest:
         raise SagegateError(f"{name} is not JSON ({error}): {remedy}") from None
     if not isinstance(content, dict):
         raise SagegateError(f"{name} is not a JSON object: {remedy}")
-    manifest = _validated(content, name)
+    manifest = _validated(Manifest, content, name)
     expected = manifest_text(manifest)
     if text != expected:
         lines = zip(text.splitlines(), expected.splitlines(), strict=False)
@@ -241,9 +282,9 @@ def check_manifests(root: Path) -> int:
     return len(files)
 
 
-def _validated(content: dict[str, Any], name: str) -> Manifest:
+def _validated(kind: type[Kind], content: dict[str, Any], name: str) -> Kind:
     try:
-        return convert(Manifest, content, name)
+        return convert(kind, content, name)
     except ValueError as error:
         raise SagegateError(str(error)) from None
 

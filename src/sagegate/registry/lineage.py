@@ -95,6 +95,7 @@ def lineage_rows(lineage: Lineage) -> list[tuple[str, str]]:
     return [
         ("artifact", lineage.artifact_uri),
         ("artifact SHA-256", lineage.artifact_sha256 or ""),
+        ("gate", str(lineage.evaluation.gate.get("reason", "")) if lineage.evaluation else ""),
         ("evaluation", lineage.evaluation.uri if lineage.evaluation else ""),
         ("data", lineage.data_uri),
         ("data version", lineage.data_version),

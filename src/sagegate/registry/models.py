@@ -7,15 +7,15 @@ from sagegate.errors import SagegateError
 from sagegate.files import Json
 from sagegate.pipeline.parameters import started_by
 from sagegate.registry.approval import keep_artifact
-from sagegate.registry.champion import clear_champion, current_champion, set_champion
-from sagegate.registry.deployments import stages
+from sagegate.registry.champion import clear_champion, current_champion, ensure_marker, set_champion
+from sagegate.registry.deployments import check_gate, stages
 from sagegate.registry.evaluation import evaluation_of_package
 from sagegate.registry.lineage import lineage_rows, read_artifact, read_lineage
 from sagegate.session import Session, is_missing, paginate
 
 
 def list_models(session: Session) -> None:
-    """Print every version, the newest first: approval, environments, gate metric, time and commit."""
+    """Print every version, the newest first: approval, environments, gate, overrides, time and commit."""
     packages = packages_of(session)
     if not packages:
         output.line(f"no model is registered yet: `sagegate run{session.option}` trains one")
@@ -26,20 +26,30 @@ def list_models(session: Session) -> None:
     for summary in packages:
         package = describe_model(session, summary["ModelPackageVersion"])
         evaluation = evaluation_of_package(session, package)
-        gate = evaluation.gate if evaluation else {}
-        candidate = gate.get("candidate")
+        metadata = package.get("CustomerMetadataProperties", {})
+        overrides = metadata.get("overrides", "none")
         is_champion = champion and champion["version"] == package["ModelPackageVersion"]
         rows.append(
             [
                 package["ModelPackageVersion"],
                 package["ModelApprovalStatus"] + (" · champion" if is_champion else ""),
                 deployed.get(package["ModelPackageArn"], ""),
-                f"{gate.get('metric')} {candidate:.6g}" if isinstance(candidate, int | float) else "",
+                _gate_in_short(evaluation.gate if evaluation else {}),
+                "" if overrides == "none" else overrides,
                 f"{package['CreationTime']:%Y-%m-%d %H:%M}",
-                str(package.get("CustomerMetadataProperties", {}).get("commit", ""))[:12],
+                str(metadata.get("commit", ""))[:12],
             ]
         )
-    output.table(["version", "approval", "deployed", "gate", "registered (UTC)", "commit"], rows)
+    headings = ["version", "approval", "deployed", "gate", "overrides", "registered (UTC)", "commit"]
+    shown = [index for index, name in enumerate(headings) if name != "overrides" or any(row[index] for row in rows)]
+    output.table([headings[index] for index in shown], [[row[index] for index in shown] for row in rows])
+
+
+def _gate_in_short(gate: Json) -> str:
+    numbers = gate.get("candidate"), gate.get("threshold")
+    if not all(isinstance(number, int | float) for number in numbers):
+        return ""
+    return f"{gate.get('metric')} {numbers[0]:.6g} (threshold {numbers[1]:.6g})"
 
 
 def show_model(session: Session, version: int) -> None:
@@ -59,29 +69,30 @@ def show_model(session: Session, version: int) -> None:
 
 
 def approve(session: Session, version: int, reason: str) -> None:
-    """Approve a version and make it the champion. Raises SagegateError if its artifact is not the evaluated one."""
+    """Approve a version and make it the champion. Print its gate and what its run overrode.
+
+    Raises SagegateError if its artifact is not the evaluated one, or the gate's numbers contradict each other.
+    """
     package = describe_model(session, version)
+    lineage = read_lineage(session, package)
+    if lineage.evaluation and lineage.evaluation.gate:
+        check_gate(lineage)
     if not session.environment.is_local:  # a local endpoint checks the artifact at each start
-        lineage = read_lineage(session, package)
         package = keep_artifact(session, package, read_artifact(session, lineage))
     _set_approval(session, package, "Approved", reason)
     set_champion(session, package)
+    output.pairs([row for row in lineage_rows(lineage) if row[0] in ("gate", "overrides")])
     output.verdict(True, f"model {version} approved: it is the champion now", f"sagegate serve{session.option}")
 
 
 def reject(session: Session, version: int, reason: str) -> None:
-    """Reject a version. If it was the champion, the newest approved version takes its place.
-
-    A version whose deployment failed (ModelLifeCycle's stage status is Failed) does not become the champion.
-    """
+    """Reject a version. If it was the champion, the newest approved version takes its place."""
     _set_approval(session, describe_model(session, version), "Rejected", reason)
     champion = current_champion(session)
     if not champion or champion["version"] != version:
         output.verdict(True, f"model {version} rejected", None)
         return
-    approved = [p["ModelPackageVersion"] for p in packages_of(session) if p["ModelApprovalStatus"] == "Approved"]
-    described = (describe_model(session, number) for number in approved)
-    successor = next((p for p in described if p.get("ModelLifeCycle", {}).get("StageStatus") != "Failed"), None)
+    successor = newest_approved(session)
     if successor:
         set_champion(session, successor)
         now = f"the champion is model {successor['ModelPackageVersion']} again"
@@ -89,6 +100,33 @@ def reject(session: Session, version: int, reason: str) -> None:
         clear_champion(session)
         now = "there is no champion now"
     output.verdict(True, f"model {version} rejected: {now}", None)
+
+
+def newest_approved(session: Session) -> Json | None:
+    """Return the newest approved version whose deployment did not fail (ModelLifeCycle's stage status), or None."""
+    approved = [p["ModelPackageVersion"] for p in packages_of(session) if p["ModelApprovalStatus"] == "Approved"]
+    described = (describe_model(session, number) for number in approved)
+    return next((p for p in described if p.get("ModelLifeCycle", {}).get("StageStatus") != "Failed"), None)
+
+
+def ensure_champion(session: Session) -> None:
+    """Write the champion again if it is lost, from the newest approved version; without one, write its marker.
+
+    Without it, the next candidate would pass without a comparison.
+    """
+    if current_champion(session):
+        return
+    package = newest_approved(session)
+    if package is None:
+        ensure_marker(session)
+        return
+    version = package["ModelPackageVersion"]
+    try:
+        set_champion(session, package)
+    except Exception as error:  # a role that only runs pipelines may not write it
+        todo = f"`sagegate approve {version}{session.option}` writes it again"
+        raise SagegateError(f"the champion is lost and cannot be written ({error}): {todo}") from error
+    output.line(f"the champion was lost: model {version}, the newest approved one, is the champion again")
 
 
 def packages_of(session: Session) -> list[Json]:

@@ -14,7 +14,7 @@ from sagegate.files import Json, split_uri
 from sagegate.pipeline import definition, parameters
 from sagegate.pipeline.code import libraries
 from sagegate.pipeline.validate import reference_errors
-from sagegate.registry import champion
+from sagegate.registry.models import ensure_champion
 from sagegate.runs.executions import execution_definition
 from sagegate.runs.follow import follow_and_report
 from sagegate.session import Session, is_missing, open_session, paginate
@@ -196,7 +196,7 @@ def upload(session: Session, contents: dict[str, bytes], data: parameters.Data) 
         files = {f"{prefix}/{name}": file for name, file in data.files.items()}
         for key in _missing(session, list(files), f"{data.uri}/"):
             session.s3.upload_file(str(files[key]), bucket, key)
-    champion.ensure_marker(session)
+    ensure_champion(session)
 
 
 def _missing(session: Session, keys: list[str], uri: str) -> list[str]:

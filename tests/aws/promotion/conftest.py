@@ -17,7 +17,7 @@ def trained(template: Path, tmp_path_factory: pytest.TempPathFactory, run_in: Ru
     """A generated project with three registered models and a git repository. Read-only: tests copy it."""
     project = bake_template(template, tmp_path_factory.mktemp("trained"))
     settings = project / "mlops.toml"
-    settings.write_text(re.sub("(?m)^threshold = [0-9.]+", "threshold = 0.0", settings.read_text()))
+    settings.write_text(re.sub("(?m)^threshold = [0-9.]+", "threshold = 0.6", settings.read_text()))
     git(project, "init", "-q", "-b", "main")
     git(project, "add", "-A")
     git(project, "commit", "-qm", "the project")

@@ -92,6 +92,10 @@ def test_a_model_that_did_not_pass_the_gate_is_an_error(lab: Lab) -> None:
     uri = json.loads(file.read_text())["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
     evaluation = lab.project / ".mlops" / "s3" / uri.removeprefix("s3://")
     found = json.loads(evaluation.read_text())
+    found["gate"] |= {"threshold": 2.0, "threshold_margin": found["gate"]["candidate"] - 2.0}
+    evaluation.write_text(json.dumps(found))
+    failed = lab.promote(check=False)
+    assert failed.returncode == 1 and "passed is true, which the gate's own numbers contradict" in failed.stderr
     found["gate"] |= {"passed": False, "reason": "auc misses the threshold"}
     evaluation.write_text(json.dumps(found))
     failed = lab.promote(check=False)
@@ -103,19 +107,19 @@ def test_a_model_that_did_not_pass_the_gate_is_an_error(lab: Lab) -> None:
 
 def test_a_gate_with_other_settings_than_the_base_branch_is_an_error(lab: Lab) -> None:
     """Whoever starts an execution may choose its threshold; the base branch has the one that was reviewed."""
-    lab.run_in(lab.project, "sagegate", "run", "--set", "GateThreshold=-1.0", "--set", "max_depth=5")
+    lab.run_in(lab.project, "sagegate", "run", "--set", "GateThreshold=0.55", "--set", "max_depth=5")
     for command in (("--pull-request",), ()):
         failed = lab.sagegate("promote", "staging", "--from", "local", *command, check=False)
         assert failed.returncode == 1 and len(failed.stderr.strip().splitlines()) == 1
-        used, wanted = (f"auc, threshold {value}, min_improvement 0.0" for value in ("-1.0", "0.0"))
+        used, wanted = (f"auc, threshold {value}, min_improvement -0.02, confidence 0.95" for value in ("0.55", "0.6"))
         assert f"model 4 was judged by {used}, but mlops.toml on the base branch says {wanted}:" in failed.stderr
     assert lab.open() == [] and not (lab.project / "deployments" / "staging.json").exists()
 
     # The working tree has no say in what the base branch says.
     settings = lab.project / "mlops.toml"
-    settings.write_text(settings.read_text().replace("threshold = 0.0", "threshold = -1.0"))
+    settings.write_text(settings.read_text().replace("threshold = 0.6", "threshold = 0.55"))
     failed = lab.promote(check=False)
-    assert failed.returncode == 1 and "mlops.toml on the base branch says auc, threshold 0.0" in failed.stderr
+    assert failed.returncode == 1 and "mlops.toml on the base branch says auc, threshold 0.6" in failed.stderr
 
 
 def test_a_changed_artifact_is_an_error(lab: Lab) -> None:
