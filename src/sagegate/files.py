@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
+TEMPORARY = ".sagegate-tmp-"  # how the names of files begin that are being written
 
 
 def write_atomically(file: Path, content: bytes, mode: int = 0o644) -> None:
     """Write `content` to `file` through a temporary file, so a reader never sees a part of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)

@@ -7,6 +7,7 @@ import tarfile
 import time
 from typing import Any
 
+import pytest
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
@@ -271,3 +272,59 @@ def test_a_job_cannot_change_stored_objects(lab: Lab) -> None:
     )
     assert lab.run(lab.processing("Change", change, {"data": uri})).status == "Failed"
     assert lab.store.read(uri) == b"x" * 2_000_000
+
+
+def test_final_metrics_are_the_last_values_in_the_log(lab: Lab) -> None:
+    lab.put("data/a.csv", "1")
+    step = training(lab, "print('rmse=3'); print('rmse=2.5'); print('auc=nan')")
+    definitions = [{"Name": name, "Regex": f"{name}=([0-9.a-z]+)"} for name in ("rmse", "auc", "none")]
+    step["Arguments"]["AlgorithmSpecification"]["MetricDefinitions"] = definitions
+    value = {"Get": "Steps.Train.FinalMetricDataList['rmse'].Value"}
+    done = lab.run(step, lab.processing("Use", write("sys.argv[1]"), arguments=[{"Std:Join": {"Values": [value]}}]))
+    assert done.status == "Succeeded", done.reason
+    assert lab.get(lab.output(done, "Use") + "/x.txt") == "2.5"
+
+
+def test_a_script_imports_from_pythonpath_and_may_write_hidden_files(lab: Lab) -> None:
+    (lab.root / "shared").mkdir()
+    (lab.root / "shared" / "own_module.py").write_text("text = 'found'")
+    step = lab.processing("Process", "import own_module\n" + write("own_module.text", ".hidden"))
+    step["Arguments"]["Environment"] = {"PYTHONPATH": str(lab.root / "shared")}
+    done = lab.run(step)
+    assert done.status == "Succeeded", done.reason
+    assert lab.get(lab.output(done, "Process") + "/.hidden") == "found"
+    assert [name for name, _ in lab.store.objects(lab.output(done, "Process"))] == [".hidden"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (("ResourceConfig",), None, "the request has no ResourceConfig"),
+        (("ResourceConfig", "InstanceCount"), 0, "InstanceCount is 0: a job needs at least one instance"),
+        (("StoppingCondition", "MaxRuntimeInSeconds"), 0, "MaxRuntimeInSeconds is 0: it must be at least 1"),
+        (("HyperParameters",), {"depth": "3"}, "images are not run locally (image), only scripts"),
+        (("AlgorithmSpecification",), {"AlgorithmName": "x"}, "the engine cannot run this request: KeyError"),
+    ],
+)
+def test_a_request_that_cannot_run_fails_its_step_in_one_line(
+    lab: Lab, capfd: pytest.CaptureFixture[str], path: tuple[str, ...], value: Any, reason: str
+) -> None:
+    lab.put("data/a.csv", "1")
+    step = training(lab, "")
+    inner = step["Arguments"]
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    if "KeyError" in reason:
+        del step["Arguments"]["OutputDataConfig"]
+    done = lab.run(step)
+    assert (done.status, done.steps["Train"]["StepStatus"]) == ("Failed", "Failed")
+    assert done.reason.startswith("Step Train failed: ") and reason in done.reason
+    assert len(done.reason.splitlines()) == 1 and "Traceback" not in capfd.readouterr().err
+
+
+def test_a_model_that_the_registry_refuses_fails_its_step(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    done = lab.run({"Name": "Register", "Type": "RegisterModel", "Arguments": {"ModelPackageGroupName": "../x"}})
+    assert (done.status, done.steps["Register"]["StepStatus"]) == ("Failed", "Failed")
+    assert "ModelPackageGroupName '../x' must match" in done.reason
+    assert "Traceback" not in capfd.readouterr().err

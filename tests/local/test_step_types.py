@@ -193,6 +193,17 @@ def test_tuning_jobs_with_similar_names_keep_separate_models(lab: Lab) -> None:
     assert all(len(job) <= 63 for job in jobs)
 
 
+def test_a_tuning_job_as_sdk_v2_writes_it_runs(lab: Lab) -> None:
+    step = tuning(lab, "Grid", {"CategoricalParameterRanges": CATEGORIES}, jobs=2)
+    definition = step["Arguments"]["TrainingJobDefinition"]
+    resources = definition.pop("ResourceConfig")
+    for tuned in (resources, {"InstanceConfigs": [resources]}):
+        definition["HyperParameterTuningResourceConfig"] = tuned
+        assert lab.run(step).status == "Succeeded"
+    step["Arguments"]["TrainingJobDefinitions"] = [step["Arguments"].pop("TrainingJobDefinition")]
+    assert "a list of TrainingJobDefinitions does not run locally" in lab.run(step).reason
+
+
 def test_the_objective_is_read_from_any_host(lab: Lab) -> None:
     """The first log with a value wins; usually all hosts write the same."""
     step = tuning(lab, "Grid", {"CategoricalParameterRanges": CATEGORIES}, jobs=2)

@@ -23,6 +23,18 @@ def test_a_package_holds_the_modules_that_the_script_imports(root: Path) -> None
     assert list(package(root, "preprocess.py").files) == ["preprocess.py", "requirements.txt"]
 
 
+def test_a_package_holds_subfolders(root: Path) -> None:
+    (root / "model" / "text" / "data").mkdir(parents=True)
+    for name in ("text/__init__.py", "text/clean.py", "text/data/words.txt", "text/.hidden"):
+        (root / "model" / name).write_text("")
+    (root / "model" / "text" / "clean.py").write_text("import joblib")
+    (root / "model" / "train.py").write_text("from text import clean\n")
+    files = ["requirements.txt", "text/__init__.py", "text/clean.py", "text/data/words.txt", "train.py"]
+    assert list(package(root, "train.py").files) == files
+    assert list(package(root, "preprocess.py").files) == ["preprocess.py", "requirements.txt", "text/data/words.txt"]
+    assert imported_libraries(root / "model" / "train.py") == ("joblib",)
+
+
 def test_an_edit_changes_only_the_packages_that_hold_the_file(root: Path) -> None:
     train, preprocess = package(root, "train.py").digest, package(root, "preprocess.py").digest
     (root / "model" / "features.py").write_text("import joblib\n")

@@ -22,6 +22,7 @@ from sagegate.local.engine import Engine, reused_properties
 from sagegate.local.jobs import Context, host_logs
 from sagegate.local.processes import Launcher
 from sagegate.local.references import Scope
+from sagegate.local.s3_endpoint import S3Endpoint
 from sagegate.local.state import Execution, Registry, locked, now, read_json, remove_orphaned_jobs
 from sagegate.local.steps import TYPES, StepRunner
 from sagegate.local.storage import Paginator, Store
@@ -49,8 +50,16 @@ class LocalSageMaker:
         launcher: Launcher | None = None,
     ) -> None:
         self.state = root / ".mlops"
+        self.s3 = S3Endpoint(store)
         self.context = Context(
-            root, store, launcher or Launcher(root), self.state / "jobs", region, account_id, modules
+            root,
+            store,
+            launcher or Launcher(root),
+            self.state / "jobs",
+            region,
+            account_id,
+            modules,
+            s3_endpoint=self.s3.variables,
         )
         self.registry = Registry(self.state / "registry", self.context.arn("model-package"))
         self.engines: dict[str, Engine] = {}  # by execution ARN: the executions of this process
@@ -198,6 +207,7 @@ class LocalSageMaker:
             engine.stopping.set()
             engine.ended.wait()
         self.context.launcher.close()
+        self.s3.close()
 
     def describe_pipeline_execution(self, *, PipelineExecutionArn: str) -> Json:
         """Return an execution's status, reason and times."""

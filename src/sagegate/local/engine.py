@@ -8,6 +8,7 @@ steps", "Retry policy for pipeline steps" and "Selective execution of pipeline s
 from __future__ import annotations
 
 import threading
+import traceback
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from graphlib import TopologicalSorter
@@ -21,6 +22,7 @@ from sagegate.local.steps import FailStepReached, Result, StepRunner
 from sagegate.pipeline.definition import Step
 
 MAX_PARALLEL_STEPS = 8
+EXPECTED = (JobFailed, InvalidReference, SagegateError, ValueError, OSError)  # their messages are for the reader
 
 
 def reused_properties(
@@ -65,9 +67,8 @@ class Engine:
             else:
                 self.execution.finish("Stopped" if self.stopping.is_set() else "Succeeded")
             self.scope.store.save_digests()
-        except BaseException as error:
+        except Exception as error:
             self.execution.finish("Failed", f"the engine itself failed: {type(error).__name__}: {error}")
-            raise
         finally:
             self.ended.set()
 
@@ -111,11 +112,16 @@ class Engine:
             record["Metadata"] = {"Fail": {"ErrorMessage": str(error)}}
             self.failures.insert(0, str(error))
             self.stopping.set()
-        except (JobFailed, InvalidReference, ValueError, OSError) as error:
-            record |= {"StepStatus": "Failed", "FailureReason": str(error)[:1024]}
-            self.failures.append(f"Step {step.name} failed: {error}")
         except JobStopped:
             record["StepStatus"] = "Stopped"
+        except Exception as error:
+            reason = str(error)
+            if not isinstance(error, EXPECTED):
+                reason = f"the engine cannot run this request: {type(error).__name__}: {error}"
+                with self.execution.log(step.name).open("a", encoding="utf-8") as log:
+                    traceback.print_exc(file=log)
+            record |= {"StepStatus": "Failed", "FailureReason": reason[:1024]}
+            self.failures.append(f"Step {step.name} failed: {reason}")
         else:
             record |= {"StepStatus": "Succeeded", "Metadata": result.metadata, **result.fields}
             self.scope.properties[step.name] = result.properties

@@ -139,7 +139,7 @@ def run(request: Json) -> int:
             return 127
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # or prints would follow a traceback
     sys.argv = argv
-    sys.path.insert(0, os.path.dirname(argv[0]))
+    sys.path[:0] = [os.path.dirname(argv[0]), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return _run_script(argv[0])
 
 

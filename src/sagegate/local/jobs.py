@@ -63,6 +63,7 @@ class Context:
     account_id: str
     modules: Callable[[Path], tuple[str, ...]]
     log: Path = Path()
+    s3_endpoint: Callable[[], dict[str, str]] = dict  # variables by which a job's boto3 reaches the local S3
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def arn(self, resource: str) -> str:
@@ -94,7 +95,7 @@ def run_processing_job(name: str, request: Json, context: Context) -> Json:
     """Run a processing job and return its description. Raises JobFailed or JobStopped."""
     command = container_command(request["AppSpecification"])
     if not command:
-        raise JobFailed("AppSpecification has no ContainerEntrypoint: a local job has no image to take it from")
+        raise JobFailed(f"AppSpecification has no ContainerEntrypoint: {no_image(request['AppSpecification'])}")
     cluster = request["ProcessingResources"]["ClusterConfig"]
     hosts = make_hosts(int(cluster.get("InstanceCount", 1)), context)
     outputs = [output["S3Output"] for output in (request.get("ProcessingOutputConfig") or {}).get("Outputs") or []]
@@ -154,6 +155,8 @@ def run_transform_job(name: str, request: Json, model: Json, context: Context) -
 # --- parts of a job --------------------------------------------------------------------------------------------------
 def make_hosts(count: int, context: Context) -> list[Host]:
     """Return the hosts of a job, each with an empty `/opt/ml` below the job's folder."""
+    if count < 1:
+        raise JobFailed(f"InstanceCount is {count}: a job needs at least one instance")
     hosts = []
     for name in (f"algo-{number}" for number in range(1, count + 1)):
         log = context.log if count == 1 else context.log.with_suffix(f".{name}.log")
@@ -166,8 +169,17 @@ def container_command(specification: Json) -> list[str]:
     """Return the command of a request, or an empty list if it names none. Raises JobFailed for arguments alone."""
     entrypoint, arguments = (specification.get(f"Container{part}") or [] for part in ("Entrypoint", "Arguments"))
     if arguments and not entrypoint:
-        raise JobFailed("ContainerArguments without a ContainerEntrypoint: a local job has no image to take it from")
+        raise JobFailed(f"ContainerArguments without a ContainerEntrypoint: {no_image(specification)}")
     return [str(part) for part in (*entrypoint, *arguments)]
+
+
+def no_image(specification: Json) -> str:
+    """Return why a request that names an image or an algorithm, but no script, does not run, and what to do."""
+    keys = ("ImageUri", "TrainingImage", "AlgorithmName")
+    image = next((specification[key] for key in keys if specification.get(key)), "its image")
+    return (
+        f"images are not run locally ({image}), only scripts: give the step an entrypoint or a script, or run it on AWS"
+    )
 
 
 def copy_inputs(name: str, s3: Json, folder: Path, host: Host, hosts: list[Host], context: Context) -> None:
@@ -213,6 +225,8 @@ def run_hosts(
     `limit` is in seconds. A script can write the reason of its failure to `/opt/ml/output/` + `message_file`. Raises
     JobFailed or JobStopped.
     """
+    if limit is not None and limit < 1:
+        raise JobFailed(f"MaxRuntimeInSeconds is {limit}: it must be at least 1")
     processes: list[Running] = []
     deadline = time.monotonic() + limit if limit else None
     try:
@@ -239,6 +253,7 @@ def _start(host: Host, command: list[str], variables: dict[str, str], context: C
     local = [host.localize(part) for part in command]
     environment = {key: os.environ[key] for key in INHERITED_VARIABLES if key in os.environ}
     environment["PATH"] = context.launcher.path
+    environment |= {"AWS_DEFAULT_REGION": context.region, **context.s3_endpoint()}
     environment |= {key: host.localize(str(value)) for key, value in variables.items()}
     environment["PYTHONUNBUFFERED"] = "1"
     (host.opt_ml / "output").mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ Source: "Pipeline definition" and "Pass data between steps" in the SageMaker dev
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,13 +90,18 @@ def _property_file(reference: Reference, scope: Scope) -> tuple[str, str]:
 
 
 def _parse_json(content: bytes, label: str) -> Any:
-    """Parse strict JSON: SageMaker rejects NaN and Infinity."""
+    """Parse strict JSON: SageMaker rejects NaN and Infinity. A number that no float can hold would become infinite."""
 
     def reject(constant: str) -> None:
         raise InvalidReference(f"{label} holds {constant}, which is not JSON: write only finite numbers")
 
+    def finite(text: str) -> float:
+        if not math.isfinite(float(text)):
+            raise InvalidReference(f"{label} holds {text[:20]}, which is too large: write only finite numbers")
+        return float(text)
+
     try:
-        return json.loads(content, parse_constant=reject)
+        return json.loads(content, parse_constant=reject, parse_float=finite)
     except ValueError as error:
         raise InvalidReference(f"{label} is not JSON: {error}") from None
 

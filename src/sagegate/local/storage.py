@@ -1,6 +1,6 @@
 """An S3 client on a folder: `.mlops/s3/BUCKET/KEY`, with the calls and responses of boto3's that `sagegate` uses.
 
-Objects appear whole or not at all. Names that begin with a dot are temporary files. SHA-256 digests are kept in
+Objects appear whole or not at all: a file that is being written has a name of its own. SHA-256 digests are kept in
 `.mlops/digests.json` by path, size and modification time, so that an unchanged object is not read again.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sagegate.files import Json, split_uri, write_atomically
+from sagegate.files import TEMPORARY, Json, split_uri, write_atomically
 
 
 class NoSuchKey(Exception):
@@ -87,7 +87,7 @@ class Store:
         top = self.folder / bucket / key
         if top.is_file():
             return [(top.name, top)]
-        files = (f for f in top.rglob("*") if f.is_file() and not f.name.startswith("."))
+        files = (f for f in top.rglob("*") if f.is_file() and not f.name.startswith(TEMPORARY))
         return sorted((f.relative_to(top).as_posix(), f) for f in files)
 
     def read(self, uri: str) -> bytes:

@@ -9,8 +9,11 @@ toolkit.
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,10 @@ from sagegate.local.jobs import (
     JobFailed,
     container_command,
     copy_inputs,
+    host_logs,
     job_fields,
     make_hosts,
+    no_image,
     run_hosts,
     write_config,
 )
@@ -32,7 +37,7 @@ from sagegate.local.storage import Store
 
 def run_training_job(name: str, request: Json, context: Context) -> Json:
     """Run a training job and return its description. Raises JobFailed or JobStopped."""
-    resources = request["ResourceConfig"]
+    resources = resource_config(request)
     hosts = make_hosts(int(resources.get("InstanceCount", 1)), context)
     given = {key: str(value) for key, value in (request.get("HyperParameters") or {}).items()}
     channels = {channel["ChannelName"]: channel for channel in request.get("InputDataConfig") or []}
@@ -41,6 +46,8 @@ def run_training_job(name: str, request: Json, context: Context) -> Json:
     decoded = {key: _decode(value) for key, value in given.items()}
     hyperparameters = {key: value for key, value in decoded.items() if not key.startswith("sagemaker_")}
     if is_script_mode:
+        if not decoded.get("sagemaker_submit_directory"):
+            raise JobFailed(f"sagemaker_submit_directory is missing: {no_image(request['AlgorithmSpecification'])}")
         program = decoded.get("sagemaker_program", "train.py")
         command = ["python3", f"/opt/ml/code/{program}", *_command_line(hyperparameters)]
     config: dict[str, Json] = {
@@ -67,6 +74,7 @@ def run_training_job(name: str, request: Json, context: Context) -> Json:
     started = now()
     limit = (request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds")
     run_hosts(hosts, command, environment, context, limit, "failure")
+    metrics = final_metrics(request["AlgorithmSpecification"].get("MetricDefinitions") or [], host_logs(context.log))
     uri = f"{request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/model.tar.gz"
     bucket, key = split_uri(uri)
     files = {name: content for host in hosts for name, content in files_under(host.opt_ml / "model").items()}
@@ -74,9 +82,41 @@ def run_training_job(name: str, request: Json, context: Context) -> Json:
     return request | {
         **job_fields("training-job", "Training", name, started, context),
         "ModelArtifacts": {"S3ModelArtifacts": uri},
+        "FinalMetricDataList": metrics,
         "SecondaryStatus": "Completed",
         "BillableTimeInSeconds": max(1, round((now() - started).total_seconds())),
     }
+
+
+def resource_config(request: Json) -> Json:
+    """Return the instances of a training job; those of a tuning job are in either of two keys (SDK v2 uses the second).
+
+    Of several InstanceConfigs, the first is the most preferred one. Raises JobFailed if there is none.
+    """
+    tuned = request.get("HyperParameterTuningResourceConfig") or {}
+    choices = tuned.get("InstanceConfigs") or ([tuned] if tuned else [])
+    found: Json | None = request.get("ResourceConfig") or (choices[0] if choices else None)
+    if not found:
+        raise JobFailed("the request has no ResourceConfig: it must say how many instances the job gets")
+    return found
+
+
+def final_metrics(definitions: list[Json], logs: list[Path]) -> list[Json]:
+    """Return FinalMetricDataList: the last value of each metric, read from the logs by its Regex.
+
+    Of several hosts, the first whose last value is a finite number counts.
+    """
+    found = []
+    for definition in definitions:
+        pattern = re.compile(definition["Regex"])
+        for log in logs:
+            matches = list(pattern.finditer(log.read_text(encoding="utf-8", errors="replace")))
+            with suppress(ValueError, IndexError):
+                value = float(matches[-1][1])
+                if math.isfinite(value):
+                    found.append({"MetricName": definition["Name"], "Value": value, "Timestamp": now()})
+                    break
+    return found
 
 
 def _channel_config(channel: Json) -> Json:
@@ -104,7 +144,7 @@ def _command_line(hyperparameters: Json) -> list[str]:
 def _unpack_code(uri: str, folder: Path, store: Store) -> None:
     objects = store.objects(uri) if uri.startswith("s3://") else []
     if not objects:
-        raise JobFailed(f"sagemaker_submit_directory: no code package at {uri or '(not given)'}")
+        raise JobFailed(f"sagemaker_submit_directory: no code package at {uri}")
     with tarfile.open(objects[0][1]) as tar:
         tar.extractall(folder, filter="data")
 

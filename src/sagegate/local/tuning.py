@@ -10,26 +10,26 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from sagegate.files import Json
-from sagegate.local.jobs import Context, JobFailed, host_logs
+from sagegate.local.jobs import Context, JobFailed
 from sagegate.local.state import now
 from sagegate.local.training import run_training_job
 
 
 def run_tuning_job(name: str, request: Json, context: Context) -> Json:
     """Run a tuning job. Return its description, with TrainingJobSummaries from the best to the worst."""
+    if "TrainingJobDefinition" not in request:
+        raise JobFailed("TrainingJobDefinition is missing: a list of TrainingJobDefinitions does not run locally")
     config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
     limits, objective = config["ResourceLimits"], config["HyperParameterTuningJobObjective"]
     total, parallel = int(limits.get("MaxNumberOfTrainingJobs", 1)), int(limits.get("MaxParallelTrainingJobs", 1))
     maximize = objective["Type"] == "Maximize"
-    pattern = _objective_pattern(definition, objective["MetricName"])
+    _check_objective(definition, objective["MetricName"])
     values: dict[int, float | None] = {}
     proposals = zip(range(1, total + 1), _propose(config, maximize, values), strict=False)
     training_request = {key: value for key, value in definition.items() if key != "StaticHyperParameters"}
@@ -44,9 +44,10 @@ def run_tuning_job(name: str, request: Json, context: Context) -> Json:
             job = run_training_job(
                 training_job_name(name, number), training_request | {"HyperParameters": hyperparameters}, trial
             )
-            value = _read_objective(host_logs(trial.log), pattern)
+            measured = {metric["MetricName"]: float(metric["Value"]) for metric in job["FinalMetricDataList"]}
+            value = measured.get(objective["MetricName"])
             if value is None:
-                raise JobFailed(f"no line of the log matches {pattern.pattern!r} of metric {objective['MetricName']}")
+                raise JobFailed(f"no line of the log has a number that the Regex of {objective['MetricName']} finds")
         except JobFailed as error:
             errors.append(str(error))
             values[number] = None
@@ -91,24 +92,11 @@ def _objective_value(summary: Json) -> float:
     return float(summary["FinalHyperParameterTuningJobObjectiveMetric"]["Value"])
 
 
-def _objective_pattern(definition: Json, metric: str) -> re.Pattern[str]:
-    for declared in definition["AlgorithmSpecification"].get("MetricDefinitions") or []:
-        if declared["Name"] == metric:
-            return re.compile(declared["Regex"])
-    raise JobFailed(f"the objective {metric!r} has no MetricDefinition with a Regex in the training job's definition")
-
-
-def _read_objective(logs: list[Path], pattern: re.Pattern[str]) -> float | None:
-    """Return the last value of the pattern's first group in the first log whose last value is a finite number."""
-    for log in logs:
-        matches = list(pattern.finditer(log.read_text(errors="replace")))
-        try:
-            value = float(matches[-1][1]) if matches else math.nan
-        except ValueError:
-            continue
-        if math.isfinite(value):
-            return value
-    return None
+def _check_objective(definition: Json, metric: str) -> None:
+    if metric not in [each["Name"] for each in definition["AlgorithmSpecification"].get("MetricDefinitions") or []]:
+        raise JobFailed(
+            f"the objective {metric!r} has no MetricDefinition with a Regex in the training job's definition"
+        )
 
 
 def _propose(config: Json, maximize: bool, values: dict[int, float | None]) -> Iterator[dict[str, str]]:

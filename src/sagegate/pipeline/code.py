@@ -1,7 +1,7 @@
 """Code packages: the files of `model/` that a step's script needs, packed reproducibly and named by their digest.
 
-A package is the script, the modules of `model/` that it imports, directly or not, and every file there that is not
-Python. So an edit to `train.py` changes Train's package and leaves Preprocess's as it was.
+A package is the script, the modules and packages of `model/` that it imports, directly or not, and every other file
+there, in subfolders too. So an edit to `train.py` changes Train's package and leaves Preprocess's as it was.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from sagegate.errors import SagegateError
-from sagegate.files import Json, archive
+from sagegate.files import Json, archive, local_files
 from sagegate.pipeline.definition import steps_of
 
 ARCHIVE = "sourcedir.tar.gz"
@@ -36,8 +36,8 @@ def package(root: Path, script: str) -> CodePackage:
     if not (folder / script).is_file():
         raise SagegateError(f"model/{script} is missing: a step of the pipeline runs it")
     modules = _closure(folder, script)
-    others = [f for f in folder.iterdir() if f.is_file() and f.suffix not in (".py", ".pyc") and f.name[0] != "."]
-    files = {file.name: file.read_bytes() for file in sorted([*modules, *others])}
+    others = [file for _, file in local_files(folder) if file.suffix not in (".py", ".pyc")]
+    files = {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted([*modules, *others])}
     lines = [f"{name} {hashlib.sha256(content).hexdigest()}" for name, content in files.items()]
     return CodePackage(files, hashlib.sha256("\n".join([script, *lines]).encode()).hexdigest()[:16])
 
@@ -73,7 +73,8 @@ def imported_libraries(script: Path) -> tuple[str, ...]:
     """Return the installed libraries that a script and the modules beside it import; none if there is no such file."""
     if not script.is_file():
         return ()
-    known = {file.stem for file in script.parent.glob("*.py")} | sys.stdlib_module_names
+    own = {file.stem for file in script.parent.iterdir() if file.suffix == ".py" or file.is_dir()}
+    known = own | sys.stdlib_module_names
     modules = {module for file in _closure(script.parent, script.name) for module in _imports(file)}
     return tuple(sorted(module for module in modules if module.partition(".")[0] not in known))
 
@@ -90,14 +91,15 @@ def library_finder(root: Path) -> Callable[[Path], tuple[str, ...]]:
 
 
 def _closure(folder: Path, script: str) -> list[Path]:
-    """Return `script` and the modules of `folder` that it imports, directly or not."""
+    """Return `script` and the modules of `folder` that it imports, directly or not; of a package, all its modules."""
     found: set[Path] = set()
     todo = [folder / script]
     while todo:
         file = todo.pop()
         if file not in found and file.is_file():
             found.add(file)
-            todo += [folder / f"{module.partition('.')[0]}.py" for module in _imports(file)]
+            for name in {module.partition(".")[0] for module in _imports(file)}:
+                todo += [folder / f"{name}.py", *(folder / name).rglob("*.py")]
     return sorted(found)
 
 
