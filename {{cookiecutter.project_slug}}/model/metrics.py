@@ -121,7 +121,7 @@ def learned_nothing(y: Array, p: Array) -> Array:
 
 
 def resample(rows: int, count: int, seed: int) -> tuple[Array, list[Array], float]:
-    """Return which rows a bootstrap (Efron, 1979) uses, how often each resample draws them, and a factor for its spread.
+    """Return which rows a bootstrap (Efron, 1979) uses, how often each resample draws them, a factor for the spread.
 
     Of more than 20,000 rows, m are resampled and the spread is scaled by sqrt(m / n) (Bickel et al., 1997).
     """
