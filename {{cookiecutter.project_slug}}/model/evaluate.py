@@ -197,8 +197,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
             rows, left_out = rows[new], int((~new).sum())
             if left_out and len(rows) < LEAST_ROWS:
                 raise DataError(
-                    f"champion v{version} was trained on {left_out} of the test rows, and the other {len(rows)} are too few"
-                    " to compare on: split the data as it was (split_seed, fractions, split_by), or reject the champion"
+                    f"champion v{version} was trained on {left_out} of the test rows, and the other {len(rows)} are too"
+                    " few to compare on: split as it was (split_seed, fractions, split_by), or reject the champion"
                 )
         predicted = load(candidate).predict(rows)
         scores = predict_with_own_code(champion, rows) if version else None
