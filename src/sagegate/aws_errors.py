@@ -23,7 +23,7 @@ THROTTLED = {
     "TooManyRequestsException",
     "SlowDown",
 }
-CONNECTION = (botocore.ConnectionError, botocore.HTTPClientError, ConnectionError)
+CONNECTION = (botocore.ConnectionError, botocore.HTTPClientError, botocore.IncompleteReadError, ConnectionError)
 
 
 def explain_aws_error(error: BaseException) -> SagegateError | None:

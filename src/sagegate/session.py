@@ -168,7 +168,7 @@ def read_object(session: Session, uri: str) -> bytes | None:
     """
     bucket, key = split_uri(uri)
     try:
-        content: bytes = session.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return _read_body(session, bucket, key)
     except session.s3.exceptions.NoSuchKey:
         return None
     except Exception as error:  # botocore's ClientError; importing botocore would slow down every local run
@@ -178,4 +178,17 @@ def read_object(session: Session, uri: str) -> bytes | None:
             f"{uri} is missing or not readable with these credentials: run the pipeline again if it is missing, else"
             " `sagegate bootstrap dev` lets the accounts in environments/ read it"
         ) from None
-    return content
+
+
+def _read_body(session: Session, bucket: str, key: str, attempts: int = 4) -> bytes:
+    """Return an object's content. boto3 repeats a call that failed, but not one whose body was cut off."""
+    body = session.s3.get_object(Bucket=bucket, Key=key)["Body"]
+    try:
+        content: bytes = body.read()
+        return content
+    except Exception as error:
+        from sagegate.aws_errors import is_temporary
+
+        if attempts == 1 or not is_temporary(error):
+            raise
+    return _read_body(session, bucket, key, attempts - 1)

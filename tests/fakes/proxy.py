@@ -32,16 +32,17 @@ NOT_ANSWERED = ("connection", "keep-alive", "transfer-encoding", "content-length
 
 @dataclass(frozen=True)
 class Weather:
-    """The share of the calls that are throttled or reset."""
+    """The share of the calls that are throttled or reset, or whose answer is cut off."""
 
     throttle: float = 0.0
     reset_before: float = 0.0
     reset_after: float = 0.0
+    truncate: float = 0.0
 
     def draw(self, chance: random.Random) -> str:
-        """Return the fate of a call: `throttle`, `reset_before`, `reset_after` or `pass`."""
+        """Return the fate of a call: `throttle`, `reset_before`, `reset_after`, `truncate` or `pass`."""
         drawn = chance.random()
-        for name in ("throttle", "reset_before", "reset_after"):
+        for name in ("throttle", "reset_before", "reset_after", "truncate"):
             drawn -= float(getattr(self, name))
             if drawn < 0:
                 return name
@@ -124,9 +125,9 @@ def handler_class(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             headers = {key: value for key, value in self.headers.items() if key.lower() not in NOT_SENT}
             headers["Content-Length"] = str(len(body))
             answer = proxy.forward(self.command, self.path, headers, body)
-            return self.reset() if fate == "reset_after" else self.answer(answer)
+            return self.reset() if fate == "reset_after" else self.answer(answer, is_whole=fate != "truncate")
 
-        def answer(self, answer: Response) -> None:
+        def answer(self, answer: Response, is_whole: bool = True) -> None:
             status, headers, content = answer
             self.send_response_only(status)
             for name, value in headers:
@@ -136,7 +137,8 @@ def handler_class(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", length if self.command == "HEAD" else str(len(content)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(content)
+                self.wfile.write(content if is_whole else content[: len(content) // 2])
+            self.close_connection = self.close_connection or not is_whole
 
         def reset(self) -> None:
             # Closing a connection with a linger time of zero sends RST.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+from sagegate.errors import SagegateError
 from sagegate.files import Json, split_uri
 from sagegate.registry.approval import artifact_uri
 from sagegate.session import Session, read_object
@@ -40,8 +41,12 @@ def set_champion(session: Session, package: Json) -> None:
     the artifact's, so an interruption in between is noticed; approving again repairs it.
     """
     bucket, prefix = split_uri(f"{session.names.artifacts}/champion/")
-    source, key = split_uri(artifact_uri(package))
-    content = session.s3.get_object(Bucket=source, Key=key)["Body"].read()
+    uri = artifact_uri(package)
+    content = read_object(session, uri)
+    if content is None:
+        raise SagegateError(
+            f"model {package['ModelPackageVersion']}: its artifact {uri} does not exist: run the pipeline again"
+        )
     record = {
         "version": package["ModelPackageVersion"],
         "model_package_arn": package["ModelPackageArn"],

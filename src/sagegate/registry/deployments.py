@@ -25,7 +25,7 @@ from sagegate.config import ENVIRONMENTS, AccountId, Region, Section, Sha256, Ve
 from sagegate.errors import SagegateError
 from sagegate.files import split_uri, write_atomically
 from sagegate.registry.lineage import ARN, Lineage
-from sagegate.session import Session, paginate
+from sagegate.session import Session, paginate, read_object
 
 FOLDER = "deployments"
 DEPLOYABLE = tuple(name for name in ENVIRONMENTS if name not in ("local", "dev"))
@@ -332,9 +332,8 @@ def records(session: Session, environment: str | None = None) -> Iterator[Record
     bucket, prefix = split_uri(f"{session.names.artifacts}/deployments/{name}/")
     objects = paginate(session.s3, "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)
     for key in sorted((item["Key"] for item in objects), reverse=True):
-        content = session.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         try:
-            yield convert(Record, json.loads(content), "record")
+            yield convert(Record, json.loads(read_object(session, f"s3://{bucket}/{key}") or b""), "record")
         except ValueError as error:
             raise SagegateError(f"s3://{bucket}/{key} is not a deployment record ({error}): deploy again") from None
 
