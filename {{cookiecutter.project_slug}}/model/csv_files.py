@@ -5,14 +5,20 @@ import difflib
 import io
 import math
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from data import MISSING, DataError, Schema
+
+NOT_TEXT = re.compile("[\0\udc80-\udcff]")  # NUL, and what `surrogateescape` makes of bytes that are not UTF-8
+NO_NUMBER = re.compile(r"[^ \t!-^`-~]")  # float() reads these in 1_000 and in digits of other scripts, Arrow does not
+csv.field_size_limit(1 << 20)  # characters of a cell; Arrow reads blocks of 1 MiB
 
 
 def read_folder(folder: Path, schema: Schema, may_be_empty: bool = False) -> pd.DataFrame:
@@ -20,7 +26,7 @@ def read_folder(folder: Path, schema: Schema, may_be_empty: bool = False) -> pd.
 
     Raises DataError for the first wrong file. `may_be_empty` is for one host of several, which may get no file.
     """
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".csv")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".csv" and not file.is_dir())
     if files:
         return pd.concat([read_csv(file, schema) for file in files], ignore_index=True)
     if not may_be_empty:
@@ -31,8 +37,13 @@ def read_folder(folder: Path, schema: Schema, may_be_empty: bool = False) -> pd.
 
 def read_csv(file: Path, schema: Schema) -> pd.DataFrame:
     """Return one CSV file with the schema's columns and the target. Raises DataError."""
-    content = file.read_bytes()
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file.name}: {error.strerror}") from None
     check_header(file.name, content, schema)
+    if (b"\0" in content or not has_plain_quotes(content)) and (problem := first_error(file.name, content, schema)):
+        raise problem
     kinds = {name: pa.float64() if kind == "number" else pa.string() for name, kind in schema.kinds.items()}
     convert = arrow_csv.ConvertOptions(
         column_types=kinds, include_columns=list(kinds), null_values=MISSING, strings_can_be_null=False
@@ -43,27 +54,26 @@ def read_csv(file: Path, schema: Schema) -> pd.DataFrame:
     except pa.ArrowInvalid as error:
         raise first_error(file.name, content, schema) or DataError(f"{file.name}: {error}") from None
     table: pd.DataFrame = read.to_pandas()
-    if table.empty:
-        raise DataError(f"{file.name} has a header and no rows: add rows")
+    is_finite = True
     for name, kind in schema.kinds.items():
         if kind != "number":
             table[name] = table[name].mask(table[name] == "", np.nan)
+        elif not pc.all(pc.is_finite(read[name]), min_count=0).as_py():
+            is_finite = False
     target = table[schema.target]
     known = target.isin(schema.classes) if schema.is_classification else target.notna()
     known &= table[list(schema.split_by)].notna().all(axis=1)
-    if not known.all() or np.isinf(table.select_dtypes("float64").to_numpy()).any():
+    if not known.all() or not is_finite:
         raise first_error(file.name, content, schema) or DataError(f"{file.name}: a value is not allowed")
     return table
 
 
 def check_header(file: str, content: bytes, schema: Schema) -> None:
-    """Raise DataError if the file has not exactly the schema's columns."""
-    first_line = content.partition(b"\n")[0].decode("utf-8-sig", errors="replace")
-    header = next(csv.reader([first_line]), [])
+    """Raise DataError if the file has no rows or not exactly the schema's columns."""
+    first_line = re.split(rb"[\r\n]", content[: 1 << 20], maxsplit=1)[0]
+    _, header = next(parse(file, [first_line.decode("utf-8-sig", errors="surrogateescape")]), (1, []))
     if not header:
         raise DataError(f"{file} is empty: its first line must name the columns")
-    if "\ufffd" in first_line:
-        raise DataError(f"{file}, line 1: is not UTF-8: save the file as UTF-8")
     for name in header:
         if header.count(name) > 1:
             raise DataError(f"{file}, line 1: column {name!r} is there twice: rename one")
@@ -78,21 +88,49 @@ def check_header(file: str, content: bytes, schema: Schema) -> None:
     for name in header:
         if name not in schema.kinds and name not in schema.ignore:
             raise DataError(f"{file}: column {name!r} is not in model/schema.toml: add it there, or to ignore")
+    if not re.compile(rb"[^\r\n]").search(content, len(first_line)):
+        raise DataError(f"{file} has a header and no rows: add rows")
+
+
+def has_plain_quotes(content: bytes) -> bool:
+    """Return True if quotes are only around whole cells, and doubled inside them (RFC 4180)."""
+    if b'"' not in content:
+        return True
+    data = np.frombuffer(b"\n" + content + b"\n", np.uint8)
+    quotes = np.flatnonzero(data == ord('"'))
+    outside = np.r_[data[quotes[::2] - 1], data[quotes[1::2] + 1]]
+    return len(quotes) % 2 == 0 and bool(np.isin(outside, list(b',\r\n"')).all())
+
+
+def parse(file: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row's first line and cells. Raises DataError for a quote or a character that is not text."""
+    reader = csv.reader(lines, strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            if any(map(NOT_TEXT.search, cells)):
+                raise DataError(f"{file}, line {line}: a byte is NUL or not UTF-8: save the file as UTF-8 text")
+            yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{file}, line {line}: {error}: correct its quotes") from None
 
 
 def first_error(file: str, content: bytes, schema: Schema) -> DataError | None:
     """Return an error with the line of the first wrong cell. Arrow is faster, but names no lines."""
-    reader = csv.reader(io.StringIO(content.decode("utf-8-sig", errors="replace"), newline=""))
-    header = next(reader)
-    for cells in reader:
-        where = f"{file}, line {reader.line_num}"
-        if any("\ufffd" in cell for cell in cells):  # the replacement of bytes that are not UTF-8
-            return DataError(f"{where}: is not UTF-8: save the file as UTF-8")
-        if cells and len(cells) != len(header):
-            return DataError(f"{where}: {len(cells)} cells, but the header has {len(header)}: correct the line")
-        for name, cell in zip(header, cells, strict=False):  # a blank line has no cells
-            if problem := cell_problem(cell, name, schema):
-                return DataError(f"{where}, column {name!r}: {problem}")
+    text = io.StringIO(content.decode("utf-8-sig", errors="surrogateescape"), newline="")
+    try:
+        rows = parse(file, text)
+        _, header = next(rows)
+        for line, cells in rows:
+            where = f"{file}, line {line}"
+            if cells and len(cells) != len(header):
+                raise DataError(f"{where}: {len(cells)} cells, but the header has {len(header)}: correct the line")
+            for name, cell in zip(header, cells, strict=False):  # a blank line has no cells
+                if problem := cell_problem(cell, name, schema):
+                    raise DataError(f"{where}, column {name!r}: {problem}")
+    except DataError as error:
+        return error
     return None
 
 
@@ -105,7 +143,7 @@ def cell_problem(cell: str, name: str, schema: Schema) -> str:
     if kind == "class" and cell not in schema.classes:
         return f"{cell!r} is not one of the classes {', '.join(schema.classes)}"
     try:
-        if kind == "number" and not math.isfinite(float(cell)):
+        if kind == "number" and not math.isfinite(float("" if NO_NUMBER.search(cell) else cell)):
             return f"{cell} is not finite: leave it empty if it is not known"
     except ValueError:
         advice = "correct it, leave it empty if it is not known, or make the column a category in model/schema.toml"

@@ -40,6 +40,18 @@ MISTAKES = {
     "many-cells": (HEAD + "1,a,no\n2,b,no,4\n", ["line 3", "4 cells"]),
     "encoding": (HEAD.encode() + b"1,a,no\n2,\xff,yes\n", ["line 3", "not UTF-8"]),
     "other-encoding": (HEAD.encode("utf-16"), ["rows.csv, line 1", "not UTF-8"]),
+    "no-mark": (HEAD.encode("utf-16-le"), ["rows.csv, line 1", "not UTF-8"]),
+    "nul": (HEAD + "1,a,no\n2,b\0,yes\n", ["line 3", "NUL"]),
+    "open-quote": (HEAD.replace("city,label", "label,city") + '1,no,a\n\n2,yes,"b\n3,no,c\n', ["line 4", "quotes"]),
+    "text-after-quote": (HEAD + '1,"a"b,no\n', ["line 2", "quotes"]),
+    "decimal-comma": (HEAD + "1,a,no\n2,5,b,no\n", ["line 3", "4 cells"]),
+    "leading-cell": (HEAD + "0,1,a,no\n1,2,b,yes\n", ["line 2", "4 cells"]),
+    "other-nan": (HEAD + "1,a,no\n-nan,b,no\n", ["line 3, column 'age'", "-nan"]),
+    "underscore": (HEAD + "1,a,no\n1_000,b,no\n", ["line 3, column 'age'", "'1_000' is not a number"]),
+    "other-digits": (HEAD + "\u0661,a,no\n", ["line 2, column 'age'", "is not a number"]),
+    "long-cell": (HEAD + "1,a,no\n1," + "b" * (3 << 20) + ",no\n", ["line 3", "limit"]),
+    "only-a-header": (HEAD.strip(), ["rows.csv has a header and no rows"]),
+    "no-lines": ("x" * 200_000, ["column 'age' is missing"]),
 }
 
 
@@ -50,6 +62,12 @@ def test_a_mistake_is_one_line_with_file_line_and_column(tmp_path: Path, text: s
     for word in words:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_any_line_ends_a_folder_named_csv_and_quotes_inside_a_cell_are_read(tmp_path: Path) -> None:
+    (tmp_path / "parts.csv").mkdir()  # as Spark names the folder of its files
+    raw(tmp_path / "parts.csv", HEAD.replace("\n", "\r") + '1,5" pipe,no\r2,"a ""b""\r\n",yes\r')
+    assert csv_files.read_folder(tmp_path, MIXED)["city"].tolist() == ['5" pipe', 'a "b"\r\n']
 
 
 def test_a_request_with_an_infinite_number_is_one_line() -> None:
