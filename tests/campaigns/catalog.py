@@ -1,6 +1,12 @@
 """All campaigns, in the order in which they run."""
 
-from campaigns import definitions, manifests, settings
+from campaigns import data, definitions, manifests, metrics, settings
 from campaigns.campaign import Campaign
 
-CAMPAIGNS: list[Campaign] = [definitions.CAMPAIGN, settings.CAMPAIGN, manifests.CAMPAIGN]
+CAMPAIGNS: list[Campaign] = [
+    definitions.CAMPAIGN,
+    settings.CAMPAIGN,
+    manifests.CAMPAIGN,
+    data.CAMPAIGN,
+    metrics.CAMPAIGN,
+]

@@ -17,6 +17,7 @@ from pyarrow import csv as arrow_csv
 from data import MISSING, DataError, Schema
 
 NOT_TEXT = re.compile("[\0\udc80-\udcff]")  # NUL, and what `surrogateescape` makes of bytes that are not UTF-8
+ENCODING = "a byte is NUL or not UTF-8: save the file as UTF-8 text"
 NO_NUMBER = re.compile(r"[^ \t!-^`-~]")  # float() reads these in 1_000 and in digits of other scripts, Arrow does not
 csv.field_size_limit(1 << 20)  # characters of a cell; Arrow reads blocks of 1 MiB
 
@@ -74,6 +75,8 @@ def check_header(file: str, content: bytes, schema: Schema) -> None:
     _, header = next(parse(file, [first_line.decode("utf-8-sig", errors="surrogateescape")]), (1, []))
     if not header:
         raise DataError(f"{file} is empty: its first line must name the columns")
+    if any(map(NOT_TEXT.search, header)):
+        raise DataError(f"{file}, line 1: {ENCODING}")
     for name in header:
         if header.count(name) > 1:
             raise DataError(f"{file}, line 1: column {name!r} is there twice: rename one")
@@ -103,13 +106,11 @@ def has_plain_quotes(content: bytes) -> bool:
 
 
 def parse(file: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row's first line and cells. Raises DataError for a quote or a character that is not text."""
+    """Yield each row's first line and cells. Raises DataError for a quote that is not as RFC 4180 says."""
     reader = csv.reader(lines, strict=True)
     line = 1
     try:
         for cells in reader:
-            if any(map(NOT_TEXT.search, cells)):
-                raise DataError(f"{file}, line {line}: a byte is NUL or not UTF-8: save the file as UTF-8 text")
             yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
@@ -137,6 +138,8 @@ def first_error(file: str, content: bytes, schema: Schema) -> DataError | None:
 def cell_problem(cell: str, name: str, schema: Schema) -> str:
     """Return what is wrong with a cell, or ""."""
     kind = schema.kinds.get(name, "ignored")
+    if "\0" in cell or (kind != "ignored" and NOT_TEXT.search(cell)):
+        return ENCODING
     if cell in (MISSING if kind == "number" else [""]):
         what = "a target" if name == schema.target else "a key (split_by)" if name in schema.split_by else ""
         return f"has no value: every row needs {what}" if what else ""

@@ -4,7 +4,8 @@ A metric takes (target, prediction, weight), arrays with one row each, so a scik
 `lambda y, p, w: fbeta_score(y, p > 0.5, beta=2, sample_weight=w)`. Binary: target 0 or 1, prediction the probability
 of 1. Multiclass: target a class's number, prediction a row of probabilities. Regression: both are values.
 
-Most are written in NumPy, because the bootstrap calls each a hundred times and scikit-learn's checks take longer.
+Most are written in NumPy, because the bootstrap calls each a hundred times and scikit-learn's checks take longer. They
+equal scikit-learn's: 0 for a precision, recall or f1 without rows to divide by; nan for an auc of one class.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,11 @@ def _divide(a: float, b: float) -> float:
     return float(a / b) if b else 0.0
 
 
+def _called(p: Array) -> Array:
+    """Return the number of the most probable class, of equal ones the first: a probability of 0.5 is class 0."""
+    return (p > 0.5).astype(int) if p.ndim == 1 else p.argmax(axis=1)
+
+
 def _counted(score: Callable[[float, float, float, float], float]) -> Metric:
     """Return a metric from the weights of true positives, false positives, false negatives and true negatives."""
 
@@ -37,18 +43,22 @@ def _weighted(score: Metric) -> Metric:
     """Return the average of a binary metric over the classes, each against all others, weighted by their frequency."""
 
     def metric(y: Array, p: Array, w: Array) -> float:
-        called, classes = p.argmax(axis=1), range(p.shape[1])
+        called, classes = _called(p), range(p.shape[1])
         scores = [score(y == k, called == k, w) for k in classes]
         return float(np.average(scores, weights=np.bincount(y, w, len(classes))))
 
     return metric
 
 
-accuracy = _counted(lambda tp, fp, fn, tn: _divide(tp + tn, tp + fp + fn + tn))
 f1 = _counted(lambda tp, fp, fn, tn: _divide(2 * tp, 2 * tp + fp + fn))
 precision = _counted(lambda tp, fp, fn, tn: _divide(tp, tp + fp))
 recall = _counted(lambda tp, fp, fn, tn: _divide(tp, tp + fn))
 true_negative_rate = _counted(lambda tp, fp, fn, tn: _divide(tn, tn + fp))
+
+
+def accuracy(y: Array, p: Array, w: Array) -> float:
+    """Return the share of rows that are called right."""
+    return float(np.average(_called(p) == y, weights=w))
 
 
 def auc(y: Array, p: Array, w: Array) -> float:
@@ -63,9 +73,10 @@ def auc(y: Array, p: Array, w: Array) -> float:
 
 
 def log_loss(y: Array, p: Array, w: Array) -> float:
-    """Return the mean negative logarithm of the probability given to the true class."""
+    """Return the mean negative logarithm of the probability given to the true class, nan if one is not in 0 to 1."""
     given = np.where(y == 1, p, 1 - p) if p.ndim == 1 else p[np.arange(len(y)), y]
-    return float(np.average(-np.log(np.clip(given, 1e-15, 1.0)), weights=w))
+    eps = np.finfo(p.dtype).eps if p.min() >= 0 and p.max() <= 1 else np.nan
+    return float(np.average(-np.log(np.clip(given, eps, 1 - eps)), weights=w))
 
 
 def mse(y: Array, p: Array, w: Array) -> float:
@@ -76,7 +87,8 @@ def mse(y: Array, p: Array, w: Array) -> float:
 def r2(y: Array, p: Array, w: Array) -> float:
     """Return the share of the target's variance that the prediction explains."""
     variance = mse(y, np.full(len(y), np.average(y, weights=w)), w)
-    return 1.0 - mse(y, p, w) / variance if variance else float("nan")
+    is_constant = len(np.unique(y[w > 0])) == 1  # its variance may be a little above 0 by rounding
+    return float("nan") if is_constant or not variance else 1.0 - mse(y, p, w) / variance
 
 
 # --- EDIT HERE: add your own metric to the table of your problem type; [gate] in mlops.toml can then name it ---
@@ -91,7 +103,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "true_negative_rate": true_negative_rate,
     },
     "multiclass_classification": {
-        "accuracy": lambda y, p, w: float(np.average(p.argmax(axis=1) == y, weights=w)),
+        "accuracy": accuracy,
         "log_loss": log_loss,
         "weighted_f1": _weighted(f1),
         "weighted_precision": _weighted(precision),
@@ -109,8 +121,9 @@ LOWER_IS_BETTER = {"log_loss", "mae", "mse", "rmse"}
 
 
 def measure(table: dict[str, Metric], y: Array, p: Array) -> dict[str, float]:
-    """Return each metric's value."""
-    return {name: metric(y, p, np.ones(len(y))) for name, metric in table.items()}
+    """Return each metric's value, nan if a prediction is not finite: to a comparison, nan is one of the classes."""
+    is_finite = bool(np.isfinite(p).all())
+    return {name: metric(y, p, np.ones(len(y))) if is_finite else np.nan for name, metric in table.items()}
 
 
 def learned_nothing(y: Array, p: Array) -> Array:
@@ -172,7 +185,6 @@ def roc_curve(y: Array, p: Array) -> dict[str, list[float]]:
 
 def confusion(y: Array, p: Array, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
     """Return the number of rows by true class and, inside, by predicted class."""
-    called = (p > 0.5).astype(int) if p.ndim == 1 else p.argmax(axis=1)
     counts = np.zeros((len(classes), len(classes)), dtype=int)
-    np.add.at(counts, (y, called), 1)
+    np.add.at(counts, (y, _called(p)), 1)
     return {t: {c: int(counts[i, j]) for j, c in enumerate(classes)} for i, t in enumerate(classes)}

@@ -1,5 +1,6 @@
 """The data: valid values, and one line for each mistake in it."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import csv_files
 import data
 import inference
+import metrics
 import preprocess
 import train
 
@@ -70,9 +72,31 @@ def test_any_line_ends_a_folder_named_csv_and_quotes_inside_a_cell_are_read(tmp_
     assert csv_files.read_folder(tmp_path, MIXED)["city"].tolist() == ['5" pipe', 'a "b"\r\n']
 
 
-def test_a_request_with_an_infinite_number_is_one_line() -> None:
-    with pytest.raises(ValueError, match=r"^row 2, column 'age': inf is not a number$"):
-        inference.check_rows(pd.DataFrame({"age": [1.0, np.inf], "city": "a"}), MIXED)
+@pytest.mark.parametrize("value", ["Infinity", "1e400", "9" * 400, "true", "[1]", "{}", '"1_000"', '"\u0661"', '"NAN"'])
+def test_a_value_that_is_no_number_is_one_line(value: str) -> None:
+    body = f'[{{"age": 1, "city": "a"}}, {{"age": {value}, "city": "a"}}]'
+    with pytest.raises(ValueError, match=r"^row 2, column 'age': .{1,100} is not a number$"):
+        inference.check_rows(inference.json_rows(body, MIXED), MIXED)
+
+
+def test_a_category_is_the_text_in_the_request_whatever_other_rows_have() -> None:
+    rows = inference.json_rows('[{"city": 1}, {"age": null, "city": null}, {"age": "nan", "city": "b"}]', MIXED)
+    assert inference.check_rows(rows, MIXED)["city"].tolist() == ["1", None, "b"]
+    with pytest.raises(ValueError, match=r"^row 1, column 'city': True is not text$"):
+        inference.check_rows({"age": [1], "city": [True]}, MIXED)
+
+
+def test_an_open_quote_in_a_request_is_an_error() -> None:
+    with pytest.raises(csv.Error, match="unexpected end"):
+        inference.csv_rows('1,"a\n', MIXED)
+
+
+def test_a_metric_is_no_number_where_it_is_not_defined() -> None:
+    y, p = np.array([0, 1, 1]), np.array([0.1, 0.9, np.nan])
+    for table in metrics.METRICS.values():
+        assert np.isnan(list(metrics.measure(table, y, p).values())).all()
+    assert np.isnan(metrics.r2(np.full(3, 0.1), np.full(3, 0.1), np.ones(3)))
+    assert np.isnan(metrics.log_loss(y, np.array([0.1, 0.9, 1.5]), np.ones(3)))
 
 
 def test_categories_and_missing_values_work(tmp_path: Path) -> None:
