@@ -8,7 +8,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-Case = Callable[[random.Random], None]
+
+class Chance(random.Random):
+    """The random numbers of a case, and the number of the case, for campaigns whose cases have names."""
+
+    number = 0
+
+
+Case = Callable[[Chance], None]
 
 
 @dataclass(frozen=True)
@@ -25,9 +32,11 @@ class Campaign:
     short: int
     prepare: Callable[[Path], AbstractContextManager[Case]]
 
-    def random(self, number: int) -> random.Random:
+    def random(self, number: int) -> Chance:
         """Return the random numbers of the case with that number."""
-        return random.Random(f"{self.name} {number}")
+        chance = Chance(f"{self.name} {number}")
+        chance.number = number
+        return chance
 
 
 def check_message(error: Exception, *places: str) -> None:

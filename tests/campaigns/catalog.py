@@ -1,6 +1,6 @@
 """All campaigns, in the order in which they run."""
 
-from campaigns import data, definitions, manifests, metrics, settings
+from campaigns import data, definitions, gate_attacks, manifests, metrics, settings
 from campaigns.campaign import Campaign
 
 CAMPAIGNS: list[Campaign] = [
@@ -9,4 +9,5 @@ CAMPAIGNS: list[Campaign] = [
     manifests.CAMPAIGN,
     data.CAMPAIGN,
     metrics.CAMPAIGN,
+    gate_attacks.CAMPAIGN,
 ]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from campaigns.campaign import Campaign, Case, check_message
+from campaigns.campaign import Campaign, Case, Chance, check_message
 from sagegate.errors import SagegateError
 from sagegate.pipeline.definition import load, parameter_values
 from sagegate.pipeline.shapes import argument_errors
@@ -50,7 +50,7 @@ def prepare(folder: Path) -> Iterator[Case]:
     file = folder / "pipeline" / "definition.json"
     file.parent.mkdir()
 
-    def case(chance: random.Random) -> None:
+    def case(chance: Chance) -> None:
         file.write_text(json.dumps(mutate(DEFINITION, VALUES, chance)), encoding="utf-8")
         try:
             found = load(folder)

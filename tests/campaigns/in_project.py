@@ -1,7 +1,6 @@
 """Cases that need the libraries of a generated project: one process of its Python makes all of a campaign."""
 
 import json
-import random
 import subprocess
 import sys
 import traceback
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from campaigns.campaign import Case
+from campaigns.campaign import Case, Chance
 
 
 @contextmanager
@@ -26,8 +25,8 @@ def project_cases(folder: Path, module: str) -> Iterator[Case]:
         assert process.stdin and process.stdout
         seeds, errors = process.stdin, process.stdout
 
-        def case(chance: random.Random) -> None:
-            print(chance.getrandbits(64), file=seeds, flush=True)
+        def case(chance: Chance) -> None:
+            print(chance.getrandbits(64), chance.number, file=seeds, flush=True)
             error = json.loads(errors.readline())
             assert not error, error
 
@@ -44,7 +43,9 @@ def main() -> None:
     for seed in sys.stdin:
         error = ""
         try:
-            case(random.Random(int(seed)))
+            chance = Chance(int(seed.split()[0]))
+            chance.number = int(seed.split()[1])
+            case(chance)
         except Exception:
             error = traceback.format_exc()
         print(json.dumps(error), file=answers, flush=True)

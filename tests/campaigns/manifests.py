@@ -1,13 +1,12 @@
 """Random changes of deployments/ENV.json: only what `sagegate promote` would write is accepted."""
 
 import json
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from campaigns.campaign import Campaign, Case, check_message
+from campaigns.campaign import Campaign, Case, Chance, check_message
 from campaigns.definitions import mutate
 from sagegate.errors import SagegateError
 from sagegate.registry.deployments import manifest_text, parse_manifest, read_manifest
@@ -66,7 +65,7 @@ def prepare(folder: Path) -> Iterator[Case]:
     text = json.dumps(MANIFEST, indent=2, sort_keys=True) + "\n"
     assert manifest_text(parse_manifest(text, "deployments/staging.json")) == text
 
-    def case(chance: random.Random) -> None:
+    def case(chance: Chance) -> None:
         changed = text
         if chance.random() < 0.7:
             changed = json.dumps(mutate(MANIFEST, VALUES, chance), indent=2, sort_keys=True) + "\n"

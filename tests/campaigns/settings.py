@@ -10,7 +10,7 @@ from pathlib import Path
 from clean_copy import copy_template
 from conftest import bake_template
 
-from campaigns.campaign import Campaign, Case, check_message
+from campaigns.campaign import Campaign, Case, Chance, check_message
 from sagegate.check import check
 from sagegate.errors import SagegateError
 
@@ -48,7 +48,7 @@ def prepare(folder: Path) -> Iterator[Case]:
     """Yield a case: one changed file, through `sagegate check`."""
     project = bake_template(copy_template(folder / "template"), folder / "baked")
 
-    def case(chance: random.Random) -> None:
+    def case(chance: Chance) -> None:
         name = chance.choice(FILES)
         file = project / name
         kept = file.read_bytes()

@@ -1,6 +1,7 @@
 """The data: what `schema.toml` says about it, and the tables that preprocess.py writes."""
 
 import os
+import re
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -42,6 +43,18 @@ def fail(message: object) -> NoReturn:
             (Path(output) / name).write_text(line, encoding="utf-8")
     print(line, file=sys.stderr)
     sys.exit(1)
+
+
+def join_negatives(argv: list[str] | None) -> list[str]:
+    """Return the command line with `--name -1e-05` as `--name=-1e-05`: argparse takes such a value for an option."""
+    words: list[str] = []
+    for word in sys.argv[1:] if argv is None else argv:
+        is_negative = re.fullmatch(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-inf|-nan", word, re.IGNORECASE)
+        if is_negative and words and re.fullmatch("--[^=]+", words[-1]):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 @dataclass(frozen=True)
@@ -133,4 +146,6 @@ def encode_target(target: pd.Series, schema: Schema) -> NDArray[Any]:
     """Return the target as numbers: a class's position in the schema (int64), or the value itself (float64)."""
     if not schema.is_classification:
         return target.to_numpy(dtype=np.float64)
+    if unknown := set(target.unique()) - set(schema.classes):
+        raise DataError(f"target {schema.target!r}: {next(iter(unknown))!r} is not one of the classes in schema.toml")
     return target.map({label: index for index, label in enumerate(schema.classes)}).to_numpy(dtype=np.int64)

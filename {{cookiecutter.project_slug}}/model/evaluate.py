@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from artifact import SEEN, load
-from data import ROW, DataError, Schema, encode_target, fail, load_schema, read_split
+from data import ROW, DataError, Schema, encode_target, fail, join_negatives, load_schema, read_split
 from metrics import (
     LOWER_IS_BETTER,
     METRICS,
@@ -63,6 +64,8 @@ def unpack_champion(source: Path, schema: Schema, folder: Path) -> int | None:
     try:
         recorded = json.loads(record.read_text(encoding="utf-8"))
         version, digest = int(recorded["version"]), recorded["digest"]
+        if version < 1:
+            raise ValueError
         found = hashlib.sha256(archive.read_bytes()).hexdigest()
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError("the champion is incomplete: run `sagegate approve VERSION` again") from None
@@ -90,9 +93,21 @@ def predict_with_own_code(folder: Path, rows: pd.DataFrame) -> NDArray[np.float6
     paths = [folder / "code" / "artifact.py", folder, folder / "rows.parquet", folder / "predicted.npy"]
     done = subprocess.run([sys.executable, *map(str, paths)], capture_output=True, text=True)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DataError(f"the champion's own code cannot score the test rows: {last}")
-    predicted: NDArray[np.float64] = np.load(folder / "predicted.npy")
+        raise DataError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    predicted: NDArray[np.float64] = np.load(paths[-1])
+    return predicted
+
+
+def score(whose: str, predict: Callable[[], NDArray[np.float64]], rows: int, schema: Schema) -> NDArray[np.float64]:
+    """Return what `predict` returns. Raises DataError for any failure, and for predictions of another shape."""
+    try:
+        predicted = predict()
+    except Exception as error:  # of the model's own code and libraries, whatever they raise
+        raise DataError(f"{whose} cannot score the test rows: {str(error).strip().partition(chr(10))[0]}") from None
+    shape = (rows, len(schema.classes)) if schema.problem_type == "multiclass_classification" else (rows,)
+    if predicted.shape != shape or predicted.dtype.kind != "f":
+        found = f"{predicted.dtype} of shape {predicted.shape}"
+        raise DataError(f"{whose} cannot score the test rows: it predicts {found}, not floats of shape {shape}")
     return predicted
 
 
@@ -109,7 +124,10 @@ def not_trained_on(rows: pd.DataFrame, folder: Path) -> NDArray[np.bool_]:
         return np.ones(len(rows), dtype=bool)
     if ROW not in rows:
         raise DataError(f"the test rows have no {ROW}: preprocess.py must write it, to tell rows that a model has seen")
-    return ~np.isin(rows[ROW].to_numpy(), np.load(folder / SEEN))
+    try:
+        return ~np.isin(rows[ROW].to_numpy(), np.load(folder / SEEN))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{SEEN} in the model artifact cannot be read: {error}") from None
 
 
 def check_threshold(metric: str, threshold: float, value: float) -> None:
@@ -200,8 +218,10 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
                     f"champion v{version} was trained on {left_out} of the test rows, and the other {len(rows)} are too"
                     " few to compare on: split as it was (split_seed, fractions, split_by), or reject the champion"
                 )
-        predicted = load(candidate).predict(rows)
-        scores = predict_with_own_code(champion, rows) if version else None
+        predicted = score("the candidate", lambda: load(candidate).predict(rows), len(rows), schema)
+        scores = None
+        if version:
+            scores = score("the champion", lambda: predict_with_own_code(champion, rows), len(rows), schema)
     y = encode_target(rows[schema.target], schema)
     check_threshold(args.metric, args.threshold, table[args.metric](y, learned_nothing(y, predicted), np.ones(len(y))))
     values = {name: finite(v, f"{name} of the candidate") for name, v in measure(table, y, predicted).items()}
@@ -246,7 +266,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--confidence", type=float, default=0.95)
     parser.add_argument("--bootstrap", type=int, default=100, help="resamples for the standard deviations")
     parser.add_argument("--seed", type=int, default=42)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(join_negatives(argv))
     try:
         evaluation = evaluate(args)
     except DataError as error:

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from csv_files import read_folder
-from data import ROW, SPLIT, DataError, Schema, fail, load_schema
+from data import ROW, SPLIT, DataError, Schema, fail, join_negatives, load_schema
 
 SPLITS = ("train", "validation", "test")
 
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--validation-fraction", type=float, default=0.15)
     parser.add_argument("--test-fraction", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=42)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(join_negatives(argv))
     if not 0 < args.validation_fraction < 1 or not 0 < args.test_fraction < 1 - args.validation_fraction:
         fail("--validation-fraction and --test-fraction must be above 0 and leave rows to train on")
     resources = Path(os.environ.get("SM_RESOURCE_CONFIG_FILE", "none"))

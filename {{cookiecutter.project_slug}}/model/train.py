@@ -22,7 +22,7 @@ import xgboost as xgb
 from xgboost import collective
 
 from artifact import SEEN, Model, save, threads
-from data import ROW, SPLIT, DataError, Schema, encode_target, fail, load_schema, read_split
+from data import ROW, SPLIT, DataError, Schema, encode_target, fail, join_negatives, load_schema, read_split
 from features import make_preprocessing
 from hosts import all_hosts
 from inference import transform_fn
@@ -51,7 +51,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--early_stopping_rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=42)
     # --- end ---
-    args = parser.parse_args(argv)
+    args = parser.parse_args(join_negatives(argv))
     for name in ("train", "validation", "model_dir"):
         if getattr(args, name) is None:
             fail(f"--{name.replace('_', '-')} is needed outside a SageMaker job")
