@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ class Session:
         """Wait up to `seconds` for an execution; return True if it has ended."""
         raise NotImplementedError
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other commands on this machine from changing the champion or what a run has uploaded; not on AWS."""
+        yield
+
     def close(self) -> None:
         """Stop local executions of this process."""
 
@@ -81,6 +87,16 @@ class LocalSession(Session):
     def wait(self, arn: str, seconds: float) -> bool:
         """Wait up to `seconds` for an execution; one of another process is checked once."""
         return bool(self.sagemaker.wait(arn, seconds))
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the lock of the project's local state."""
+        from sagegate.local.state import locked
+
+        file = self.root / ".mlops" / "registry" / ".lock"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with locked(file):
+            yield
 
     def close(self) -> None:
         """Stop local executions of this process."""

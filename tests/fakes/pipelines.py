@@ -254,8 +254,10 @@ class Service(LocalSageMaker):
     def describe_definition(self, request: Json) -> Json:
         """DescribePipelineDefinitionForExecution."""
         execution = self.execution(request["PipelineExecutionArn"])
-        text = (execution.folder / "definition.json").read_text()
-        return {"PipelineDefinition": json.dumps(json.loads(text)), "CreationTime": execution.record["CreationTime"]}
+        return {
+            "PipelineDefinition": json.dumps(json.loads(execution.definition())),
+            "CreationTime": execution.record["CreationTime"],
+        }
 
     # --- jobs ------------------------------------------------------------------------------------------------------
     def job_record(self, kind: str, name: str, started: datetime) -> Json:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import sys
 import sysconfig
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sagegate.errors import SagegateError
 from sagegate.files import Json, write_json
 from sagegate.local.state import now, read_json
 from sagegate.local.storage import Store
@@ -45,16 +48,15 @@ class Cache:
         if kind == "Tuning":
             definition = arguments["TrainingJobDefinition"]
             relevant["TrainingJobDefinition"] = {name: definition.get(name) for name in TUNING_DEFINITION_ATTRIBUTES}
-        libraries = [entry.name for entry in Path(sysconfig.get_paths()["purelib"]).glob("*.dist-info")]
-        parts = [pipeline, step, self._with_content(relevant), sys.version, sorted(libraries)]
+        parts = [pipeline, step, self._with_content(relevant), sys.version, self._libraries]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def find(self, key: str, expire_after: str | None) -> Json | None:
-        """Return the entry under `key` if it has not expired and its outputs are unchanged, else None."""
-        file = self.folder / f"{key}.json"
-        if not file.is_file():
+        """Return the entry under `key` if it is sound, has not expired and its outputs are unchanged, else None."""
+        try:
+            entry = read_json(self.folder / f"{key}.json")
+        except (FileNotFoundError, SagegateError):
             return None
-        entry = read_json(file)
         if expire_after and now() - entry["CreationTime"] > parse_duration(expire_after):
             return None
         return entry if all(self.store.digest(uri) == digest for uri, digest in entry["Outputs"].items()) else None
@@ -63,7 +65,18 @@ class Cache:
         """Store a step's properties and the digests of its output URIs."""
         digests = {uri: self.store.digest(uri) for uri in outputs}
         entry = {"CreationTime": now(), "Arn": execution_arn, "Properties": properties, "Outputs": digests}
-        write_json(self.folder / f"{key}.json", entry)
+        file = self.folder / f"{key}.json"
+        if file.is_dir():
+            shutil.rmtree(file)
+        write_json(file, entry)
+
+    @cached_property
+    def _libraries(self) -> list[str]:
+        """The installed libraries: name, version and the digest of the list of their files, which has their digests."""
+        folders = sorted(Path(sysconfig.get_paths()["purelib"]).glob("*.dist-info"))
+        records = {folder.name: folder / "RECORD" for folder in folders}
+        contents = {name: file.read_bytes() if file.is_file() else b"" for name, file in records.items()}
+        return [f"{name} {hashlib.sha256(content).hexdigest()}" for name, content in contents.items()]
 
     def _with_content(self, value: Any) -> Any:
         """Return `value` with each S3 URI of existing objects replaced by their digest."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sagegate.errors import SagegateError
+from sagegate.errors import SagegateError, warn
 from sagegate.files import Json, write_json
 from sagegate.local.cache import Cache
 from sagegate.local.engine import Engine, reused_properties
@@ -23,7 +23,7 @@ from sagegate.local.jobs import Context, host_logs
 from sagegate.local.processes import Launcher
 from sagegate.local.references import Scope
 from sagegate.local.s3_endpoint import S3Endpoint
-from sagegate.local.state import Execution, Registry, locked, now, read_json, remove_orphaned_jobs
+from sagegate.local.state import Execution, Registry, locked, now, read_json, remove_orphaned_jobs, versions
 from sagegate.local.steps import TYPES, StepRunner
 from sagegate.local.storage import Paginator, Store
 from sagegate.pipeline.definition import dependencies, parameter_values, steps_of
@@ -31,7 +31,7 @@ from sagegate.pipeline.document import check_document
 from sagegate.pipeline.validate import reference_errors
 
 
-class ResourceNotFound(Exception):
+class ResourceNotFound(SagegateError):
     """boto3's `client.exceptions.ResourceNotFound`."""
 
 
@@ -63,6 +63,7 @@ class LocalSageMaker:
         )
         self.registry = Registry(self.state / "registry", self.context.arn("model-package"))
         self.engines: dict[str, Engine] = {}  # by execution ARN: the executions of this process
+        self.threads: dict[str, threading.Thread] = {}
 
     def get_paginator(self, operation: str) -> Paginator:
         """Return a paginator for a call."""
@@ -84,7 +85,7 @@ class LocalSageMaker:
             "LastModifiedTime": now(),
         }
         with locked(folder / "lock"):
-            version = max(self._versions(PipelineName), default=0) + 1
+            version = max(versions(folder), default=0) + 1
             write_json(folder / f"{version}.json", record)
         return {"PipelineArn": record["PipelineArn"], "PipelineVersionId": version}
 
@@ -94,12 +95,11 @@ class LocalSageMaker:
 
     def describe_pipeline(self, *, PipelineName: str, PipelineVersionId: int = 0) -> Json:
         """Return a version of a pipeline, by default the newest, with its definition."""
-        version = PipelineVersionId or max(self._versions(PipelineName), default=0)
+        version = PipelineVersionId or self._versions(PipelineName)[-1]
         return _read(self.state / "pipelines" / PipelineName / f"{version}.json", f"pipeline {PipelineName}")
 
     def list_pipeline_versions(self, *, PipelineName: str) -> Json:
         """Return the versions of a pipeline."""
-        self.describe_pipeline(PipelineName=PipelineName)  # raises ResourceNotFound if there is none
         return {"PipelineVersionSummaries": [{"PipelineVersionId": v} for v in self._versions(PipelineName)]}
 
     def add_tags(self, **_: Any) -> Json:
@@ -107,7 +107,10 @@ class LocalSageMaker:
         return {}
 
     def _versions(self, name: str) -> list[int]:
-        return sorted(int(file.stem) for file in (self.state / "pipelines" / name).glob("*.json"))
+        found = versions(self.state / "pipelines" / name)
+        if not found:
+            raise ResourceNotFound(f"pipeline {name} does not exist")
+        return found
 
     # --- executions ------------------------------------------------------------------------------------------------
     def start_pipeline_execution(
@@ -144,11 +147,9 @@ class LocalSageMaker:
     def retry_pipeline_execution(self, *, PipelineExecutionArn: str, **_: Any) -> Json:
         """Run the steps of an ended execution that did not succeed, with its own definition and parameters."""
         execution = self._execution(PipelineExecutionArn)
-        if execution.status not in ("Failed", "Stopped"):
-            raise SagegateError(
-                f"execution {execution.id} is {execution.status}: only a Failed or Stopped one can be retried"
-            )
-        definition = json.loads((execution.folder / "definition.json").read_bytes())
+        if execution.status == "Executing":  # `reopen` would wait for its end
+            raise SagegateError(f"execution {execution.id} is Executing: only a Failed or Stopped one can be retried")
+        definition = json.loads(execution.definition())
         given = {p["Name"]: p["Value"] for p in execution.record["PipelineParameters"]}
         execution.reopen()
         known = execution.properties()
@@ -177,7 +178,8 @@ class LocalSageMaker:
         runner = self.step_runner(execution, replace(self.context, stopping=threading.Event()))
         scope = Scope(parameters, variables, steps_of(definition), known, self.context.store)
         engine = self.engines[arn] = Engine(execution, scope, runner, selected)
-        threading.Thread(target=engine.run, name=f"execution-{execution.id}").start()
+        self.threads[arn] = threading.Thread(target=engine.run, name=f"execution-{execution.id}")
+        self.threads[arn].start()
 
     def step_runner(self, execution: Execution, context: Context) -> StepRunner:
         """Return the object that runs the steps of an execution."""
@@ -203,9 +205,10 @@ class LocalSageMaker:
 
     def close(self) -> None:
         """Stop the executions of this process and wait for their end."""
-        for engine in self.engines.values():
+        for arn, engine in self.engines.items():
             engine.stopping.set()
-            engine.ended.wait()
+            if arn in self.threads and self.threads[arn].ident:  # not if Ctrl-C came before its start
+                engine.ended.wait()
         self.context.launcher.close()
         self.s3.close()
 
@@ -216,17 +219,24 @@ class LocalSageMaker:
 
     def describe_pipeline_definition_for_execution(self, *, PipelineExecutionArn: str) -> Json:
         """Return the definition that an execution runs."""
-        return {"PipelineDefinition": (self._execution(PipelineExecutionArn).folder / "definition.json").read_text()}
+        return {"PipelineDefinition": self._execution(PipelineExecutionArn).definition()}
 
     def list_pipeline_parameters_for_execution(self, *, PipelineExecutionArn: str) -> Json:
         """Return the parameters that an execution runs with."""
         return {"PipelineParameters": self._execution(PipelineExecutionArn).record["PipelineParameters"]}
 
     def list_pipeline_executions(self, *, PipelineName: str, **_: Any) -> Json:
-        """Return a pipeline's executions, newest first."""
-        arn = self.describe_pipeline(PipelineName=PipelineName)["PipelineArn"]
-        files = (self.state / "executions").glob("*/execution.json")
-        records = [Execution.load(file.parent).record for file in files]
+        """Return a pipeline's executions, newest first. Those whose record is damaged are named on standard error."""
+        self._versions(PipelineName)
+        arn = self.context.arn(f"pipeline/{PipelineName}")
+        records = []
+        for file in (self.state / "executions").glob("*/execution.json"):
+            try:
+                records.append(Execution.load(file.parent).record)
+            except FileNotFoundError:  # it was removed just now
+                pass
+            except SagegateError as error:
+                warn(error)
         records.sort(key=lambda record: record["CreationTime"], reverse=True)
         return {"PipelineExecutionSummaries": [_summary(record) for record in records if record["PipelineArn"] == arn]}
 
@@ -272,15 +282,16 @@ class LocalSageMaker:
 
     def update_model_package(self, *, ModelPackageArn: str, **changes: Any) -> Json:
         """Change a version's approval or metadata."""
-        package = self.describe_model_package(ModelPackageName=ModelPackageArn)
-        write_json(self.registry.file(ModelPackageArn), package | changes | {"LastModifiedTime": now()})
+        self.describe_model_package(ModelPackageName=ModelPackageArn)  # raises ResourceNotFound if there is none
+        self.registry.update(ModelPackageArn, changes)
         return {"ModelPackageArn": ModelPackageArn}
 
 
 def _read(file: Path, what: str) -> Json:
-    if not file.is_file():
-        raise ResourceNotFound(f"{what} does not exist")
-    return read_json(file)
+    try:
+        return read_json(file)
+    except FileNotFoundError:
+        raise ResourceNotFound(f"{what} does not exist") from None
 
 
 def _check_definition(text: str) -> None:

@@ -8,18 +8,21 @@ runs an execution holds a lock on it; if the lock is free while the status is Ex
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
 import string
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from sagegate.errors import SagegateError
-from sagegate.files import Json, write_json
+from sagegate.errors import SagegateError, warn
+from sagegate.files import Json, read_checked, write_json
+
+VERSION = re.compile(r"([1-9][0-9]{0,8})\.json")
 
 
 def now() -> datetime:
@@ -28,16 +31,36 @@ def now() -> datetime:
 
 
 def read_json(file: Path) -> Json:
-    """Read a record; its times become datetimes again."""
+    """Read a record; its times become datetimes again.
+
+    Raises SagegateError, which names the file, if it is not what sagegate wrote, and FileNotFoundError.
+    """
 
     def parse_times(record: Json) -> Json:
         for key, value in record.items():
             if key.endswith("Time") and isinstance(value, str):
-                record[key] = datetime.fromisoformat(value)
+                with suppress(ValueError):  # a variable of a job may have such a name
+                    record[key] = datetime.fromisoformat(value)
         return record
 
-    record: Json = json.loads(file.read_bytes(), object_hook=parse_times)
-    return record
+    return dict(json.loads(checked_text(file), object_hook=parse_times))
+
+
+def checked_text(file: Path) -> bytes:
+    """Return a record's JSON. Raises as `read_json` does."""
+    try:
+        return read_checked(file)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SagegateError(f"{file} is damaged ({why}): restore it from a backup, or delete it") from None
+
+
+def versions(folder: Path) -> list[int]:
+    """Return the numbers of the records `NUMBER.json` in a folder, in order; other files are not records."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted(int(match[1]) for match in map(VERSION.fullmatch, names) if match)
 
 
 class Execution:
@@ -66,9 +89,10 @@ class Execution:
         if description:
             record["PipelineExecutionDescription"] = description
         execution = cls(parent / name, record)
-        for part in ("steps", "logs"):
-            (execution.folder / part).mkdir(parents=True)
+        execution.folder.mkdir(parents=True)
         execution._hold_lock()
+        for part in ("steps", "logs"):
+            (execution.folder / part).mkdir()
         write_json(execution.folder / "definition.json", definition)
         execution._save()  # last: an execution exists once execution.json does
         return execution
@@ -97,17 +121,24 @@ class Execution:
         return str(self.record["PipelineExecutionStatus"])
 
     def finish(self, status: str, reason: str | None = None) -> None:
-        """Write the final status and release the lock."""
+        """Write the final status and release the lock.
+
+        If it cannot be written, the next reader finds the lock free and says that the process ended.
+        """
         self.record |= {"PipelineExecutionStatus": status, "LastModifiedTime": now()}
         if reason:
             self.record["FailureReason"] = reason[:1300]
-        self._save()
+        with suppress(OSError):
+            self._save()
         if self._lock_stream:
             self._lock_stream.close()
 
     def reopen(self) -> None:
         """Make an ended execution Executing again, locked by this process; only steps that succeeded stay."""
         self._hold_lock()
+        self.record = read_json(self.folder / "execution.json")  # another process may have done the same
+        if self.status not in ("Failed", "Stopped"):
+            raise SagegateError(f"execution {self.id} is {self.status}: only a Failed or Stopped one can be retried")
         (self.folder / "stop").unlink(missing_ok=True)
         for step in self.steps():
             if step["StepStatus"] != "Succeeded":
@@ -138,7 +169,13 @@ class Execution:
         return {saved["StepName"]: saved["Properties"] for saved in self._saved() if saved.get("Properties")}
 
     def _saved(self) -> Iterator[Json]:
-        return (read_json(file) for file in (self.folder / "steps").glob("[!.]*.json"))
+        for file in (self.folder / "steps").glob("[!.]*.json"):
+            with suppress(FileNotFoundError):  # a retry removes the records of failed steps
+                yield read_json(file)
+
+    def definition(self) -> str:
+        """Return the definition that the execution runs, as JSON."""
+        return checked_text(self.folder / "definition.json").decode()
 
     def log(self, step: str) -> Path:
         """Return the file for a step's output."""
@@ -203,7 +240,7 @@ class Registry:
         group = self.folder / name
         group.mkdir(parents=True, exist_ok=True)
         with locked(group / "lock"):  # another execution may register at the same time
-            version = 1 + max(self._versions(group), default=0)
+            version = 1 + max(versions(group), default=0)
             package = request | {
                 "ModelPackageName": group.name,
                 "ModelPackageVersion": version,
@@ -212,17 +249,35 @@ class Registry:
                 "ModelPackageStatus": "Completed",
                 "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
             }
-            write_json(group / f"{version}.json", package)
+            write_json(group / f"{version}.json", package, sync=True)
         return package
 
     def packages(self, group: str) -> list[Json]:
-        """Return the versions of a group, newest first."""
-        folder = self.folder / group
-        return [read_json(folder / f"{version}.json") for version in sorted(self._versions(folder), reverse=True)]
+        """Return the versions of a group, newest first. One whose record is damaged has that as its approval."""
+        return [self._package(self.folder / group / f"{version}.json") for version in versions(self.folder / group)][
+            ::-1
+        ]
+
+    def update(self, arn: str, changes: Json) -> None:
+        """Change a version's record."""
+        file = self.file(arn)
+        with locked(file.parent / "lock"):
+            write_json(file, read_json(file) | changes | {"LastModifiedTime": now()}, sync=True)
 
     def file(self, arn: str) -> Path:
         """Return the file of the version with an ARN."""
         return self.folder / f"{arn.rpartition(':model-package/')[2]}.json"
 
-    def _versions(self, group: Path) -> list[int]:
-        return [int(file.stem) for file in group.glob("[0-9]*.json")]
+    def _package(self, file: Path) -> Json:
+        try:
+            return read_json(file)
+        except SagegateError as error:
+            warn(error)
+        return {
+            "ModelPackageArn": f"{self.arn}/{file.parent.name}/{file.stem}",
+            "ModelPackageGroupName": file.parent.name,
+            "ModelPackageVersion": int(file.stem),
+            "CreationTime": datetime.fromtimestamp(file.stat().st_mtime, UTC),
+            "ModelPackageStatus": "Failed",
+            "ModelApprovalStatus": "Damaged",
+        }

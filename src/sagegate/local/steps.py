@@ -101,7 +101,8 @@ class StepRunner:
         with self.job_context(step) as context:
             description = self.job_function(step.type)(context.folder.name, arguments, context)
         write_json(self.state / "descriptions" / f"{context.folder.name}.json", description)
-        if key:
+        # If an input changed while the job ran, such as the champion, the result is not that of `key`.
+        if key and key == self.cache.key(self.execution.record["PipelineArn"], step.name, step.type, arguments):
             self.cache.put(key, self.execution.record["PipelineExecutionArn"], description, _output_uris(description))
         return Result(description, _job_metadata(kind, description), {})
 

@@ -1,7 +1,7 @@
 """An S3 client on a folder: `.mlops/s3/BUCKET/KEY`, with the calls and responses of boto3's that `sagegate` uses.
 
 Objects appear whole or not at all: a file that is being written has a name of its own. SHA-256 digests are kept in
-`.mlops/digests.json` by path, size and modification time, so that an unchanged object is not read again.
+`.mlops/digests.json` by path, with what tells that a file changed, so that an unchanged object is not read again.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ import hashlib
 import io
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sagegate.files import TEMPORARY, Json, split_uri, write_atomically
+from sagegate.errors import SagegateError
+from sagegate.files import TEMPORARY, Json, read_checked, split_uri, sync_file, write_atomically, write_json
+
+TICK_NS = 2_000_000_000  # the coarsest clock of file systems: a file may change twice in it and show one time
 
 
-class NoSuchKey(Exception):
+class NoSuchKey(SagegateError):
     """boto3's `client.exceptions.NoSuchKey`."""
 
 
@@ -46,13 +51,17 @@ class Store:
 
     # --- calls of boto3's S3 client --------------------------------------------------------------------------------
     def put_object(self, *, Bucket: str, Key: str, Body: bytes) -> Json:
-        """Store an object."""
-        write_atomically(self.folder / Bucket / Key, Body)
+        """Store an object, unless it is there already."""
+        file = self.folder / Bucket / Key
+        if not file.is_file() or file.stat().st_size != len(Body) or file.read_bytes() != Body:
+            write_atomically(file, Body)
         return {}
 
     def upload_file(self, Filename: str, Bucket: str, Key: str) -> None:
-        """Copy a local file into the store."""
-        self.put_object(Bucket=Bucket, Key=Key, Body=Path(Filename).read_bytes())
+        """Copy a local file into the store, unless it is there already."""
+        source, file = Path(Filename), self.folder / Bucket / Key
+        if not file.is_file() or self.file_digest(file) != self.file_digest(source):
+            write_atomically(file, source.read_bytes())
 
     def get_object(self, *, Bucket: str, Key: str) -> Json:
         """Return an object's content as a stream under `Body`. Raises NoSuchKey."""
@@ -109,6 +118,7 @@ class Store:
                 write_atomically(target, file.read_bytes())
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
+                sync_file(file)
                 os.replace(file, target)
 
     def digest(self, uri: str) -> str:
@@ -117,15 +127,20 @@ class Store:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest() if parts else ""
 
     def file_digest(self, file: Path) -> str:
-        """Return the SHA-256 of a file. It is computed again only if the size or modification time changed."""
-        stat = file.stat()
+        """Return the SHA-256 of a file. It is computed again only if the file may have changed since.
+
+        The digest of a file that was just written is not kept, as in git's index: it could change in the same tick.
+        """
+        taken, stat = time.time_ns(), file.stat()
+        state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
         known = self._digests.get(str(file))
-        if known and known[:2] == [stat.st_size, stat.st_mtime_ns]:
-            return str(known[2])
+        if known and known[:-1] == state:
+            return str(known[-1])
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        self._digests[str(file)] = [stat.st_size, stat.st_mtime_ns, digest]
-        self._has_new_digests = True
+        if max(stat.st_mtime_ns, stat.st_ctime_ns) < taken - TICK_NS:
+            self._digests[str(file)] = [*state, digest]
+            self._has_new_digests = True
         return digest
 
     def save_digests(self) -> None:
@@ -133,13 +148,13 @@ class Store:
         if self._has_new_digests:
             self._has_new_digests = False
             known = {file: entry for file, entry in self._digests.copy().items() if os.path.exists(file)}
-            write_atomically(self._digests_file, json.dumps(known).encode())
+            with suppress(OSError):  # the next process computes them again
+                write_json(self._digests_file, {"Files": known})
 
     @cached_property
     def _digests(self) -> dict[str, list[Any]]:
-        """By path: size, modification time in nanoseconds and SHA-256."""
+        """By path: size, times of modification and change in nanoseconds, inode and SHA-256."""
         try:
-            digests: dict[str, list[Any]] = json.loads(self._digests_file.read_bytes())
-        except (FileNotFoundError, ValueError):
+            return dict(json.loads(read_checked(self._digests_file))["Files"])
+        except (OSError, ValueError):
             return {}
-        return digests

@@ -20,10 +20,21 @@ MODEL, RECORD, MARKER = "model.tar.gz", "champion.json", "no-champion.json"
 
 
 def current_champion(session: Session) -> Json | None:
-    """Return the champion's record (`version`, `model_package_arn`, `digest`), or None if there is no champion."""
-    content = read_object(session, f"{session.names.artifacts}/champion/{RECORD}")
-    record: Json | None = json.loads(content) if content is not None else None
-    return record
+    """Return the champion's record (`version`, `model_package_arn`, `digest`), or None if there is no champion.
+
+    Raises SagegateError if the record is damaged.
+    """
+    uri = f"{session.names.artifacts}/champion/{RECORD}"
+    content = read_object(session, uri)
+    try:
+        if content is None:
+            return None
+        record: Json = json.loads(content)
+        if (type(record["version"]), type(record["digest"])) == (int, str):
+            return record
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise SagegateError(f"{uri} is damaged: `sagegate approve VERSION --reason '...'` writes it again")
 
 
 def ensure_marker(session: Session) -> None:

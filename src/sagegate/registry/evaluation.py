@@ -7,7 +7,7 @@ import json
 
 from sagegate.evaluation import Evaluation
 from sagegate.files import Json
-from sagegate.session import Session, read_object
+from sagegate.session import Session, is_missing, read_object
 
 
 def read_evaluation(session: Session, uri: str) -> Evaluation | None:
@@ -15,7 +15,7 @@ def read_evaluation(session: Session, uri: str) -> Evaluation | None:
     content = read_object(session, uri)
     try:
         body = json.loads(content) if content is not None else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if content is None or not isinstance(body, dict):
         return None
@@ -26,7 +26,9 @@ def read_evaluation(session: Session, uri: str) -> Evaluation | None:
         for name, entry in table.items()
         if isinstance(entry, dict) and isinstance(entry.get("value"), int | float)
     }
-    return Evaluation(metrics, body.get("gate", {}), uri, hashlib.sha256(content).hexdigest(), body)
+    for name in ("gate", "lineage"):
+        body[name] = body[name] if isinstance(body.get(name), dict) else {}
+    return Evaluation(metrics, body["gate"], uri, hashlib.sha256(content).hexdigest(), body)
 
 
 def evaluation_of_package(session: Session, package: Json) -> Evaluation | None:
@@ -42,7 +44,13 @@ def evaluation_of_steps(session: Session, definition: Json, steps: list[Json]) -
         job = step.get("Metadata", {}).get("ProcessingJob")
         if job and step["StepName"] in declared:
             file = declared[step["StepName"]]
-            description = session.sagemaker.describe_processing_job(ProcessingJobName=job["Arn"].rpartition("/")[2])
+            name = job["Arn"].rpartition("/")[2]
+            try:
+                description = session.sagemaker.describe_processing_job(ProcessingJobName=name)
+            except Exception as error:
+                if is_missing(session, error):
+                    return None
+                raise
             outputs = {o["OutputName"]: o["S3Output"] for o in description["ProcessingOutputConfig"]["Outputs"]}
             return read_evaluation(session, f"{outputs[file['OutputName']]['S3Uri']}/{file['FilePath']}")
     return None

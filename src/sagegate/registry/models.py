@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sagegate import output
-from sagegate.errors import SagegateError
+from sagegate.errors import SagegateError, warn
 from sagegate.files import Json
 from sagegate.pipeline.parameters import started_by
 from sagegate.registry.approval import keep_artifact
@@ -20,10 +20,17 @@ def list_models(session: Session) -> None:
     if not packages:
         output.line(f"no model is registered yet: `sagegate run{session.option}` trains one")
         return
-    champion = current_champion(session)
+    try:
+        champion = current_champion(session)
+    except SagegateError as error:  # this list is where one looks for what to approve again
+        warn(error)
+        champion = None
     deployed = stages(session)
-    rows = []
+    rows: list[list[object]] = []
     for summary in packages:
+        if summary["ModelApprovalStatus"] == "Damaged":  # local: its record cannot be read
+            rows.append([summary["ModelPackageVersion"], "damaged", *[""] * 4])
+            continue
         package = describe_model(session, summary["ModelPackageVersion"])
         evaluation = evaluation_of_package(session, package)
         metadata = package.get("CustomerMetadataProperties", {})
@@ -73,33 +80,39 @@ def approve(session: Session, version: int, reason: str) -> None:
 
     Raises SagegateError if its artifact is not the evaluated one, or the gate's numbers contradict each other.
     """
-    package = describe_model(session, version)
-    lineage = read_lineage(session, package)
-    if lineage.evaluation and lineage.evaluation.gate:
-        check_gate(lineage)
-    if not session.environment.is_local:  # a local endpoint checks the artifact at each start
-        package = keep_artifact(session, package, read_artifact(session, lineage))
-    _set_approval(session, package, "Approved", reason)
-    set_champion(session, package)
+    with session.exclusive():
+        package = describe_model(session, version)
+        lineage = read_lineage(session, package)
+        content = read_artifact(session, lineage)
+        if lineage.evaluation and lineage.evaluation.gate:
+            check_gate(lineage)
+        if not session.environment.is_local:
+            package = keep_artifact(session, package, content)
+        _set_approval(session, package, "Approved", reason)
+        set_champion(session, package)
     output.pairs([row for row in lineage_rows(lineage) if row[0] in ("gate", "overrides")])
     output.verdict(True, f"model {version} approved: it is the champion now", f"sagegate serve{session.option}")
 
 
 def reject(session: Session, version: int, reason: str) -> None:
     """Reject a version. If it was the champion, the newest approved version takes its place."""
+    with session.exclusive():
+        now = _reject(session, version, reason)
+    output.verdict(True, f"model {version} rejected{now}", None)
+
+
+def _reject(session: Session, version: int, reason: str) -> str:
+    """Reject a version, and return what that changed about the champion."""
+    champion = current_champion(session)  # first: if it is damaged, nothing changes
     _set_approval(session, describe_model(session, version), "Rejected", reason)
-    champion = current_champion(session)
     if not champion or champion["version"] != version:
-        output.verdict(True, f"model {version} rejected", None)
-        return
+        return ""
     successor = newest_approved(session)
     if successor:
         set_champion(session, successor)
-        now = f"the champion is model {successor['ModelPackageVersion']} again"
-    else:
-        clear_champion(session)
-        now = "there is no champion now"
-    output.verdict(True, f"model {version} rejected: {now}", None)
+        return f": the champion is model {successor['ModelPackageVersion']} again"
+    clear_champion(session)
+    return ": there is no champion now"
 
 
 def newest_approved(session: Session) -> Json | None:

@@ -77,14 +77,9 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
         compile_project(root)
     session = open_session(root, environment, launcher)
     try:
-        if options.retry:
-            arn, note = retry(session, options.retry), "retried"
-        else:
-            request = prepare(session, options)
-            upload(session, request.contents, request.data)
-            change, version = upsert(session, request.body, request.tags)
-            note = f"pipeline {change}"
-            arn = start(session, version, request.overrides, request.selected, options.reason)
+        request = None if options.retry else prepare(session, options)
+        with session.exclusive():
+            arn, note = _begin(session, options, request)
         if not options.waits:
             name = arn.rpartition("/")[2]
             print(f"execution {name} started, {note}: `sagegate status {name} --follow --env {environment}` follows it")
@@ -97,6 +92,15 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
         return code
     finally:
         session.close()
+
+
+def _begin(session: Session, options: RunOptions, request: RunRequest | None) -> tuple[str, str]:
+    """Start the execution; return its ARN and a note on what was done before."""
+    if request is None:
+        return retry(session, str(options.retry)), "retried"
+    upload(session, request.contents, request.data)
+    change, version = upsert(session, request.body, request.tags)
+    return start(session, version, request.overrides, request.selected, options.reason), f"pipeline {change}"
 
 
 def prepare(session: Session, options: RunOptions, is_checked: bool = True) -> RunRequest:
@@ -200,7 +204,12 @@ def upload(session: Session, contents: dict[str, bytes], data: parameters.Data) 
 
 
 def _missing(session: Session, keys: list[str], uri: str) -> list[str]:
-    """Return those of `keys` that the bucket does not have below `uri`."""
+    """Return those of `keys` that the bucket does not have below `uri`.
+
+    Locally, all of them: the store leaves what it has, and writes what was damaged or edited there again.
+    """
+    if session.environment.is_local:
+        return keys
     bucket, prefix = split_uri(uri)
     objects = paginate(session.s3, "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)
     known = {item["Key"] for item in objects}
