@@ -3,7 +3,8 @@
 Usage: `python fork_server.py FD LIBRARY...`. FD is a Unix socket; each message on it carries one end of a socket pair,
 and that pair serves one command: the request comes in as a JSON line; the process id, then the exit code go out.
 A script's exit code is known before its process is gone: the kernel takes milliseconds to free the libraries' memory.
-When the other end of FD closes, the server kills every process that it started and ends.
+When the other end of a pair closes, its process is killed, or does not start. When the other end of FD closes, the
+server kills every process that it started and ends; SIGTERM makes it do so in the middle of an import.
 
 The file runs as a script and imports only the standard library, so that jobs see nothing of the package.
 """
@@ -24,7 +25,7 @@ import socket
 import struct
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -50,11 +51,21 @@ def serve(server: socket.socket, libraries: list[str]) -> tuple[Json, int] | Non
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # see `_import`
     ended, ended_write = os.pipe()
     inputs: list[socket.socket | int] = [server, wake, ended]
     running: dict[int, socket.socket] = {}
+
+    def end(*_: object) -> None:
+        for pid in running:
+            end_group(pid)
+        os._exit(0)
+
     while True:
-        ready, _, _ = select.select(inputs, [], [], 0 if libraries else None)
+        ready, _, _ = select.select([*inputs, *running.values()], [], [], 0 if libraries else None)
+        for pid in [pid for pid, connection in running.items() if connection in ready]:
+            end_group(pid)
+            running.pop(pid).close()
         if ended in ready:
             for pid, code in ENDED.iter_unpack(os.read(ended, ENDED.size * 64)):
                 _report(running, pid, code)
@@ -70,14 +81,18 @@ def serve(server: socket.socket, libraries: list[str]) -> tuple[Json, int] | Non
                 break
             request: Json = json.loads(line)
             for library in request["libraries"]:
-                _import(library)
+                _import(library, end)
+            if _is_closed(connection):
+                connection.close()
+                continue
             gc.freeze()
             # Python 3.12 warns if a library has started threads; those of the container's libraries survive a fork.
             with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
                 pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for number in (signal.SIGCHLD, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_DFL)
                 for descriptor in (wake, wake_write, ended):
                     os.close(descriptor)
                 for other in (server, connection, *running.values()):
@@ -88,7 +103,7 @@ def serve(server: socket.socket, libraries: list[str]) -> tuple[Json, int] | Non
             running[pid] = connection
             _send(connection, pid)
         elif libraries:
-            _import(libraries.pop(0))
+            _import(libraries.pop(0), end)
     for pid in running:
         end_group(pid)
     return None
@@ -112,9 +127,18 @@ def _send(connection: socket.socket, number: int) -> None:
         connection.sendall(NUMBER.pack(number))
 
 
-def _import(library: str) -> None:
+def _is_closed(connection: socket.socket) -> bool:
+    with suppress(BlockingIOError):
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    return False
+
+
+def _import(library: str, end: Callable[..., None]) -> None:
+    """Import a library. SIGTERM calls `end` only here: elsewhere `serve` sees that the other end has closed."""
+    signal.signal(signal.SIGTERM, end)
     with suppress(Exception):  # the script that needs the library then fails with the message, in its own log
         importlib.import_module(library)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def run(request: Json) -> int:

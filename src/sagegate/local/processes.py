@@ -10,16 +10,16 @@ import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from sagegate.errors import USAGE, SagegateError
-from sagegate.files import write_atomically, write_json
+from sagegate.files import as_json, write_atomically
 from sagegate.local.fork_server import NUMBER, end_group
 
 HERE = Path(__file__).resolve().parent
@@ -50,10 +50,10 @@ class Command:
 
 
 class Running:
-    """A process that the fork server started. The server sends its exit code through `connection`."""
+    """A process that the fork server starts. The server sends its id, then its exit code, through `connection`."""
 
-    def __init__(self, pid: int, connection: socket.socket) -> None:
-        self._pid = pid
+    def __init__(self, connection: socket.socket) -> None:
+        self._pid: int | None = None  # unknown while the server imports the libraries of the job
         self._connection = connection
         self._exit_code: int | None = None
 
@@ -64,7 +64,7 @@ class Running:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end. Return the exit code, or None if the process still runs after `timeout` seconds."""
-        if self._exit_code is None:
+        while self._exit_code is None:
             self._connection.settimeout(timeout)
             try:
                 answer = self._connection.recv(NUMBER.size)
@@ -72,16 +72,22 @@ class Running:
                 return None
             except ConnectionError:
                 answer = b""
-            if not answer:
+            if answer and self._pid is None:
+                self._pid = NUMBER.unpack(answer)[0]
+                continue
+            if not answer and self._pid:
                 end_group(self._pid)  # the fork server was killed, and its forks outlive it
             self._exit_code = NUMBER.unpack(answer)[0] if answer else -signal.SIGKILL
             self._connection.close()
         return self._exit_code
 
     def kill(self) -> None:
-        """Kill the process and all that it started."""
+        """Kill the process and all that it started; if it has not started, it will not."""
         if self.exit_code is None:
-            end_group(self._pid)
+            if self._pid:
+                end_group(self._pid)
+            self._exit_code = -signal.SIGKILL
+            self._connection.close()  # the server sees that and does the same
 
 
 class Launcher:
@@ -103,7 +109,8 @@ class Launcher:
         """
         own = self._root / ".mlops" / "bin"
         for name in ("pip", "pip3"):
-            write_atomically(own / name, f'#!/bin/sh\nexec "{sys.executable}" -m pip "$@"\n'.encode(), 0o755)
+            script = f'#!/bin/sh\nexec "{sys.executable}" -m pip "$@"\n'.encode()
+            write_atomically(own / name, script, 0o755, sync=False)
         return os.pathsep.join([str(own), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
     def warm_up(self, libraries: tuple[str, ...]) -> None:
@@ -111,7 +118,8 @@ class Launcher:
         self._connect(libraries)
 
     def start(self, command: Command) -> Running:
-        """Start a command. Raises OSError if that fails."""
+        """Start a command and return at once. Raises OSError if that fails."""
+        command.log.touch()  # here, a full disk is an error with the file's name
         request = {
             "argv": command.argv[1:] if command.is_script else command.full_argv,
             "is_script": command.is_script,
@@ -125,8 +133,8 @@ class Launcher:
             with theirs:
                 socket.send_fds(self._connect(), [b"."], [theirs.fileno()])
             ours.sendall(json.dumps(request).encode() + b"\n")
-            return Running(NUMBER.unpack(ours.recv(NUMBER.size))[0], ours)
-        except (OSError, struct.error):
+            return Running(ours)
+        except OSError:
             ours.close()
             raise ChildProcessError("the process that starts jobs has ended: run the command again") from None
 
@@ -135,6 +143,7 @@ class Launcher:
         with self._lock:
             if self._server and self._connection:
                 self._connection.close()
+                self._server.terminate()  # in the middle of an import it does not look at the connection
                 self._server.wait()
             self._server = self._connection = None
 
@@ -159,7 +168,8 @@ class Launcher:
 
 def remember_libraries(root: Path, libraries: tuple[str, ...]) -> None:
     """Note the libraries that the scripts of the last run import."""
-    write_json(root / ".mlops" / "libraries.json", libraries)
+    with suppress(OSError):  # without the note the next run starts a second later
+        write_atomically(root / ".mlops" / "libraries.json", as_json(libraries), sync=False)
 
 
 def remembered_libraries(root: Path, run_all: bool) -> tuple[str, ...]:
@@ -170,7 +180,9 @@ def remembered_libraries(root: Path, run_all: bool) -> tuple[str, ...]:
     note = root / ".mlops" / "libraries.json"
     try:
         libraries, noted = tuple(json.loads(note.read_bytes())), note.stat().st_mtime
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, RecursionError):
+        return ()
+    if not all(isinstance(name, str) and name.replace(".", "_").isidentifier() for name in libraries):
         return ()
     folders = (root / name for name in ("model", "pipeline", "environments", "data"))
     files = [root / "mlops.toml", *(file for folder in folders if folder.is_dir() for file in folder.iterdir())]

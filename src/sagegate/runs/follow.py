@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sagegate import markdown, output
-from sagegate.errors import FAILED, INTERRUPTED, REJECTED, SagegateError
+from sagegate.errors import FAILED, REJECTED, SagegateError, interrupt_code
 from sagegate.evaluation import Evaluation
 from sagegate.files import Json
 from sagegate.output import note, seconds
@@ -47,19 +47,21 @@ MARKS = {
 def follow_and_report(session: Session, arn: str, suffix: str) -> int:
     """Follow an execution to its end and report on it; return the exit code: 0 succeeded, 3 rejected, 1 failed.
 
-    `suffix` ends the title, such as `pipeline updated`. Ctrl-C stops a local execution; one on AWS continues.
+    `suffix` ends the title, such as `pipeline updated`. Ctrl-C, SIGTERM and SIGHUP stop a local execution; one on AWS
+    continues.
     """
     definition = execution_definition(session, arn)
     name = arn.rpartition("/")[2]
     try:
         follow(session, arn, list(steps_of(definition)), suffix)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        code = interrupt_code(interrupt)
         if not session.environment.is_local:
             commands = f"`sagegate status {name} --follow{session.option}`, or `sagegate stop {name}{session.option}`"
-            raise SagegateError(f"execution {name} goes on: {commands}", INTERRUPTED) from None
+            raise SagegateError(f"execution {name} goes on: {commands}", code) from None
         session.sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
         session.wait(arn, 10)
-        raise SagegateError(f"execution {name} stopped", INTERRUPTED) from None
+        raise SagegateError(f"execution {name} stopped", code) from None
     return report(session, arn, definition)
 
 
