@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from sagegate.errors import FAILED, INTERRUPTED, SagegateError
+from sagegate.errors import FAILED, SagegateError, interrupt_code, warn
 
 if TYPE_CHECKING:
     from sagegate.session import Session
@@ -164,6 +166,18 @@ def stop(environment: str, execution: str) -> None:
 
     with opened(environment) as session:
         stop_execution(session, execution)
+
+
+@click.command()
+@click.option("--keep", default=10, show_default=True, type=click.IntRange(1), help="How many executions to keep.")
+@click.option("--dry-run", is_flag=True, help="Remove nothing, only say how much it would be.")
+def clean(keep: int, dry_run: bool) -> None:
+    """Remove old local executions and what only they need. Registered models stay, with all that belongs to them."""
+    from sagegate.local.clean import clean
+
+    with opened("local") as session, session.exclusive():
+        count, size = clean(session.root / ".mlops", session.store, session.names.artifacts, keep, dry_run)
+    print(f"{'would free' if dry_run else 'freed'} {size / 1e6:.1f} MB: {count} executions, and what only they needed")
 
 
 @click.command()
@@ -363,12 +377,13 @@ def vendor() -> None:
 
 
 SECTIONS = {
-    "Every day": (run, status, explain, stop, models, approve, reject, serve, invoke),
+    "Every day": (run, status, explain, stop, models, approve, reject, serve, invoke, clean),
     "Changing the pipeline": (compile_, check, plan),
     "Promotion and deployment": (promote, deploy, rollback),
     "Set-up": (bootstrap, doctor, credentials, vendor),
 }
-FILE_SYSTEM = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
+FILE_SYSTEM = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Commands(click.Group):
@@ -413,16 +428,23 @@ for command in (command for commands in SECTIONS.values() for command in command
 def main() -> None:
     """Run a command. A user's mistake is one line on standard error and an exit code."""
     sys.dont_write_bytecode = False  # if a shell sets PYTHONDONTWRITEBYTECODE, every start compiles the package again
+    for number in (getattr(signal, name, signal.SIGTERM) for name in ("SIGTERM", "SIGHUP")):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _interrupt)
     try:
-        cli.main(standalone_mode=False)
+        try:
+            cli.main(standalone_mode=False)
+        finally:
+            sys.stdout.flush()  # here, output that cannot be written is an error with an exit code
     except SagegateError as error:
         _end(error)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        sys.exit(interrupt_code(error.__cause__ or error))
     except BrokenPipeError:
+        _discard_output()
         sys.exit(FAILED)
     except Exception as error:
         explained = _explain(error)
@@ -431,8 +453,16 @@ def main() -> None:
         _end(explained)
 
 
+def _interrupt(number: int, _: object) -> None:
+    """Do what Ctrl-C does: a local execution stops, one on AWS goes on."""
+    raise KeyboardInterrupt(128 + number)
+
+
 def _explain(error: Exception) -> SagegateError | None:
     """Return an error of the file system or of AWS in one line; None for a bug of sagegate."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f"{error.filename}: " if error.filename else ""
+        return SagegateError(f"{where}{error.strerror}: make room, for example by `sagegate clean`")
     if isinstance(error, OSError) and error.errno in FILE_SYSTEM and error.filename:
         return SagegateError(
             f"{error.filename}: {error.strerror}: sagegate must be able to read and write the project's folder"
@@ -445,5 +475,15 @@ def _explain(error: Exception) -> SagegateError | None:
 
 
 def _end(error: SagegateError) -> None:
-    print(f"sagegate: {error}", file=sys.stderr)
+    with suppress(OSError):  # standard error may be full, too
+        warn(error)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
     sys.exit(error.exit_code)
+
+
+def _discard_output() -> None:
+    """Let the interpreter's last flush of an output that cannot be written go nowhere, instead of failing again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

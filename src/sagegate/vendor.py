@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 import zipfile
@@ -67,10 +68,11 @@ def write_wheel(wheel: Path, files: dict[str, bytes], old_version: str, version:
     contents[f"{folder}/METADATA"] = metadata.encode()
     record = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in sorted(contents.items())]
     contents[f"{folder}/RECORD"] = "\n".join([*record, f"{folder}/RECORD,,", ""]).encode()
-    wheel.parent.mkdir(exist_ok=True)
-    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in contents.items():
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    write_atomically(wheel, packed.getvalue())
 
 
 def _digest(content: bytes) -> str:

@@ -55,7 +55,12 @@ def compile_project(root: Path) -> bool:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
         frames = [line for line in lines if line.startswith("File") and 'pipeline.py"' in line]
         where = f" (pipeline.py, {frames[-1].split(', ')[1]})" if frames else ""
-        raise SagegateError(f"pipeline/pipeline.py does not compile: {lines[-1]}{where}", FAILED)
+        what = (
+            "definition.json cannot be written"
+            if "[Errno" in lines[-1] and not frames
+            else "pipeline.py does not compile"
+        )
+        raise SagegateError(f"pipeline/{what}: {lines[-1]}{where}", FAILED)
     return file.read_bytes() != before
 
 
