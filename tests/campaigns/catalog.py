@@ -1,6 +1,7 @@
 """All campaigns, in the order in which they run."""
 
-from campaigns import data, definitions, gate_attacks, manifests, metrics, settings
+from campaigns import cache_edits, concurrent_commands, data, definitions, full_disk, gate_attacks, kills, manifests
+from campaigns import metrics, settings
 from campaigns.campaign import Campaign
 
 CAMPAIGNS: list[Campaign] = [
@@ -10,4 +11,8 @@ CAMPAIGNS: list[Campaign] = [
     data.CAMPAIGN,
     metrics.CAMPAIGN,
     gate_attacks.CAMPAIGN,
+    cache_edits.CAMPAIGN,
+    kills.CAMPAIGN,
+    concurrent_commands.CAMPAIGN,
+    full_disk.CAMPAIGN,
 ]
