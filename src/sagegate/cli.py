@@ -428,6 +428,9 @@ for command in (command for commands in SECTIONS.values() for command in command
 def main() -> None:
     """Run a command. A user's mistake is one line on standard error and an exit code."""
     sys.dont_write_bytecode = False  # if a shell sets PYTHONDONTWRITEBYTECODE, every start compiles the package again
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for number in (getattr(signal, name, signal.SIGTERM) for name in ("SIGTERM", "SIGHUP")):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _interrupt)

@@ -62,7 +62,7 @@ def read_checked(file: Path) -> bytes:
     content = file.read_bytes()
     rest = content[len(_head(file, b"")) :]
     if content != _head(file, rest) + rest:
-        raise ValueError("it is not what sagegate wrote")
+        raise ValueError("it is not what this version of sagegate wrote")
     return b"{" + rest
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -267,9 +266,9 @@ def test_clean_keeps_what_registered_models_and_new_executions_need(bake: Bake, 
     def sagegate(*args: str) -> str:
         return run_in(project, "sagegate", *args).stdout
 
-    for value in ("2", "3"):  # two models on other data, each with an execution after it that registers none
-        data = project / "data" / f"more_{value}.csv"
-        shutil.copy(project / "data" / "breast_cancer.csv", data)
+    data = project / "data" / "breast_cancer.csv"
+    for value, count in (("2", 500), ("3", 400)):  # two models on other data, each followed by one that is rejected
+        data.write_text("".join(data.read_text().splitlines(keepends=True)[:count]))
         sagegate("run", "--set", f"max_depth={value}", "--set", "GateMinImprovement=-1.0")
         sagegate("approve", "1", "--reason", "good")
         assert run_in(project, "sagegate", "run", "--set", "GateThreshold=2.0", check=False).returncode == 3

@@ -53,7 +53,7 @@ def clean(state: Path, store: Store, prefix: str, keep: int, dry_run: bool) -> t
         *(file / f"{n}.json" for file in state.glob("pipelines/*") for n in versions(file)[:-keep]),
         *(file for file in state.glob("cache/*.json") if not objects.has_outputs(file)),
         *(file for area in objects.areas for file in area.rglob("*") if file.is_file() and not objects.needs(file)),
-        *(file for file in state.rglob(".?*") if file.is_file() and is_old(file)),
+        *(file for file in state.rglob(".?*.????????") if file.is_file() and is_old(file)),
     ]
     unique = dict.fromkeys(garbage)
     size = sum(inner.lstat().st_size for path in unique for inner in [path, *path.rglob("*")] if not inner.is_dir())
