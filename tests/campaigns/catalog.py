@@ -1,7 +1,17 @@
 """All campaigns, in the order in which they run."""
 
-from campaigns import cache_edits, concurrent_commands, data, definitions, full_disk, gate_attacks, kills, manifests
-from campaigns import metrics, settings
+from campaigns import (
+    cache_edits,
+    concurrent_commands,
+    data,
+    definitions,
+    full_disk,
+    gate_attacks,
+    kills,
+    manifests,
+    metrics,
+    settings,
+)
 from campaigns.campaign import Campaign
 
 CAMPAIGNS: list[Campaign] = [

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [found for key, item in items for found in [(*path, key), *places(item, (*path, key))]]
 
 
-def mutate(document: Any, values: list[Any], chance: random.Random) -> Any:
+def mutate(document: Any, values: list[Any], chance: Chance) -> Any:
     """Return the document with one or two values changed or removed."""
     changed = copy.deepcopy(document)
     for _ in range(chance.choice([1, 1, 2])):

@@ -1,7 +1,6 @@
 """Random changes of the settings files: each is accepted, or refused in one line that names the file."""
 
 import io
-import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -22,7 +21,7 @@ VALUES = [
 ]
 
 
-def change(text: str, chance: random.Random) -> str:
+def change(text: str, chance: Chance) -> str:
     """Return a file with one or two lines changed, removed, doubled or cut."""
     for _ in range(chance.choice([1, 1, 2])):
         lines = text.split("\n")
