@@ -51,16 +51,16 @@ lineage = {"artifact_sha256": digest(given["--model"] / "model.tar.gz")}
 
 
 class Project:
-    """The project in `root` and the Python of its environment."""
+    """The project in `root`, the Python of its environment, and variables for its commands."""
 
-    def __init__(self, root: Path, python: Path) -> None:
-        self.root, self.python, self.state = root, python, root / ".mlops"
+    def __init__(self, root: Path, python: Path, env: dict[str, str] | None = None) -> None:
+        self.root, self.python, self.state, self.env = root, python, root / ".mlops", env or {}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command of sagegate."""
         from conftest import without_shell_settings
 
-        env, pipe = without_shell_settings({"PYTHONPATH": str(ROOT / "src")}), subprocess.PIPE
+        env, pipe = without_shell_settings({"PYTHONPATH": str(ROOT / "src")} | self.env), subprocess.PIPE
         command = [str(self.python), "-m", "sagegate", *arguments]
         return subprocess.Popen(command, cwd=self.root, env=env, stdout=pipe, stderr=pipe, text=True)
 

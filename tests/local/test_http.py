@@ -47,9 +47,9 @@ def exchange(port: int, sent: bytes) -> bytes:
         return received
 
 
-def post(*headers: str, path: str = "/invocations", body: bytes = b"1,2") -> bytes:
+def post(*headers: str, path: str = "/invocations", body: bytes = b"1,2", method: str = "POST") -> bytes:
     """Return a request as bytes."""
-    return "\r\n".join([f"POST {path} HTTP/1.1", *headers, "", ""]).encode("latin-1") + body
+    return "\r\n".join([f"{method} {path} HTTP/1.1", *headers, "", ""]).encode("latin-1") + body
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,11 @@ def post(*headers: str, path: str = "/invocations", body: bytes = b"1,2") -> byt
     [
         (post("Content-Length: 3", "Connection: close"), 200),
         (post("Content-Length: 3", "Content-Length: 3", "Connection: close"), 200),
+        (post("Content-Length: 3 ", "Connection: close"), 200),
+        (post("Content-Length: 3", "Connection: close", "Content-Type: text/csv\r\n X: y"), 200),
+        (post("Content-Length: 3", method="GET", path="/ping"), 400),
+        (b"HELLO\r\n\r\n", 400),
+        (post("Content-Length: 5000000", method="PUT", body=b"x" * 5_000_000), 501),
         (post("Content-Length: 3", path="/other"), 404),
         (post("Content-Length: -1"), 400),
         (post("Content-Length: +3"), 400),
@@ -83,6 +88,12 @@ def test_requests_in_one_packet_are_answered_in_order_until_one_is_wrong(port: i
     received = exchange(port, ROW + ROW.replace(b"1,2", b"3,4") + post("Content-Length: x") + ROW)
     assert received.count(b"HTTP/1.1 200") == 2 and received.count(b"HTTP/1.1 400") == 1
     assert received.index(b"1,2") < received.index(b"3,4") < received.index(b"HTTP/1.1 400")
+
+
+def test_a_client_that_waits_for_a_100_gets_it(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(post("Content-Length: 3", "Expect: 100-continue", body=b""))
+        assert connection.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def test_a_silent_client_is_let_go(port: int, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
@@ -56,20 +57,21 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
     timeout = SECONDS_OF_SILENCE
-    wbufsize = (
-        -1
-    )  # buffered: in two parts, the second waits 40 ms for the client's delayed acknowledgement of the first
+    # Buffered: in two parts, the second waits 40 ms for the client's delayed acknowledgement of the first.
+    wbufsize = -1
 
     def do_GET(self) -> None:
         """Answer /ping: the model is loaded."""
-        if self.path == "/ping":
+        if self.headers.get("Transfer-Encoding") or self.headers.get("Content-Length", "0") != "0":
+            self._refuse(400, "send a GET without a body")
+        elif self.path == "/ping":
             self._send(200, b"", "text/plain")
         else:
             self._send_error(404, f"{self.path}: there are /ping and /invocations")
 
     def do_POST(self) -> None:
         """Answer /invocations with predictions."""
-        lengths = self.headers.get_all("Content-Length", [])
+        lengths = [length.strip(" \t") for length in self.headers.get_all("Content-Length", [])]
         if self.headers.get("Transfer-Encoding") or not lengths:
             self._refuse(411, "send the body's Content-Length, and no Transfer-Encoding")
         elif len(set(lengths)) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
@@ -83,14 +85,25 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._predict(body)
 
+    def handle_expect_100(self) -> bool:
+        """Tell a client that waits for it to send the body."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is not a request. The base class answers a broken first line without a status."""
+        self.request_version = self.protocol_version
+        self._refuse(code, message or HTTPStatus(code).phrase)
+
     def _refuse(self, status: int, message: str) -> None:
         """Answer a request whose body is not read, and close the connection: what follows on it is not a request."""
         self.close_connection = True
         self._send_error(status, message)
-        self.wfile.flush()
-        self.connection.shutdown(socket.SHUT_WR)
         # The client may still send. Closing at once would reset the connection before it has read the answer.
         with contextlib.suppress(OSError):
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_WR)
             for _ in range(1000):
                 if not self.rfile.read1(65536):
                     break
@@ -110,7 +123,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, content, kind)
 
     def _media_type(self, header: str, default: str) -> str:
-        return (self.headers.get(header) or default).partition(";")[0].strip()
+        value = " ".join(self.headers.get(header, "").partition(";")[0].split())  # it may be folded into two lines
+        return value or default
 
     def _send_error(self, status: int, message: str) -> None:
         self._send(status, json.dumps({"error": message}).encode(), "application/json")
@@ -119,6 +133,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
 
@@ -137,8 +153,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print an error's traceback, unless it is only that the client went away."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        """Print an error's traceback, unless it is only that the client went away or is silent."""
+        if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 
