@@ -137,6 +137,7 @@ class AwsSession(Session):
                 user_agent_extra="sagegate",
             )
             self._clients[service] = self._session.client(service, config=config)
+            self._clients[service].meta.events.register("needs-retry", _repeat_if_cut_off)
         return self._clients[service]
 
     def wait(self, arn: str, seconds: float) -> bool:
@@ -144,6 +145,24 @@ class AwsSession(Session):
         time.sleep(seconds)
         described = self.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
         return described["PipelineExecutionStatus"] in ("Succeeded", "Failed", "Stopped")
+
+
+def _repeat_if_cut_off(response: Any, operation: Any, attempts: int, **_: Any) -> float | None:
+    """Return in how many seconds to repeat a call whose answer was cut off, else None.
+
+    botocore takes what there is of such an answer, and of cut-off JSON that is an answer without any field. Raises its
+    IncompleteReadError after ten attempts.
+    """
+    if response is None or operation.has_streaming_output or operation.http.get("method") == "HEAD":
+        return None
+    answer, length = response[0], response[0].headers.get("Content-Length")
+    if length is None or "Content-Encoding" in answer.headers or len(answer.content) >= int(length):
+        return None
+    if attempts >= 10:
+        from botocore.exceptions import IncompleteReadError
+
+        raise IncompleteReadError(actual_bytes=len(answer.content), expected_bytes=int(length))
+    return float(min(0.05 * 2**attempts, 5))
 
 
 def open_session(root: Path, name: str, launcher: Any = None) -> Session:

@@ -1,4 +1,4 @@
-"""Calls to AWS that are throttled, reset or cut off: a command succeeds or fails in one line, and nothing happens twice."""
+"""Calls to AWS that are throttled, reset or cut off: a command succeeds or fails in one line, with no effect twice."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +39,9 @@ def prepare(folder: Path) -> Iterator[Case]:
     def case(chance: Chance) -> None:
         share = SHARES[chance.number % len(SHARES)]
         parts = [chance.random() for _ in range(4)]
-        proxy = Proxy(environment["AWS_ENDPOINT_URL"], Weather(*(share * part / sum(parts) for part in parts)), chance.number)
+        proxy = Proxy(
+            environment["AWS_ENDPOINT_URL"], Weather(*(share * part / sum(parts) for part in parts)), chance.number
+        )
         project.env["AWS_ENDPOINT_URL"] = proxy.url
         try:
             for command in chance.sample(["run", "models", "status", "approve", "reject", "explain"], 3):
