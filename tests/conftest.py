@@ -5,10 +5,12 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +18,7 @@ import pytest
 from clean_copy import ROOT, copy_template
 from cookiecutter.main import cookiecutter
 from filelock import FileLock
+from warm_python import socket_path
 
 if TYPE_CHECKING:
     from fakes.remote import Remote
@@ -23,6 +26,18 @@ if TYPE_CHECKING:
     from places import Place
 
 PROJECT_FOLDER = "{{cookiecutter.project_slug}}"
+LIBRARIES = (
+    "boto3",
+    "click",
+    "joblib",
+    "msgspec",
+    "pandas",
+    "pyarrow.csv",
+    "regex",
+    "rich.table",
+    "sklearn",
+    "xgboost",
+)
 PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
 
 
@@ -33,6 +48,7 @@ class RunIn(Protocol):
 
 
 Bake = Callable[..., Path]
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 def bake_template(template: Path, output: Path, **answers: str) -> Path:
@@ -63,14 +79,23 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_template(tmp_path_factory.mktemp("template"))
 
 
-@pytest.fixture
-def bake(template: Path, tmp_path: Path) -> Bake:
-    """Generate a project for one test: `bake(problem_type="regression")` returns its folder."""
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, make)` returns a folder that `make(folder)` has filled, once for all workers. Read-only."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
-    def bake_here(**answers: str) -> Path:
-        return bake_template(template, tmp_path / "baked", **answers)
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, ready = shared / name, shared / f"{name}.ready"
+        with FileLock(f"{folder}.lock"):
+            if not ready.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                ready.touch()
+        return folder
 
-    return bake_here
+    return make_once
 
 
 @pytest.fixture(scope="session")
@@ -87,10 +112,25 @@ def baked(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
     return of_type
 
 
+@pytest.fixture
+def bake(template: Path, baked: Bake, tmp_path: Path) -> Bake:
+    """Generate a project for one test: `bake(problem_type="regression")` returns its folder."""
+
+    def bake_here(**answers: str) -> Path:
+        if not answers.items() <= {("problem_type", each) for each in PROBLEM_TYPES}:
+            return bake_template(template, tmp_path / "baked", **answers)
+        shared = baked(**answers)  # copying one is faster than generating one
+        ignore = shutil.ignore_patterns(".mlops", "__pycache__")
+        return Path(shutil.copytree(shared, tmp_path / "baked" / shared.name, ignore=ignore))
+
+    return bake_here
+
+
 def without_shell_settings(env: dict[str, str] | None = None) -> dict[str, str]:
     """Return the environment variables without those of other environments, AWS and pytest."""
     leaking = ("AWS_", "UV_PROJECT", "PYTEST_")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(leaking) and k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    dropped = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(leaking) and k not in dropped}
     return kept | (env or {})
 
 
@@ -126,6 +166,9 @@ def shared_environment(project: Path, *groups: str, extra: tuple[str, ...] = ())
                 arguments = [find_uv(), *command, "--quiet", "--compile-bytecode"]
                 subprocess.run(arguments, cwd=source, env=env, check=True, stdin=subprocess.DEVNULL)
             (folder / "ready").touch()
+        (link,) = (folder / "lib").glob("python*/site-packages")
+        with suppress(FileExistsError):
+            (link / "sitecustomize.py").symlink_to(ROOT / "tests" / "warm_python.py")
     return python
 
 
@@ -137,9 +180,30 @@ def fake_aws_python(project: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def project_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Path]]:
+    """`warm(python)` lets the processes of an environment's Python start as forks of one (warm_python.py)."""
+    folder, processes = tmp_path_factory.mktemp("warm"), []
+    os.environ["WARM_PYTHON"] = str(folder)
+
+    def start(python: Path) -> Path:
+        if sys.platform == "linux":
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(socket_path(str(folder), str(python.parents[1])))
+                listener.listen(64)
+                command = [str(python), str(ROOT / "tests" / "warm_python.py"), str(listener.fileno()), *LIBRARIES]
+                env, files = without_shell_settings({"WARM_PYTHON": ""}), [listener.fileno()]
+                processes.append(subprocess.Popen(command, env=env, pass_fds=files, stdin=subprocess.PIPE))
+        return python
+
+    yield start
+    for process in processes:
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def project_env(template: Path, tmp_path_factory: pytest.TempPathFactory, warm: Callable[[Path], Path]) -> Path:
     """The Python of the environment that generated projects share: dependencies and `dev` group."""
-    return shared_environment(bake_template(template, tmp_path_factory.mktemp("environment")))
+    return warm(shared_environment(bake_template(template, tmp_path_factory.mktemp("environment"))))
 
 
 @pytest.fixture(scope="session")
@@ -149,9 +213,9 @@ def sdk_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fake_aws_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fake_aws_env(template: Path, tmp_path_factory: pytest.TempPathFactory, warm: Callable[[Path], Path]) -> Path:
     """`project_env` with moto: the Python of the fake AWS, whose jobs can train."""
-    return fake_aws_python(bake_template(template, tmp_path_factory.mktemp("environment")))
+    return warm(fake_aws_python(bake_template(template, tmp_path_factory.mktemp("environment"))))
 
 
 @pytest.fixture(scope="session")

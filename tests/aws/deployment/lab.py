@@ -142,7 +142,7 @@ class Lab:
             return "reset_after"  # what was asked for is still done
 
         self.proxy.on(operation, number, kill)
-        process.append(self.start(*args))
+        process.append(self.start(*args, WARM_PYTHON=""))  # the process itself is to be killed, not one that waits
         ready.set()
         said, _ = process[0].communicate(timeout=120)
         assert process[0].returncode == -9, f"it was to be killed at {operation} {number}, and said\n{said}"
