@@ -24,6 +24,7 @@ import yaml
 from conftest import find_uv, without_shell_settings
 from fakes.github import CONTROL_TOKEN, FakeGitHub
 from fakes.github_routes import subject_prefix
+from warm_python import socket_path
 
 from sagegate.files import Json
 
@@ -241,6 +242,9 @@ class Repository:
     def variables(self, scratch: Path) -> dict[str, str]:
         """Return the variables of the runner and the fake actions; no AWS credentials are among them."""
         github = self.github.job_environment()
+        link = scratch / "environment"  # each job has a copy of the environment with this name (actions/setup_uv.py)
+        link.unlink(missing_ok=True)
+        link.symlink_to(socket_path(os.environ["WARM_PYTHON"], str(self.environment)))
         from_github = ("GITHUB_API_URL", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
         from_aws = ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_DISABLED")
         servers = {key: github[key] for key in from_github} | {k: v for k, v in self.aws.items() if k in from_aws}
@@ -253,6 +257,9 @@ class Repository:
             "FAKE_PYTHON": sys.executable,
             "FAKE_TOKEN": CONTROL_TOKEN,
             "FAKE_UV": str(Path(find_uv()).resolve()),
+            # mypy checks pandas and others once for all runs of a worker.
+            "MYPY_CACHE_DIR": str(self.folder.parents[1] / "mypy"),
+            "WARM_PYTHON": str(scratch),
         }
         return servers | own | self.extra
 
