@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from clean_copy import ROOT
-from conftest import PROJECT_FOLDER, bake_template, find_uv, run_module, without_shell_settings
+from conftest import PROJECT_FOLDER, Once, bake_template, find_uv, run_module, without_shell_settings
 from fakes.osv import Osv
 from workflow_lab import REPOSITORY, SUBJECT, Repository, jobs_of, workflow_files
 
@@ -34,9 +34,14 @@ def covers(workflow: str, *jobs: str) -> Callable[[Any], Any]:
 
 
 @pytest.fixture(scope="session")
-def locked(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def locked(template: Path, once: Once) -> Path:
     """A generated project with account ids, a vendored sagegate and the uv.lock that a user commits. Read-only."""
-    project = bake_template(template, tmp_path_factory.mktemp("locked"), github_repository=REPOSITORY)
+    return once("locked", lambda folder: make_locked(template, folder)) / "my-model"
+
+
+def make_locked(template: Path, folder: Path) -> None:
+    """Make the project of `locked` in a folder."""
+    project = bake_template(template, folder, github_repository=REPOSITORY)
     environment = without_shell_settings()
     build = [find_uv(), "build", "--quiet", "--wheel", "--out-dir", str(project / "vendor"), str(template)]
     subprocess.run(build, env=environment, check=True)
@@ -51,7 +56,6 @@ def locked(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         file = project / "environments" / f"{name}.toml"
         text = re.sub('account_id = ".*"', f'account_id = "{account}"', file.read_text(encoding="utf-8"))
         file.write_text(text, encoding="utf-8")
-    return project
 
 
 def checked(request: pytest.FixtureRequest, made: Repository) -> Iterator[Repository]:

@@ -1,7 +1,6 @@
 """Pipelines that differ from the template's (compiled_elsewhere/), compiled by the SageMaker SDK v3 and run locally."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from clean_copy import ROOT
-from conftest import without_shell_settings
-from filelock import FileLock
+from conftest import Once, without_shell_settings
 from local_lab import BUCKET, Lab, Outcome
 
 from sagegate.files import Json, archive, files_under
@@ -36,22 +34,15 @@ def handler(event, context):
 
 
 @pytest.fixture(scope="session")
-def compiled(sdk_env: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the SDK's output: NAME.json for each pipeline, and its uploads in `store/`.
+def compiled(sdk_env: Path, once: Once) -> Path:
+    """A folder with the SDK's output: NAME.json for each pipeline, and its uploads in `store/`."""
 
-    Compiling takes ten seconds, so parallel workers share one folder.
-    """
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "compiled"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "ready").exists():
-            folder.mkdir(exist_ok=True)
-            command = [str(sdk_env), str(COMPILED_ELSEWHERE / "pipeline.py"), str(folder / "store"), str(folder)]
-            env = without_shell_settings(OFFLINE)
-            done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=folder)
-            assert done.returncode == 0, done.stderr
-            (folder / "ready").touch()
-    return folder
+    def compile_all(folder: Path) -> None:
+        command = [str(sdk_env), str(COMPILED_ELSEWHERE / "pipeline.py"), str(folder / "store"), str(folder)]
+        done = subprocess.run(command, env=without_shell_settings(OFFLINE), capture_output=True, text=True, cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+    return once("compiled", compile_all)
 
 
 def run(lab: Lab, compiled: Path, name: str, **parameters: str) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import RunIn, bake_template
+from conftest import Once, RunIn, bake_template
 from places import ACCOUNT, Place, use_account
 
 from deployment.lab import GOOD, OTHER, PROJECT, SKEWED, Lab, Snapshot
@@ -24,11 +25,16 @@ AS_SERVED = """    if "SAGEMAKER_SUBMIT_DIRECTORY" in os.environ:
 
 
 @pytest.fixture(scope="session")
-def snapshot(
-    template: Path, tmp_path_factory: pytest.TempPathFactory, run_in: RunIn, fake_aws_process: Remote
-) -> Snapshot:
+def snapshot(template: Path, once: Once, run_in: RunIn, fake_aws_process: Remote) -> Snapshot:
     """A project with three models that passed the gate; the third answers differently where SageMaker serves it."""
-    project = bake_template(template, tmp_path_factory.mktemp("deployed"))
+    folder = once("deployed", lambda folder: train_three(template, folder, run_in, fake_aws_process))
+    found: Snapshot = pickle.loads((folder / "snapshot").read_bytes())
+    return found
+
+
+def train_three(template: Path, folder: Path, run_in: RunIn, fake_aws_process: Remote) -> None:
+    """Make the project and the snapshot of `snapshot` in a folder."""
+    project = bake_template(template, folder)
     use_account(project)
     staging = project / "environments" / "staging.toml"
     staging.write_text(staging.read_text(encoding="utf-8").replace("wait_in_seconds = 120", "wait_in_seconds = 30"))
@@ -53,7 +59,7 @@ def snapshot(
     inference.write_text(original, encoding="utf-8")
     (project / "deployments" / "staging.json").unlink()
     found.take(environment)
-    return found
+    (folder / "snapshot").write_bytes(pickle.dumps(found))
 
 
 @pytest.fixture

@@ -6,24 +6,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import RunIn, bake_template
+from conftest import Once, RunIn, bake_template
 from fakes.github import FakeGitHub
 
 from promotion.lab import Lab, git
 
 
 @pytest.fixture(scope="session")
-def trained(template: Path, tmp_path_factory: pytest.TempPathFactory, run_in: RunIn) -> Path:
+def trained(template: Path, once: Once, run_in: RunIn) -> Path:
     """A generated project with three registered models and a git repository. Read-only: tests copy it."""
-    project = bake_template(template, tmp_path_factory.mktemp("trained"))
-    settings = project / "mlops.toml"
-    settings.write_text(re.sub("(?m)^threshold = [0-9.]+", "threshold = 0.6", settings.read_text()))
-    git(project, "init", "-q", "-b", "main")
-    git(project, "add", "-A")
-    git(project, "commit", "-qm", "the project")
-    for depth in (2, 3, 4):
-        run_in(project, "sagegate", "run", "--set", f"max_depth={depth}")
-    return project
+
+    def train(folder: Path) -> None:
+        project = bake_template(template, folder)
+        settings = project / "mlops.toml"
+        settings.write_text(re.sub("(?m)^threshold = [0-9.]+", "threshold = 0.6", settings.read_text()))
+        git(project, "init", "-q", "-b", "main")
+        git(project, "add", "-A")
+        git(project, "commit", "-qm", "the project")
+        for depth in (2, 3, 4):
+            run_in(project, "sagegate", "run", "--set", f"max_depth={depth}")
+
+    return once("trained", train) / "my-model"
 
 
 @pytest.fixture
