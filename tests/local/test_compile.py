@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Bake, run_module
+from conftest import Bake, RunIn, run_module
 
 
 def test_compiling_gives_the_committed_bytes(bake: Bake, sdk_env: Path) -> None:
@@ -33,32 +33,28 @@ def test_a_compile_error_names_the_line_of_pipeline_py(bake: Bake, sdk_env: Path
     assert (project / "pipeline" / "definition.json").read_bytes() == before
 
 
-def test_a_new_hyperparameter_makes_the_definition_stale(bake: Bake, sdk_env: Path) -> None:
+def test_compiling_takes_new_hyperparameters_and_types(bake: Bake, run_in: RunIn, sdk_env: Path) -> None:
+    """A whole number for a float is an error until then, because usually 2.0 was meant."""
     project = bake()
     settings = project / "mlops.toml"
-    settings.write_text(
-        settings.read_text().replace("seed = 42\n", "gamma = 0.5\n").replace("split_gamma = 0.5", "split_seed = 42")
-    )
-    stale = run_module(sdk_env, project, "sagegate", "check", check=False)
-    assert stale.returncode == 1 and "stale" in stale.stderr
-    run_module(sdk_env, project, "sagegate", "compile")
-    run_module(sdk_env, project, "sagegate", "check")
-    compiled = json.loads((project / "pipeline" / "definition.json").read_text())
-    names = [p["Name"] for p in compiled["Parameters"]]
-    assert "gamma" in names and "seed" not in names
-
-
-def test_a_whole_number_for_a_float_is_an_error_until_compiled(bake: Bake, sdk_env: Path) -> None:
-    """Usually 2.0 was meant; compiling changes the type."""
-    project = bake()
-    settings = project / "mlops.toml"
-    settings.write_text(settings.read_text().replace("min_child_weight = 1.0", "min_child_weight = 2"))
+    original = settings.read_text()
+    settings.write_text(original.replace("min_child_weight = 1.0", "min_child_weight = 2"))
     for command in ("check", "plan", "run"):
-        done = run_module(sdk_env, project, "sagegate", command, check=False)
+        done = run_in(project, "sagegate", command, check=False)
         assert done.returncode == 2 and "hyperparameters.min_child_weight: the pipeline has a Float" in done.stderr
         assert "write 2.0, or run `sagegate compile`" in done.stderr and len(done.stderr.splitlines()) == 1
+    settings.write_text(original.replace("\nseed = 42\n", "\ngamma = 0.5\nnote = 'short'\n"))
+    stale = run_in(project, "sagegate", "check", check=False)
+    assert stale.returncode == 1 and "stale" in stale.stderr
+    settings.write_text(settings.read_text().replace("min_child_weight = 1.0", "min_child_weight = 2"))
     run_module(sdk_env, project, "sagegate", "compile")
-    run_module(sdk_env, project, "sagegate", "check")
+    run_in(project, "sagegate", "check")
+    compiled = json.loads((project / "pipeline" / "definition.json").read_text())
+    types = {p["Name"]: p["Type"] for p in compiled["Parameters"]}
+    assert "gamma" in types and "seed" not in types and types["min_child_weight"] == "Integer"
+    settings.write_text(settings.read_text().replace("'short'", f"'{'x' * 2501}'"))
+    assert "mlops.toml: step Train: HyperP" in (said := run_in(project, "sagegate", "check", check=False).stderr)
+    assert "note: 2501" in said
 
 
 @pytest.mark.parametrize(
@@ -76,30 +72,22 @@ def test_a_whole_number_for_a_float_is_an_error_until_compiled(bake: Bake, sdk_e
             ],
         ),
         (
-            "mlops.toml",
-            "[hyperparameters]",
-            '[hyperparameters]\nnote = "{long}"',
-            ["mlops.toml: step Train: HyperP", "note: 2501"],
-        ),
-        (
             "environments/prod.toml",
             'mode = "real-time" # or "serverless", "asynchronous", "batch"\ninstance_type = "ml.m5.large"',
             'mode = "batch"\ninstance_type = "ml.t2.medium"',
             ["environments/prod.toml: endpoint.instance_type", "has no 'ml.t2.medium'"],
         ),
     ],
-    ids=["instance-type", "hyperparameter", "batch"],
+    ids=["instance-type", "batch"],
 )
 def test_check_holds_the_settings_to_the_limits_of_sagemaker(
-    sdk_env: Path, bake: Bake, file: str, old: str, new: str, words: list[str]
+    bake: Bake, run_in: RunIn, file: str, old: str, new: str, words: list[str]
 ) -> None:
     project = bake()
     text = (project / file).read_text()
     assert old in text
-    (project / file).write_text(text.replace(old, new.format(long="x" * 2501), 1))
-    if file == "mlops.toml":
-        run_module(sdk_env, project, "sagegate", "compile")
-    done = run_module(sdk_env, project, "sagegate", "check", check=False)
+    (project / file).write_text(text.replace(old, new))
+    done = run_in(project, "sagegate", "check", check=False)
     assert done.returncode == 1
     for word in words:
         assert word in done.stderr
