@@ -18,7 +18,7 @@ help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 test: .venv/ready  ## run all tests
-	$(RUN) pytest -n 3
+	$(RUN) pytest -n 3 --dist worksteal
 
 quick: .venv/ready  ## run the fast tests: functions, the engine, CloudFormation templates
 	$(RUN) pytest -n 3 $(QUICK:%=tests/%) $(SLOW:%=--ignore=tests/%)
