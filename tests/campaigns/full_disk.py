@@ -24,7 +24,8 @@ rm filler
 """
 LIMIT = """
 cp -a "$BASE/." "$PROJECT" && cd "$PROJECT" || exit 90
-(ulimit -f $FREE; "$@" > "$OUT/out" 2> "$OUT/error" < /dev/null; echo $? > "$OUT/code")
+(ulimit -f $((FREE + 8)); exec "$@" > "$OUT/out" 2> "$OUT/error" < /dev/null)
+echo $? > "$OUT/code"
 """
 AFTERWARDS = """
 find .mlops -name '.?*.????????' -type f > "$OUT/temporary"
@@ -37,12 +38,13 @@ find .mlops -name '.?*.????????' -type f > "$OUT/temporary"
 def prepare(folder: Path) -> Iterator[Case]:
     """Yield a case: one command with a random number of free kilobytes."""
     project = make_project(folder)
-    tried = subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True)
-    if tried.returncode:
+    test = ["unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    has_disk = bool(shutil.which("unshare")) and subprocess.run(test, capture_output=True).returncode == 0
+    if not has_disk:
         print(
             "no user namespaces here: a limit of the size of files takes the place of the small disk", file=sys.stderr
         )
-    unshare, script = ([], LIMIT) if tried.returncode else (["unshare", "-Urm"], TMPFS)
+    unshare, script = (["unshare", "-Urm"], TMPFS) if has_disk else ([], LIMIT)
     place, out = folder / "place", folder / "out"
 
     def case(chance: random.Random) -> None:

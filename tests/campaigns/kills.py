@@ -31,8 +31,11 @@ def prepare(folder: Path) -> Iterator[Case]:
         time.sleep(chance.uniform(0, duration * (0.4 if approves else 1.1)))
         process.send_signal(number)
         out, error = process.communicate(timeout=30)
-        # Until the interpreter has loaded the command, a signal ends it in the default way.
-        assert process.returncode in (0, 128 + number, -number), f"exit code {process.returncode}: {out}{error}"
+        # Until the interpreter has loaded the command, a signal ends it in the default way. CPython ends by SIGINT if
+        # KeyboardInterrupt was ever raised inside exec(), as dataclasses use it, even if it was handled.
+        assert process.returncode in (0, 128 + number, -number, -signal.SIGINT), (
+            f"exit code {process.returncode}: {out}{error}"
+        )
         assert "execution" not in out or "Traceback" not in error, error
         assert project.processes() == []
         unfinished = project.check()
@@ -50,5 +53,5 @@ def prepare(folder: Path) -> Iterator[Case]:
 
 
 CAMPAIGN = Campaign(
-    "kills", "a killed command leaves no process and a sound state; the next run works", 200, 3, prepare
+    "kills", "a killed command leaves no process and a sound state; the next run works", 200, 2, prepare
 )
