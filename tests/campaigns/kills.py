@@ -31,11 +31,10 @@ def prepare(folder: Path) -> Iterator[Case]:
         time.sleep(chance.uniform(0, duration * (0.4 if approves else 1.1)))
         process.send_signal(number)
         out, error = process.communicate(timeout=30)
-        # Until the interpreter has loaded the command, a signal ends it in the default way. CPython ends by SIGINT if
-        # KeyboardInterrupt was ever raised inside exec(), as dataclasses use it, even if it was handled.
-        assert process.returncode in (0, 128 + number, -number, -signal.SIGINT), (
-            f"exit code {process.returncode}: {out}{error}"
-        )
+        # Until the interpreter has loaded the command, a signal ends it in the default way or as a failed start. Python
+        # ends by SIGINT if KeyboardInterrupt was ever raised inside exec(), as dataclasses use it, even if handled.
+        codes = {0, 128 + number, -number, -signal.SIGINT, 0 if out else 1}
+        assert process.returncode in codes, f"exit code {process.returncode}: {out}{error}"
         assert "execution" not in out or "Traceback" not in error, error
         assert project.processes() == []
         unfinished = project.check()
