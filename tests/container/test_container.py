@@ -54,7 +54,11 @@ HYPERPARAMETERS = {"num_round": "30", "max_depth": "3", "eta": "0.3"}
 
 @pytest.fixture(scope="session")
 def image_environment() -> Path:
-    """The site-packages of the image, made once for all runs of the tests."""
+    return make_image()
+
+
+def make_image() -> Path:
+    """Return the site-packages of the image, made once for all runs of the tests."""
     digest = hashlib.sha256("\n".join(LIBRARIES).encode()).hexdigest()[:12]
     folder = ROOT / "build" / "environments" / f"image-{digest}"
     folder.parent.mkdir(parents=True, exist_ok=True)
