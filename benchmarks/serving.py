@@ -1,4 +1,4 @@
-"""How long does a request with one row take, beside the model's own work? Run it with `make bench`.
+"""How long does a request with one row take, beside the model's own work? Run `.venv/bin/python benchmarks/serving.py`.
 
 Each round asks every contender in turn, the servers over a connection on the loopback interface:
 

@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pandas as pd
 from artifact import Model, load
 from data import MISSING, Schema, load_schema
 
+read_schema = cache(load_schema)  # once per worker
 
 def model_fn(model_dir: str) -> Model:
     """Load the model, once per worker."""
@@ -59,7 +61,7 @@ def read_rows(body: bytes | str, content_type: str) -> pd.DataFrame:
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in readers:
         raise ValueError(f"content type {kind!r} is not supported: send {' or '.join(readers)}")
-    schema = load_schema()
+    schema = read_schema()
     # The container decodes a body itself, and puts U+FFFD in the place of wrong bytes.
     text = body.decode("utf-8", errors="replace") if isinstance(body, bytes | bytearray) else body
     if "\ufffd" in text or "\0" in text:
