@@ -13,52 +13,11 @@ from typing import Any
 from campaigns.campaign import Campaign, Case, check_message
 from campaigns.in_project import project_cases
 
-RIGHT: list[Any] = [
-    0,
-    -1,
-    2.5,
-    10**20,
-    2**64,
-    -(2**63) - 1,
-    1e39,
-    "1.5",
-    " 2 ",
-    "1e3",
-    "+1",
-    None,
-    "",
-    "NA",
-    "nan",
-    math.nan,
-]
+RIGHT: list[Any] = [0, -1, 2.5, 10**20, 2**64, -(2**63) - 1, 1e39, "1.5", " 2 ", "1e3", "+1", None, "", "NA", math.nan]
 WRONG: list[Any] = [True, False, [], {}, [1], {"a": [None]}, "x", "1_0", "0x1", "\u0661", "1,5", "inf", "NAN", "\ud800"]
 WRONG += [10**400, -(10**400), math.inf, "1e400", "x" * 50_000, "\ufeff1", " ", "\0"]
-BODIES = [
-    b"",
-    b"[",
-    b"[]",
-    b"{}",
-    b"null",
-    b"1",
-    b'"x"',
-    b"[[1]]",
-    b"[{}]",
-    b"[null]",
-    b"\xff",
-    b"[" * 10_000,
-    b"[" * 10**6,
-]
-BODIES += [
-    b'{"instances": 1}',
-    b'{"a":' * 10_000,
-    b"1" + b"0" * 5000,
-    b"[NaN]",
-    b"\0",
-    b"\n\n",
-    b'"',
-    b"x,y\n",
-    b"1,2\n3",
-]
+BODIES = b'|[|[]|{}|null|1|"x"|[[1]]|[{}]|[null]|\xff|{"instances": 1}|[NaN]|\0|\n\n|"|x,y\n|1,2\n3'.split(b"|")
+BODIES += [b"[" * 10_000, b"[" * 10**6, b'{"a":' * 10_000, b"1" + b"0" * 5000]
 
 
 def number(value: Any) -> float:

@@ -25,6 +25,7 @@ from data import MISSING, Schema, load_schema
 
 read_schema = cache(load_schema)  # once per worker
 
+
 def model_fn(model_dir: str) -> Model:
     """Load the model, once per worker."""
     return load(Path(model_dir))
