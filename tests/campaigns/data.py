@@ -13,7 +13,22 @@ from campaigns.campaign import Campaign, Case, check_message
 from campaigns.in_project import project_cases
 
 NAMES = ["age", "a b", "größe", 'quo"te', "x,y", " spaces ", "NA", "1"]
-NUMBERS = ["0", "-1", "1.5", ".5", "1.", "+7", "1e5", "1E-7", " 1", "1\t", "00012", "9007199254740993", "1e-400", "4.9e-324"]
+NUMBERS = [
+    "0",
+    "-1",
+    "1.5",
+    ".5",
+    "1.",
+    "+7",
+    "1e5",
+    "1E-7",
+    " 1",
+    "1\t",
+    "00012",
+    "9007199254740993",
+    "1e-400",
+    "4.9e-324",
+]
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 NO_NUMBERS = (
     "1_000|0x10|1e400|\u0661\u0662|Infinity|-inf|NAN|-nan|nan(1)|1,5|1'000|1 0|\u00a01|1\x0b|--1|x| NA|1f|#N/A| "

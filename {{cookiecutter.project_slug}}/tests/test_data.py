@@ -91,6 +91,12 @@ def test_an_open_quote_in_a_request_is_an_error() -> None:
         inference.csv_rows('1,"a\n', MIXED)
 
 
+@pytest.mark.parametrize("value", ["-1e-05", "-0.5", "-inf", "1"])
+def test_a_hyperparameter_may_begin_with_a_minus(value: str) -> None:
+    folders = ["--train", "x", "--validation", "x", "--model-dir", "x"]
+    assert train.parse([*folders, "--reg_lambda", value]).reg_lambda == float(value)
+
+
 def test_a_metric_is_no_number_where_it_is_not_defined() -> None:
     y, p = np.array([0, 1, 1]), np.array([0.1, 0.9, np.nan])
     for table in metrics.METRICS.values():
