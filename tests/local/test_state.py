@@ -272,12 +272,16 @@ def test_clean_keeps_what_registered_models_and_new_executions_need(bake: Bake, 
         sagegate("run", "--set", f"max_depth={value}", "--set", "GateMinImprovement=-1.0")
         sagegate("approve", "1", "--reason", "good")
         assert run_in(project, "sagegate", "run", "--set", "GateThreshold=2.0", check=False).returncode == 3
+    left_by_a_killed_command = state / "registry" / ".sagegate-tmp-abcdefgh"
+    left_by_a_killed_command.touch()
+    os.utime(left_by_a_killed_command, (0, 0))
     before = {file: file.stat().st_size for file in state.rglob("*") if file.is_file()}
     shown = sagegate("models"), sagegate("models", "1"), sagegate("models", "2")
     promised = sagegate("clean", "--keep", "1", "--dry-run")
     assert before.keys() <= {file for file in state.rglob("*") if file.is_file()}
     assert sagegate("clean", "--keep", "1") == promised.replace("would free", "freed")
     assert "1 executions" in promised and not promised.startswith("would free 0.0 MB")
+    assert not left_by_a_killed_command.exists()
     assert shown == (sagegate("models"), sagegate("models", "1"), sagegate("models", "2"))
     assert sagegate("status").count("Succeeded") == 2 and "Failed" in sagegate("status")
     assert len(list(state.glob("s3/*/my-model/intermediate/*"))) == 1

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sagegate.errors import SagegateError, warn
-from sagegate.files import Json, split_uri
+from sagegate.files import TEMPORARY, Json, split_uri
 from sagegate.local.state import Execution, lock_if_free, read_json, versions
 from sagegate.local.storage import Store
 
@@ -53,7 +53,7 @@ def clean(state: Path, store: Store, prefix: str, keep: int, dry_run: bool) -> t
         *(file / f"{n}.json" for file in state.glob("pipelines/*") for n in versions(file)[:-keep]),
         *(file for file in state.glob("cache/*.json") if not objects.has_outputs(file)),
         *(file for area in objects.areas for file in area.rglob("*") if file.is_file() and not objects.needs(file)),
-        *(file for file in state.rglob(".?*.????????") if file.is_file() and is_old(file)),
+        *(file for file in state.rglob(f"{TEMPORARY}*") if file.is_file() and is_old(file)),
     ]
     unique = dict.fromkeys(garbage)
     size = sum(inner.lstat().st_size for path in unique for inner in [path, *path.rglob("*")] if not inner.is_dir())
