@@ -23,7 +23,7 @@ def damage(file: Path, chance: random.Random) -> None:
     kind = chance.randrange(8)
     if kind == 0:
         file.unlink()
-    elif kind == 1:
+    elif kind == 1 and file.suffix == ".json":  # a folder in place of an object is other objects, not a damage
         file.unlink()
         (file / "inner").mkdir(parents=True)
     elif kind == 2 and others:
