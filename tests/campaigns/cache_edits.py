@@ -74,7 +74,7 @@ def prepare(folder: Path) -> Iterator[Case]:
             assert run() == [True, True]
             kinds = ["cache/*.json", "digests.json", "s3/bucket/*/First/out/x.txt", "s3/bucket/*/Second/out/x.txt"]
             kind = chance.choice([*kinds, *kinds, "s3/bucket/code/*/main.py", "s3/bucket/data/in.txt", *now, "library"])
-            files = list(state.glob(kind))
+            files = [file for file in state.glob(kind) if file.is_file()]
             if files:
                 damage(chance.choice(files), chance)
             elif kind in now:  # as long as before, with the same time
