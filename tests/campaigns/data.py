@@ -34,7 +34,7 @@ NO_NUMBERS = (
     "1_000|0x10|1e400|\u0661\u0662|Infinity|-inf|NAN|-nan|nan(1)|1,5|1'000|1 0|\u00a01|1\x0b|--1|x| NA|1f|#N/A| "
 )
 TEXTS = 'a||NA| a |say "x"|a,b|a\nb|a\r\nb|a\rb|é|\U0001f600|\'|\\|\u2028|\ufffd|1,0'
-TOKENS = [*b'"|""|,|\r|\n|\r\n|\n\n|\x00|\xff|\xef\xbb\xbf| |_|0|;'.split(b"|"), b"x" * 200000]
+TOKENS = [b"x" * 200_000, *b'"|""|,|\r|\n|\r\n|\n\n|\0|\xff|\xef\xbb\xbf| |_|0|;'.split(b"|")]
 NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 CELL = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n][^,\r\n]*)?)(,|\r\n|\r|\n|\Z)')
 
