@@ -163,7 +163,9 @@ def shared_environment(project: Path, *groups: str, extra: tuple[str, ...] = ())
             install = ["pip", "install", f"--python={python}", *extra]
             env = without_shell_settings({"UV_PROJECT_ENVIRONMENT": str(folder)})
             for command in [sync, install] if extra else [sync]:
-                arguments = [find_uv(), *command, "--quiet", "--compile-bytecode"]
+                arguments = [find_uv(), *command, "--quiet"]
+                if "compile" not in groups:  # few of the SDK's modules are imported: Python compiles those
+                    arguments.append("--compile-bytecode")
                 subprocess.run(arguments, cwd=source, env=env, check=True, stdin=subprocess.DEVNULL)
             (folder / "ready").touch()
         (link,) = (folder / "lib").glob("python*/site-packages")
