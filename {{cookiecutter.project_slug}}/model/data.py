@@ -136,7 +136,11 @@ def read_split(folder: Path) -> pd.DataFrame:
 
     if not any(folder.glob("*.parquet")):
         raise DataError(f"there is no .parquet file in {folder.name}/: preprocess.py must write it")
-    table: pd.DataFrame = parquet.read_table(folder).to_pandas()
+    try:
+        table: pd.DataFrame = parquet.read_table(folder, page_checksum_verification=True).to_pandas()
+    except Exception as error:  # of Arrow and pandas, for a damaged file
+        what = str(error).strip().partition("\n")[0][:200]
+        raise DataError(f"the {folder.name} set is damaged ({what}): run the step that wrote it again") from None
     if table.empty:
         raise DataError(f"the {folder.name} set is empty: raise its fraction in mlops.toml or add rows")
     return table

@@ -62,7 +62,7 @@ def write(
     for name in (*SPLITS, "report"):
         (output / name).mkdir(parents=True, exist_ok=True)
     for name, part in parts.items():
-        part.to_parquet(output / name / f"part{suffix}.parquet", index=False)
+        part.to_parquet(output / name / f"part{suffix}.parquet", index=False, write_page_checksum=True)
         (output / name / SPLIT).write_text(json.dumps(made, sort_keys=True))
     (output / "report" / f"data{suffix}.json").write_text(json.dumps(report, indent=1, sort_keys=True))
 

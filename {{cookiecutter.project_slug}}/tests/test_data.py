@@ -150,6 +150,22 @@ def test_one_class_or_an_empty_split_is_an_error() -> None:
         preprocess.check(preprocess.split(table.head(1), MIXED, 0.2, 0.2, 1), MIXED)
 
 
+def test_a_damaged_split_is_one_line_or_has_the_same_cells(tmp_path: Path) -> None:
+    table = pd.DataFrame({"age": np.arange(50.0), "city": ["a", "b"] * 25, "label": ["no", "yes"] * 25})
+    preprocess.write({"train": table}, {}, {}, tmp_path, "")
+    file = tmp_path / "train" / "part.parquet"
+    good, refused = file.read_bytes(), 0
+    for position in range(0, len(good), 7):
+        for damaged in (good[:position], good[:position] + bytes([good[position] ^ 16]) + good[position + 1 :]):
+            file.write_bytes(damaged)
+            try:
+                assert data.read_split(file.parent).to_numpy().tolist() == table.to_numpy().tolist()
+            except data.DataError as error:
+                refused += 1
+                assert "the train set is damaged" in str(error) and len(str(error).splitlines()) == 1  # noqa: PT017
+    assert refused > len(good) / 7
+
+
 def test_a_failure_is_written_where_sagemaker_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SM_OUTPUT_DIR", str(tmp_path))
     with pytest.raises(SystemExit):
