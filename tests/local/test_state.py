@@ -178,15 +178,18 @@ def test_a_damaged_note_of_libraries_is_ignored(tmp_path: Path, content: str) ->
 
 
 def test_files_are_synced_before_they_are_renamed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[tuple[str, int]] = []
+    synced: set[int] = set()  # inodes
+    renamed: dict[str, bool] = {}  # file: was it synced before?
     fsync, replace = os.fsync, os.replace
 
     def noted_fsync(handle: int) -> None:
-        events.append(("sync", os.fstat(handle).st_ino))
+        synced.add(os.fstat(handle).st_ino)
         fsync(handle)
 
     def noted_replace(old: Path, new: Path) -> None:
-        events.append(("rename", os.stat(old).st_ino))
+        inode = os.stat(old).st_ino
+        renamed[str(new)] = inode in synced
+        synced.discard(inode)
         replace(old, new)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
@@ -194,8 +197,7 @@ def test_files_are_synced_before_they_are_renamed(lab: Lab, monkeypatch: pytest.
     group = {"Name": "R", "Type": "RegisterModel", "Arguments": {"ModelPackageGroupName": "group"}}
     done = lab.run(lab.processing("Step", write("'x'")), group)
     for file in (lab.root / ".mlops/registry/group/1.json", lab.store.objects(lab.output(done, "Step"))[0][1]):
-        inode = file.stat().st_ino
-        assert events.index(("sync", inode)) < events.index(("rename", inode))
+        assert renamed[str(file)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -94,11 +94,11 @@ CODE_BUGS = {
         f"{MODEL}::test_evaluate_fails_in_one_line_if_it_cannot_judge",
     ),
     "candidate-compared-with-itself": (
-        text(EVALUATE, "else measure(table, y, scores)", "else measure(table, y, predicted)"),
+        text(EVALUATE, "measure(table, y, scores)", "measure(table, y, predicted)"),
         f"{MODEL}::test_the_champion_is_compared_on_the_same_rows",
     ),
     "every-candidate-is-better": (
-        text(EVALUATE, '"beaten" if improvement >= needed else "not beaten"', '"beaten"'),
+        text(EVALUATE, '"passed" if champion.lowest >= needed else "failed"', '"passed"'),
         f"{MODEL}::test_the_champion_is_compared_on_the_same_rows",
     ),
     "every-candidate-meets-the-threshold": (

@@ -126,7 +126,8 @@ def first_error(file: str, content: bytes, schema: Schema) -> DataError | None:
         for line, cells in rows:
             where = f"{file}, line {line}"
             if cells and len(cells) != len(header):
-                raise DataError(f"{where}: {len(cells)} cells, but the header has {len(header)}: correct the line")
+                problem = f"{len(cells)} cells, but the header has {len(header)}: correct the line"
+                raise DataError(f"{where}: {ENCODING if NOT_TEXT.search(''.join(cells)) else problem}")
             for name, cell in zip(header, cells, strict=False):  # a blank line has no cells
                 if problem := cell_problem(cell, name, schema):
                     raise DataError(f"{where}, column {name!r}: {problem}")

@@ -29,7 +29,7 @@ def list_models(session: Session) -> None:
     rows: list[list[object]] = []
     for summary in packages:
         if summary["ModelApprovalStatus"] == "Damaged":  # local: its record cannot be read
-            rows.append([summary["ModelPackageVersion"], "damaged", *[""] * 4])
+            rows.append([summary["ModelPackageVersion"], "damaged", *[""] * 5])
             continue
         package = describe_model(session, summary["ModelPackageVersion"])
         evaluation = evaluation_of_package(session, package)
