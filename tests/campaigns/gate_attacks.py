@@ -131,8 +131,9 @@ def seen(name: str, share: float) -> Change:
 
     def attack(gate: Gate) -> None:
         np, pd = import_module("numpy"), import_module("pandas")
-        rows = pd.read_parquet(next((gate.folder / "test").glob("*.parquet")))["row_digest"].to_numpy()
-        known = np.unique(rows)[: int(len(rows) * share)]
+        data = import_module("data")
+        rows = pd.read_parquet(next((gate.folder / "test").glob("*.parquet")))
+        known = np.unique(data.row_digests(rows, data.load_schema()))[: int(len(rows) * share)]
         gate.repack(name, lambda folder: np.save(folder / "seen_rows.npy", known))
 
     return attack
@@ -253,11 +254,12 @@ ATTACKS: dict[str, tuple[Change, str, str]] = {
         "",
     ),
     "ten test rows": (lambda gate: gate.test_rows(lambda rows: rows.groupby("diagnosis").head(5)), PASSED, ""),
-    "test rows without digests": (
-        lambda gate: gate.test_rows(lambda rows: rows.drop(columns="row_digest")),
+    "the champion was split by what is gone": (
+        schema("split_by = []", 'split_by = ["customer"]'),
         REFUSED,
-        "have no row_digest",
+        "do not have",
     ),
+    "the champion was split by a key": (schema("split_by = []", 'split_by = ["mean_radius"]'), PASSED, "champion v1"),
     "test rows without a column": (
         lambda gate: gate.test_rows(lambda rows: rows.drop(columns="mean_radius")),
         REFUSED,

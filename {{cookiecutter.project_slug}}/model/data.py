@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
-ROW, SPLIT = "row_digest", "_split.json"  # a column of every split, and how it was split (_: not a Parquet file)
+SPLIT = "_split.json"  # how a split was made, beside its Parquet files, whose reader skips names with _
 SCHEMA_FILE = Path(__file__).with_name("schema.toml")
 # The keys of schema.toml: the type, and what to write.
 KEYS: dict[str, tuple[type, str]] = {
@@ -144,6 +144,12 @@ def read_split(folder: Path) -> pd.DataFrame:
     if table.empty:
         raise DataError(f"the {folder.name} set is empty: raise its fraction in mlops.toml or add rows")
     return table
+
+
+def row_digests(table: pd.DataFrame, schema: Schema) -> NDArray[Any]:
+    """Return a digest (uint64) of each row's columns in the schema, or of its key; other columns change nothing."""
+    names = sorted(schema.split_by or schema.kinds)
+    return pd.util.hash_pandas_object(table[names], index=False, categorize=False).to_numpy()
 
 
 def encode_target(target: pd.Series, schema: Schema) -> NDArray[Any]:

@@ -25,8 +25,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from artifact import SEEN, load
-from data import ROW, DataError, Schema, encode_target, fail, join_negatives, load_schema, read_split
+from artifact import SCHEMA, SEEN, load
+from data import DataError, Schema, encode_target, fail, join_negatives, load_schema, read_split, row_digests
 from metrics import (
     LOWER_IS_BETTER,
     METRICS,
@@ -122,12 +122,15 @@ def not_trained_on(rows: pd.DataFrame, folder: Path) -> NDArray[np.bool_]:
     """Return for each row whether it is new to the model in `folder`; True if its artifact does not say."""
     if not (folder / SEEN).is_file():  # made by another train.py
         return np.ones(len(rows), dtype=bool)
-    if ROW not in rows:
-        raise DataError(f"the test rows have no {ROW}: preprocess.py must write it, to tell rows that a model has seen")
     try:
-        return ~np.isin(rows[ROW].to_numpy(), np.load(folder / SEEN))
+        return ~np.isin(row_digests(rows, load_schema(folder / SCHEMA)), np.load(folder / SEEN))
     except (OSError, ValueError) as error:
         raise DataError(f"{SEEN} in the model artifact cannot be read: {error}") from None
+    except KeyError as error:
+        what = str(error).strip("\"'")
+        raise DataError(
+            f"a model was split by what the test rows do not have, so it may have seen them: {what}"
+        ) from None
 
 
 def check_threshold(metric: str, threshold: float, value: float) -> None:

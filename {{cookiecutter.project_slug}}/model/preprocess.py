@@ -3,8 +3,7 @@
     python model/preprocess.py --input data --output /tmp/out --validation-fraction 0.15 --test-fraction 0.2 --seed 42
 
 A row goes to the same split whatever other rows there are. So several hosts can each read a part of the files, new data
-moves no old row to another split, and copies of a row never end up on both sides. A column `row_digest` tells, whatever
-the seed, which rows a model was trained on.
+moves no old row to another split, and copies of a row never end up on both sides.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from csv_files import read_folder
-from data import ROW, SPLIT, DataError, Schema, fail, join_negatives, load_schema
+from data import SPLIT, DataError, Schema, fail, join_negatives, load_schema
 
 SPLITS = ("train", "validation", "test")
 
@@ -29,15 +28,11 @@ def clean(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:
 
 
 def split(table: pd.DataFrame, schema: Schema, validation: float, test: float, seed: int) -> dict[str, pd.DataFrame]:
-    """Return the table's rows by split, with their digests. `validation` and `test` are fractions of all rows."""
+    """Return the table's rows by split. `validation` and `test` are fractions of all rows."""
     keys = table[list(schema.split_by)] if schema.split_by else table
-
-    def digest(key: str) -> Any:
-        return pd.util.hash_pandas_object(keys, index=False, hash_key=key, categorize=False).to_numpy()
-
-    place = digest(hashlib.sha256(str(seed).encode()).hexdigest()[:16]) / 2.0**64
+    key = hashlib.sha256(str(seed).encode()).hexdigest()[:16]
+    place = pd.util.hash_pandas_object(keys, index=False, hash_key=key, categorize=False).to_numpy() / 2.0**64
     bounds = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.01)}
-    table = table.assign(**{ROW: digest("0" * 16)})
     return {name: table[(place >= bounds[name][0]) & (place < bounds[name][1])] for name in SPLITS}
 
 

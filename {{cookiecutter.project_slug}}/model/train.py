@@ -22,7 +22,7 @@ import xgboost as xgb
 from xgboost import collective
 
 from artifact import SEEN, Model, save, threads
-from data import ROW, SPLIT, DataError, Schema, encode_target, fail, join_negatives, load_schema, read_split
+from data import SPLIT, DataError, Schema, encode_target, fail, join_negatives, load_schema, read_split, row_digests
 from features import make_preprocessing
 from hosts import all_hosts
 from inference import transform_fn
@@ -130,7 +130,8 @@ def write_artifact(model: Model, record: dict[str, Any], tables: dict[str, pd.Da
     (folder / "sample_request.json").write_text(request, encoding="utf-8")
     (folder / "sample_response.json").write_text(response, encoding="utf-8")
     # A later evaluation leaves these rows out of its test rows: as the champion, this model must not know them.
-    np.save(folder / SEEN, np.unique(np.concatenate([table[ROW].to_numpy() for table in tables.values()])))
+    digests = [row_digests(table, model.schema) for table in tables.values()]
+    np.save(folder / SEEN, np.unique(np.concatenate(digests)))
     (folder / "training.json").write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
 
 

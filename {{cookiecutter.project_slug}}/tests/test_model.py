@@ -169,7 +169,7 @@ def test_a_champion_is_not_compared_on_rows_that_it_was_trained_on(
     splits = ["--train", str(tmp_path / "train"), "--validation", str(tmp_path / "validation")]
     train.main([*splits, "--model-dir", str(tmp_path / "model")])
     rows, known = data.read_split(tmp_path / "test"), np.load(work / "model" / artifact.SEEN)
-    new = int((~np.isin(rows[data.ROW], known)).sum())
+    new = int((~np.isin(data.row_digests(rows, SCHEMA), known)).sum())
     packed = pack(tmp_path / "model", tmp_path / "packed")
     if new < evaluate.LEAST_ROWS:
         with pytest.raises(SystemExit):
@@ -240,7 +240,7 @@ def test_evaluation_records_what_the_model_was_made_of(work: Path, no_champion: 
     }
     seen = np.load(work / "model" / artifact.SEEN)
     assert len(seen) == rows["train"] + rows["validation"]
-    assert not np.isin(data.read_split(work / "test")[data.ROW], seen).any()
+    assert not np.isin(data.row_digests(data.read_split(work / "test"), SCHEMA), seen).any()
     assert {"python", "numpy", "pandas", "pyarrow", "sklearn", "xgboost"} == recorded["versions"].keys()
     shutil.copytree(work / "model", tmp_path / "model", ignore=shutil.ignore_patterns("training.json"))
     unknown = judge(work, pack(tmp_path / "model", tmp_path / "packed"), no_champion)["lineage"]
