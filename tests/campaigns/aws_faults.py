@@ -63,4 +63,4 @@ def prepare(folder: Path) -> Iterator[Case]:
         aws.close()
 
 
-CAMPAIGN = Campaign("AWS faults", "a command succeeds or fails in one line, and nothing happens twice", 90, 2, prepare)
+CAMPAIGN = Campaign("AWS faults", "a command succeeds or fails in one line, and nothing happens twice", 60, 2, prepare)
