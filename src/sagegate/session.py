@@ -137,7 +137,9 @@ class AwsSession(Session):
                 user_agent_extra="sagegate",
             )
             self._clients[service] = self._session.client(service, config=config)
-            self._clients[service].meta.events.register("needs-retry", _repeat_if_cut_off)
+            events = self._clients[service].meta.events
+            events.register("before-parse", _empty_if_cut_off)
+            events.register("needs-retry", _repeat_if_cut_off)
         return self._clients[service]
 
     def wait(self, arn: str, seconds: float) -> bool:
@@ -145,6 +147,18 @@ class AwsSession(Session):
         time.sleep(seconds)
         described = self.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)
         return described["PipelineExecutionStatus"] in ("Succeeded", "Failed", "Stopped")
+
+
+def _empty_if_cut_off(operation_model: Any, response_dict: Any, **_: Any) -> None:
+    """Let botocore parse an empty answer in place of one that was cut off: its parser of XML would fail."""
+    headers, body = response_dict["headers"], response_dict["body"]
+    if operation_model.has_streaming_output or operation_model.http.get("method") == "HEAD":
+        return
+    if "Content-Encoding" not in headers and len(body) < int(headers.get("Content-Length", 0)):
+        wrapper = getattr(operation_model.output_shape, "serialization", {}).get("resultWrapper")
+        xml = f"<Empty><{wrapper}/></Empty>" if wrapper else "<Empty/>"
+        is_json = "json" in operation_model.service_model.protocol
+        response_dict |= {"status_code": 200, "body": b"{}" if is_json else xml.encode()}
 
 
 def _repeat_if_cut_off(response: Any, operation: Any, attempts: int, **_: Any) -> float | None:
