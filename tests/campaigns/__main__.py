@@ -35,7 +35,9 @@ def run(campaign: Campaign, state: Path) -> dict[str, Any]:
             except Exception as error:
                 found["violations"] += 1
                 found["first"] = number if found["first"] is None else found["first"]
-                print(f"{campaign.name}, case {number}: {type(error).__name__}: {error}"[:2000], flush=True)
+                message = f"{type(error).__name__}: {error}"
+                shown = message if len(message) < 3000 else f"{message[:1000]} ... {message[-2000:]}"
+                print(f"{campaign.name}, case {number}: {shown}", flush=True)
             found |= {"tried": number + 1, "s": round(before + time.monotonic() - started, 1)}
             state.write_text(json.dumps(found))
     return found
