@@ -21,6 +21,8 @@ from sagegate.files import Json, split_uri
 from sagegate.local.storage import Store
 from sagegate.names import Names
 
+CUT_OFF = "sagegate-cut-off"  # a header that marks an answer with fewer bytes than its Content-Length
+
 
 class Session:
     """The project in `root`, and the clients and resource names of one of its environments."""
@@ -150,32 +152,35 @@ class AwsSession(Session):
 
 
 def _empty_if_cut_off(operation_model: Any, response_dict: Any, **_: Any) -> None:
-    """Let botocore parse an empty answer in place of one that was cut off: its parser of XML would fail."""
+    """Let botocore parse an empty answer in place of one that was cut off, and mark it for `_repeat_if_cut_off`.
+
+    botocore takes what there is of such an answer: of JSON that is an answer without any field, of XML an error of its
+    parser. It has not read the body of HEAD, which is empty, and of an object, which is read later.
+    """
     headers, body = response_dict["headers"], response_dict["body"]
-    if operation_model.has_streaming_output or operation_model.http.get("method") == "HEAD":
+    if operation_model.http.get("method") == "HEAD" or not isinstance(body, bytes) or "Content-Encoding" in headers:
         return
-    if "Content-Encoding" not in headers and len(body) < int(headers.get("Content-Length", 0)):
+    if len(body) < (length := int(headers.get("Content-Length", 0))):
         wrapper = getattr(operation_model.output_shape, "serialization", {}).get("resultWrapper")
         xml = f"<Empty><{wrapper}/></Empty>" if wrapper else "<Empty/>"
         is_json = "json" in operation_model.service_model.protocol
         response_dict |= {"status_code": 200, "body": b"{}" if is_json else xml.encode()}
+        headers[CUT_OFF] = f"{len(body)} {length}"
 
 
-def _repeat_if_cut_off(response: Any, operation: Any, attempts: int, **_: Any) -> float | None:
+def _repeat_if_cut_off(response: Any, attempts: int, **_: Any) -> float | None:
     """Return in how many seconds to repeat a call whose answer was cut off, else None.
 
-    botocore takes what there is of such an answer, and of cut-off JSON that is an answer without any field. Raises its
-    IncompleteReadError after ten attempts.
+    Raises botocore's IncompleteReadError after ten attempts.
     """
-    if response is None or operation.has_streaming_output or operation.http.get("method") == "HEAD":
-        return None
-    answer, length = response[0], response[0].headers.get("Content-Length")
-    if length is None or "Content-Encoding" in answer.headers or len(answer.content) >= int(length):
+    headers = response[1]["ResponseMetadata"].get("HTTPHeaders", {}) if response else {}
+    if CUT_OFF not in headers:
         return None
     if attempts >= 10:
         from botocore.exceptions import IncompleteReadError
 
-        raise IncompleteReadError(actual_bytes=len(answer.content), expected_bytes=int(length))
+        actual, expected = map(int, headers[CUT_OFF].split())
+        raise IncompleteReadError(actual_bytes=actual, expected_bytes=expected)
     return float(min(0.05 * 2**attempts, 5))
 
 
@@ -205,8 +210,14 @@ def is_missing(session: Session, error: Exception) -> bool:
     """Return True if a SageMaker call failed because a resource does not exist. AWS has two codes for that."""
     if isinstance(error, session.sagemaker.exceptions.ResourceNotFound):
         return True
-    details = getattr(error, "response", {}).get("Error", {})
+    details = _error_of(error)
     return details.get("Code") == "ValidationException" and "does not exist" in details.get("Message", "")
+
+
+def _error_of(error: Exception) -> Json:
+    """Return code and message of an answer of AWS that is an error; a lost connection has None as its response."""
+    response: Json = getattr(error, "response", None) or {}
+    return dict(response.get("Error", {}))
 
 
 def read_object(session: Session, uri: str) -> bytes | None:
@@ -221,7 +232,7 @@ def read_object(session: Session, uri: str) -> bytes | None:
     except session.s3.exceptions.NoSuchKey:
         return None
     except Exception as error:  # botocore's ClientError; importing botocore would slow down every local run
-        if getattr(error, "response", {}).get("Error", {}).get("Code") != "AccessDenied":
+        if _error_of(error).get("Code") != "AccessDenied":
             raise
         raise SagegateError(
             f"{uri} is missing or not readable with these credentials: run the pipeline again if it is missing, else"

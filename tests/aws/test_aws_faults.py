@@ -67,6 +67,38 @@ def test_a_lost_response_does_not_start_a_second_execution(dev: Place) -> None:
     assert len(direct.list_pipeline_executions(PipelineName="my-model")["PipelineExecutionSummaries"]) == 1
 
 
+def test_an_answer_that_was_cut_off_is_asked_for_again(dev: Place) -> None:
+    """botocore takes what there is of it: of JSON an answer without any field, of XML an error of its parser."""
+    seen: set[str] = set()
+    proxy = Proxy(dev.env["AWS_ENDPOINT_URL"], Weather())
+
+    def fate(operation: str) -> str:
+        first = operation not in seen
+        seen.add(operation)
+        return "truncate" if first else "pass"
+
+    proxy.fate = fate  # type: ignore[method-assign]
+    dev.env["AWS_ENDPOINT_URL"] = proxy.url
+    try:
+        assert "model 1 registered" in dev.run("run")
+        seen.clear()
+        assert "auc" in dev.run("models")
+    finally:
+        proxy.close()
+    assert {"GetCallerIdentity", "ListModelPackages", "GET s3"} <= seen
+
+
+def test_a_connection_that_stays_lost_is_one_line(dev: Place) -> None:
+    proxy = Proxy(dev.env["AWS_ENDPOINT_URL"], Weather())
+    proxy.fate = lambda operation: "pass" if operation == "GetCallerIdentity" else "reset_before"  # type: ignore[method-assign]
+    dev.env |= {"AWS_ENDPOINT_URL": proxy.url, "AWS_MAX_ATTEMPTS": "1"}
+    try:
+        for command in (["models"], ["status"], ["run"], ["approve", "1", "--reason", "x"]):
+            assert "AWS does not answer" in error_line(dev.run(*command, code=1))
+    finally:
+        proxy.close()
+
+
 def error_line(output: str) -> str:
     """Return the last line, which must be the command's error."""
     lines = output.strip().splitlines()
