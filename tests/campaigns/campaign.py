@@ -1,4 +1,4 @@
-"""What a campaign is, and what its cases share."""
+"""A campaign, and what its cases share."""
 
 from __future__ import annotations
 

@@ -218,6 +218,11 @@ ATTACKS: dict[str, tuple[Change, str, str]] = {
     "the champion knows most test rows": (seen("champion", 0.8), REFUSED, "too few"),
     "the champion knows some test rows": (seen("champion", 0.3), PASSED, "are left out"),
     "the champion's rows are damaged": (inside("champion", "seen_rows.npy", b"x"), REFUSED, "seen_rows.npy"),
+    "the champion does not say which rows it knows": (
+        inside("champion", "seen_rows.npy", None),
+        PASSED,
+        "it may have been trained on test rows",
+    ),
     "the candidate knows a test row": (seen("model", 0.01), REFUSED, "the candidate was trained on 1 of the test rows"),
     "the candidate knows all test rows": (seen("model", 1.0), REFUSED, "the candidate was trained on"),
     "the candidate is no archive": (write("model/model.tar.gz", "x"), REFUSED, "is not a model artifact"),

@@ -147,7 +147,7 @@ class Champion:
     version: int
     value: float
     lowest: float  # the lower bound, with the gate's confidence; signed as the improvement
-    rows_left_out: int = 0  # test rows that it was trained on
+    rows_left_out: int | None = 0  # test rows that it was trained on; None if its artifact does not say which
 
 
 def bound(improvement: float) -> str:
@@ -172,7 +172,9 @@ def judge(
         reason += f"champion v{champion.version} has {champion.value:.6g}, so it is {change}, and with {confidence:.4g}"
         reason += f" confidence {bound(champion.lowest)} ({bound(needed)} {'needed' if needed >= 0 else 'allowed'})"
         verdict = "passed" if champion.lowest >= needed else "failed"
-        if champion.rows_left_out:
+        if champion.rows_left_out is None:
+            reason += "; it may have been trained on test rows: its artifact does not say on which it was"
+        elif champion.rows_left_out:
             reason += f"; {champion.rows_left_out} test rows that the champion was trained on are left out"
     else:
         reason += "no champion yet"
@@ -222,7 +224,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
                     " few to compare on: split as it was (split_seed, fractions, split_by), or reject the champion"
                 )
         predicted = score("the candidate", lambda: load(candidate).predict(rows), len(rows), schema)
-        scores = None
+        scores, says = None, (champion / SEEN).is_file()
         if version:
             scores = score("the champion", lambda: predict_with_own_code(champion, rows), len(rows), schema)
     y = encode_target(rows[schema.target], schema)
@@ -235,7 +237,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         value = finite(theirs[name], f"{name} of the champion")
         pair = (scores, predicted) if name in LOWER_IS_BETTER else (predicted, scores)
         lowest = lowest_difference(table[name], y, *pair, args.confidence, 5 * args.bootstrap, args.seed)
-        against = Champion(version, value, finite(lowest, f"the improvement of {name}"), left_out)
+        against = Champion(version, value, finite(lowest, f"the improvement of {name}"), left_out if says else None)
     found: dict[str, Any] = {
         name: {"value": value} | ({"standard_deviation": spread[name]} if math.isfinite(spread[name]) else {})
         for name, value in values.items()

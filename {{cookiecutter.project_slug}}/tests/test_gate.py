@@ -99,7 +99,7 @@ def test_a_model_that_learned_nothing_misses_the_threshold(nothing: float) -> No
 
 
 def test_no_much_worse_model_replaces_the_champion(nothing: float) -> None:
-    """What a candidate may be worse is at most half of what a champion at the threshold has learned."""
+    """A candidate may be worse by at most half of what a champion at the threshold has learned."""
     assert GATE["min_improvement"] >= -0.5 * abs(GATE["threshold"] - nothing)
     assert GATE["confidence"] >= 0.8
 
