@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import threading
 
 from fakes.remote import READY
 from fakes.server import FakeAws
@@ -20,14 +19,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
     arguments = parser.parse_args()
     os.environ.pop("PYTHONPATH", None)  # jobs must not import from here
-    done = threading.Event()
+    wake, wake_write = os.pipe()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: done.set())
+        signal.signal(number, lambda *_: os.write(wake_write, b"."))
     fake_aws = FakeAws(arguments.port)
     for name, value in fake_aws.environment().items():
         print(f"export {name}={value}")
     print(f"{READY}; Ctrl-C stops it", flush=True)
-    done.wait()
+    os.read(wake, 1)
     fake_aws.close()
 
 

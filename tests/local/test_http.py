@@ -1,6 +1,8 @@
 """The local server's HTTP: each wrong request gets its status, and no connection is reset."""
 
+import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -113,3 +115,20 @@ def test_two_hundred_clients_at_once_all_get_their_answer(port: int, capfd: pyte
     with ThreadPoolExecutor(200) as pool:
         assert list(pool.map(ask, range(1000))) == [str(number).encode() for number in range(1000)]
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_server_stops_however_many_signals_arrive(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "inference.py").write_text(ECHO, encoding="utf-8")
+    code = "import sys; from pathlib import Path; from sagegate.local import server; "
+    command = [sys.executable, "-c", code + "server.serve_folder(Path(sys.argv[1]), 0, 'a model')", str(tmp_path)]
+    for _ in range(5):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout and "serving a model" in process.stdout.readline()
+            for number in [signal.SIGTERM, signal.SIGINT] * 500:
+                process.send_signal(number)
+            try:
+                assert process.communicate(timeout=20)[0] == "stopped\n"
+            finally:
+                process.kill()
+        assert process.returncode == 0

@@ -168,16 +168,16 @@ def serve_folder(folder: Path, port: int, title: str, test: Callable[[str], bool
         server = Server(port, model)
     except OSError as error:
         raise SagegateError(f"port {port}: {error.strerror}: choose another with --port", USAGE) from None
-    ended = threading.Event()
+    wake, wake_write = os.pipe()  # a handler may not take a lock that the interrupted code holds, as Event.set does
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: os.write(wake_write, b"."))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="serve")
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}"
     try:
         if test is None or test(url):
             print(f"serving {title} on {url} (Ctrl-C stops)", flush=True)
-            ended.wait()
+            os.read(wake, 1)
             print("stopped")
     finally:
         server.shutdown()
