@@ -44,7 +44,8 @@ def test_train_approve_and_reject(place: Place) -> None:
 
     listed = place.run("status")
     assert listed.index(execution(worse)) < listed.index(execution(again)) < listed.index(execution(first))
-    assert "Failed" in place.run("status", execution(worse))
+    assert re.search(rf"{execution(worse)} +Rejected .*Candidate", listed)
+    assert "✘ Rejected: " in place.run("status", execution(worse))
 
     place.run("reject", "1", "--reason", "a leak was found")
     assert "Rejected" in place.run("models") and "champion" not in place.run("models")

@@ -30,10 +30,11 @@ def list_executions(session: Session, count: int) -> None:
         return
     rows = []
     for summary in summaries:
+        arn, status = summary["PipelineExecutionArn"], summary["PipelineExecutionStatus"]
         reason = summary.get("PipelineExecutionFailureReason", "")
-        started = f"{summary['StartTime']:%Y-%m-%d %H:%M:%S}"
-        name = summary["PipelineExecutionArn"].rpartition("/")[2]
-        rows.append([name, summary["PipelineExecutionStatus"], started, reason])
+        if status == "Failed" and (rejection := evaluations.rejection_message(execution_steps(session, arn))):
+            status, reason = "Rejected", rejection  # to SageMaker, an execution that the gate ends has failed
+        rows.append([arn.rpartition("/")[2], status, f"{summary['StartTime']:%Y-%m-%d %H:%M:%S}", reason])
     output.table(["execution", "status", "started (UTC)", "reason"], rows)
 
 
@@ -57,6 +58,8 @@ def show_execution(session: Session, name: str) -> None:
     if not session.environment.is_local:
         output.line(f"logs: {output.job_logs(session.names.partition, session.names.region)}")
     reason, status = execution.get("FailureReason"), execution["PipelineExecutionStatus"]
+    if rejection := evaluations.rejection_message(steps):
+        reason, status = rejection, "Rejected"
     output.verdict(status in ("Succeeded", "Executing"), f"{status}: {reason}" if reason else status, None)
 
 
