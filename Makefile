@@ -64,5 +64,5 @@ $(TOOLS)/uv-$(UV_VERSION):
 	@touch $@
 
 .venv/ready: pyproject.toml $(TOOLS)/uv-$(UV_VERSION)
-	$(UV) sync --quiet --compile-bytecode --python $(TOOLS)/bin/python
+	$(UV) sync --quiet --python $(TOOLS)/bin/python
 	@touch $@

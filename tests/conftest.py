@@ -163,10 +163,11 @@ def shared_environment(project: Path, *groups: str, extra: tuple[str, ...] = ())
             install = ["pip", "install", f"--python={python}", *extra]
             env = without_shell_settings({"UV_PROJECT_ENVIRONMENT": str(folder)})
             for command in [sync, install] if extra else [sync]:
-                arguments = [find_uv(), *command, "--quiet"]
-                if "compile" not in groups:  # few of the SDK's modules are imported: Python compiles those
-                    arguments.append("--compile-bytecode")
-                subprocess.run(arguments, cwd=source, env=env, check=True, stdin=subprocess.DEVNULL)
+                subprocess.run(
+                    [find_uv(), *command, "--quiet"], cwd=source, env=env, check=True, stdin=subprocess.DEVNULL
+                )
+            # Compiles what will be imported, in a fifth of the time that compiling every module takes.
+            subprocess.run([str(python), "-c", f"import {', '.join(LIBRARIES)}"], env=env, check=True)
             (folder / "ready").touch()
         (link,) = (folder / "lib").glob("python*/site-packages")
         with suppress(FileExistsError):

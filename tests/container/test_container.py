@@ -68,7 +68,6 @@ def make_image() -> Path:
         "install",
         "--quiet",
         "--link-mode=copy",
-        "--compile-bytecode",
         "--exclude-newer",
         "2026-11-01",
         "--python",
