@@ -44,12 +44,15 @@ def become_fork() -> None:
     try:
         connection.connect(socket_path(folder, sys.prefix))
         socket.send_fds(connection, [b"."], files)
+        own = {name: getattr(sys, name) for name in ("path", "executable", "prefix", "exec_prefix")}
+        request = {"argv": argv, "env": dict(os.environ), "folder": os.getcwd(), "files": files, "sys": own}
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        answer = connection.recv(NUMBER.size, socket.MSG_WAITALL)
     except OSError:
         return
-    own = {name: getattr(sys, name) for name in ("path", "executable", "prefix", "exec_prefix")}
-    request = {"argv": argv, "env": dict(os.environ), "folder": os.getcwd(), "files": files, "sys": own}
-    connection.sendall(json.dumps(request).encode() + b"\n")
-    pid = NUMBER.unpack(connection.recv(NUMBER.size, socket.MSG_WAITALL))[0]
+    if not answer:  # the warm Python has ended
+        return
+    pid = NUMBER.unpack(answer)[0]
     for forwarded in FORWARDED:
         signal.signal(forwarded, lambda number, _: os.kill(pid, number))
     for number in files:
@@ -88,8 +91,7 @@ def serve(listener: socket.socket) -> Any:
                     os.kill(pid, signal.SIGKILL)
         if listener in ready:
             connection, _ = listener.accept()
-            _, files, _, _ = socket.recv_fds(connection, 1, 250)
-            request = json.loads(connection.makefile("rb").readline() or b"null")
+            files, request = receive(connection)
             if request and (pid := os.fork()) == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -100,18 +102,33 @@ def serve(listener: socket.socket) -> Any:
             for number in files:
                 os.close(number)
             if request:
-                connection.sendall(NUMBER.pack(pid))
                 running[pid] = connection
+                with suppress(OSError):  # the process was killed meanwhile
+                    connection.sendall(NUMBER.pack(pid))
     for pid in running:
         os.kill(pid, signal.SIGKILL)
     return None
 
 
+def receive(connection: socket.socket) -> tuple[list[int], Any]:
+    """Return the files and the request of a process; no request if it was killed while it sent them."""
+    files: list[int] = []
+    try:
+        _, files, _, _ = socket.recv_fds(connection, 1, 250)
+        return files, json.loads(connection.makefile("rb").readline())
+    except (OSError, ValueError):
+        return files, None
+
+
 def take_files(files: list[int], numbers: list[int]) -> None:
-    """Give file descriptors their numbers, and close all others."""
+    """Give file descriptors their numbers, and close all others.
+
+    The listening socket, left open in a fork, would let processes wait for ever for a warm Python that has ended.
+    """
     import fcntl
 
-    high = max(*files, *numbers) + 1
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    high = max(highest, *numbers) + 1
     moved = [fcntl.fcntl(number, fcntl.F_DUPFD, high) for number in files]
     os.closerange(0, high)
     for number, target in zip(moved, numbers, strict=True):
