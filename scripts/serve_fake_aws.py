@@ -4,6 +4,7 @@ Then, in a generated project and a shell with the printed variables: `uv run sag
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ def main() -> int:
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
     command = [str(python), "-m", "fakes", *sys.argv[1:]]
     with subprocess.Popen(command, env=without_shell_settings({"PYTHONPATH": path})) as server:
+        signal.signal(signal.SIGTERM, lambda *_: server.terminate())
         while True:
             try:
                 return server.wait()

@@ -9,7 +9,7 @@ import argparse
 import os
 import signal
 
-from fakes.remote import READY
+from fakes.remote import DEFAULT_ACCOUNT, DEFAULT_REGION, READY
 from fakes.server import FakeAws
 
 
@@ -25,6 +25,8 @@ def main() -> None:
     fake_aws = FakeAws(arguments.port)
     for name, value in fake_aws.environment().items():
         print(f"export {name}={value}")
+    print(f"# account {DEFAULT_ACCOUNT}, region {DEFAULT_REGION}: write them into environments/*.toml of a project")
+    print("# then, in a shell with these variables: sagegate bootstrap dev, and sagegate run --env dev")
     print(f"{READY}; Ctrl-C stops it", flush=True)
     os.read(wake, 1)
     fake_aws.close()

@@ -43,8 +43,9 @@ class Remote:
         for line in self._process.stdout:
             if line.startswith(READY):
                 break
-            name, _, value = line.removeprefix("export ").rstrip("\n").partition("=")
-            self._environment[name] = value
+            if line.startswith("export "):
+                name, _, value = line.removeprefix("export ").rstrip("\n").partition("=")
+                self._environment[name] = value
         else:
             raise RuntimeError(f"the fake AWS did not start (exit code {self._process.wait()}); see its output above")
         self.url = self._environment["AWS_ENDPOINT_URL"]
