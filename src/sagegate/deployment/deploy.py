@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from sagegate.account import cloudformation
 from sagegate.account.cloudformation import StackFailed, StackSpec, declared_only
 from sagegate.config import Environment
 from sagegate.deployment.smoke_test import SmokeResult, SmokeTestFailed, read_sample, smoke_test_endpoint
-from sagegate.errors import FAILED, USAGE, SagegateError
+from sagegate.errors import FAILED, USAGE, SagegateError, warn
 from sagegate.files import Json
 from sagegate.names import Names
 from sagegate.registry import champion, deployments
 from sagegate.registry.approval import artifact_uri, keep_artifact
 from sagegate.registry.deployments import PinnedModel, Record
-from sagegate.repository.git import Origin, origin
+from sagegate.repository.git import Origin, is_committed, origin
 from sagegate.session import Session, is_missing, open_session, read_object
 
 STAGES = {"staging": "Staging", "prod": "Production"}
@@ -41,8 +42,10 @@ class Model:
     digest: str
 
 
-def deploy(root: Path, environment: str, package: PinnedModel | None = None) -> int:
-    """Deploy the pinned model, or `package`, and return the exit code.
+def deploy(
+    root: Path, environment: str, package: PinnedModel | None = None, confirm: Callable[[str], bool] = lambda _: True
+) -> int:
+    """Deploy the pinned model, or `package`, and return the exit code. `confirm` is asked before prod changes.
 
     If it fails, the code is 1 and the previous model serves again: CloudFormation restores it after a failed update of
     the stack, `roll_back` after a failed smoke test. The failed model stays approved, in stage Failed. Raises
@@ -55,6 +58,7 @@ def deploy(root: Path, environment: str, package: PinnedModel | None = None) -> 
         return 0
     if environment not in deployments.DEPLOYABLE:
         raise SagegateError(f"{environment}: only {' and '.join(deployments.DEPLOYABLE)} are deployed to", USAGE)
+    from_pin = package is None
     if package is None:
         pin = deployments.read_manifest(root, environment)
         if pin is None:
@@ -85,6 +89,10 @@ def deploy(root: Path, environment: str, package: PinnedModel | None = None) -> 
         markdown.append_summary(markdown.verdict_summary(True, line, "nothing was changed"))
         return 0
 
+    if from_pin and not is_committed(root, f"deployments/{environment}.json"):
+        warn(f"deployments/{environment}.json is not committed: nobody has reviewed what is deployed")
+    if environment == "prod" and not confirm(f"Deploy model {model.version} to prod ({spec.name})?"):
+        raise SagegateError("prod: nothing was changed")
     source = origin(root, environment)
     described = keep_artifact(dev, described, artifact)
     # An endpoint accepts approved packages only.

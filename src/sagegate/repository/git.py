@@ -36,6 +36,12 @@ def read_file(root: Path, commit: str, path: str) -> str | None:
     return None if done.returncode else done.stdout
 
 
+def is_committed(root: Path, path: str) -> bool:
+    """Return True if a file is as the current commit has it."""
+    done = _git(root, "status", "--porcelain", "--", path)
+    return done.returncode == 0 and not done.stdout
+
+
 def commits_of_file(root: Path, path: str) -> list[str]:
     """Return the commits of the current branch that changed a file, the newest first."""
     if _git(root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import pty
 import subprocess
 import tarfile
 import threading
@@ -112,16 +114,29 @@ class Lab:
     # --- what a user does ------------------------------------------------------------------------------------------
     def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
         """Start a verb."""
+        return self._start(args, env, subprocess.DEVNULL)
+
+    def _start(self, args: tuple[str, ...], env: dict[str, str], stdin: int) -> subprocess.Popen[str]:
         own = self.direct | {"AWS_ENDPOINT_URL": self.proxy.url, "SAGEGATE_POLL_SECONDS": "0.1", "GITHUB_ACTOR": "ada"}
         return subprocess.Popen(
             [str(self.python), "-m", "sagegate", *args],
             cwd=self.project,
             env=without_shell_settings({"PYTHONPATH": str(ROOT / "src")} | own | env),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def answered(self, answer: str, *args: str) -> tuple[int, str]:
+        """The exit code and output of a verb whose question is answered on a terminal."""
+        ours, theirs = pty.openpty()
+        os.write(ours, f"{answer}\n".encode())
+        process = self._start(args, {}, theirs)
+        said, _ = process.communicate(timeout=120)
+        os.close(ours)
+        os.close(theirs)
+        return process.returncode, said
 
     def sagegate(self, *args: str, code: int = 0, **env: str) -> str:
         """What a verb prints; its exit code must be `code`."""

@@ -32,8 +32,12 @@ def test_a_model_s_way_to_prod_and_back(repository: Lab) -> None:
     shop.sagegate("deploy", "staging")
     live("staging", 1, "Staging")
     shop.sagegate("promote", "prod")
+    code, said = shop.answered("n", "deploy", "prod")
+    assert code == 1 and "deployments/prod.json is not committed" in said and "prod: nothing was changed" in said
+    assert "Deploy model 1 to prod" in said and shop.results("prod") == []
     merged("prod")
-    shop.sagegate("deploy", "prod")
+    code, said = shop.answered("n", "deploy", "prod", "--yes")
+    assert code == 0 and "not committed" not in said, said
     live("prod", 1, "Production")
     with shop.hammer("staging", "prod") as answers:
         rejected = shop.sagegate("run", "--env", "dev", "--set", "num_round=1", "--set", "eta=0.001", code=3)
