@@ -98,6 +98,9 @@ def plan(environment: str, against: str | None, markdown: bool) -> None:
 @click.option("--only", multiple=True, metavar="STEP", help="Run only STEP (repeatable); take the rest from before.")
 @click.option("--retry", metavar="EXECUTION", help="Run EXECUTION's failed steps again, with its own code and data.")
 @click.option("--reason", default="", envvar="SAGEGATE_REASON", help="Why; kept with the execution.")
+@click.option(
+    "--again", is_flag=True, help="Run though the newest model was made from the same code, data and settings."
+)
 @click.option("--no-wait", is_flag=True, help="Start the execution and return; `sagegate status EXECUTION` shows it.")
 def run(
     environment: str,
@@ -107,6 +110,7 @@ def run(
     only: tuple[str, ...],
     retry: str | None,
     reason: str,
+    again: bool,
     no_wait: bool,
 ) -> None:
     """Run the pipeline and follow it. Exit code: 0 succeeded, 3 rejected by the gate, 1 failed."""
@@ -123,7 +127,7 @@ def run(
     try:
         from sagegate.runs.start import RunOptions, run
 
-        how = RunOptions(overrides, not no_cache, from_step, only, retry, not no_wait, reason)
+        how = RunOptions(overrides, not no_cache, from_step, only, retry, not no_wait, reason, again)
         code = run(root, environment, how, launcher)
     finally:
         if launcher:
@@ -279,12 +283,16 @@ def promote(environment: str, version: int | None, opens: bool, source: str) -> 
 
 @click.command()
 @click.argument("environment", metavar="ENV")
-def deploy(environment: str) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask before prod changes. Without a terminal nothing is asked.")
+def deploy(environment: str, yes: bool) -> None:
     """Deploy the model that deployments/ENV.json pins, and test it. With `local`, only test the champion."""
     from sagegate.config import find_root
     from sagegate.deployment.deploy import deploy
 
-    sys.exit(deploy(find_root(), environment))
+    def confirm(question: str) -> bool:
+        return yes or not sys.stdin.isatty() or click.confirm(question)
+
+    sys.exit(deploy(find_root(), environment, confirm=confirm))
 
 
 @click.command()

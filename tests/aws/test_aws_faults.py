@@ -32,7 +32,7 @@ def test_commands_succeed_when_a_fifth_of_all_calls_fail(unreliable: tuple[Place
     output = place.run("run")
     assert "model 1 registered" in output
     place.run("approve", "1", "--reason", "good")
-    assert "pipeline unchanged" in place.run("run")
+    assert "pipeline unchanged" in place.run("run", "--again")
     place.run("models")
     place.run("reject", "2", "--reason", "the same as the first")
     # Repeated calls have no second effect: two runs are two executions and two packages.
@@ -185,7 +185,7 @@ def test_unchanged_code_and_data_are_not_uploaded_again(dev: Place) -> None:
 
     before = upload_times()
     assert before
-    assert "pipeline unchanged" in dev.run("run", "--no-wait")
+    assert "pipeline unchanged" in dev.run("run", "--no-wait", "--again")
     assert upload_times() == before
     dev.edit("model/evaluate.py", "def main(", "# changed\ndef main(")
     assert "pipeline updated" in dev.run("run", "--no-wait")

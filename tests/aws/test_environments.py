@@ -29,7 +29,8 @@ def test_train_approve_and_reject(place: Place) -> None:
     if place.name == "dev":
         assert re.search(r"logs: https://us-east-1\.console\.aws\.amazon\.com/cloudwatch/\S+", first)
         assert re.search(r"billed: \d+ instance seconds \(Preprocess \d", first)
-    again = place.run("run")
+    assert "nothing new to run: model 1 (PendingManualApproval) was made from this code" in place.run("run")
+    again = place.run("run", "--again")
     assert "pipeline unchanged" in again and re.search(r"Train +\d\.\d\d s  cached", again)
 
     place.run("approve", "1", "--reason", "the first one")

@@ -30,7 +30,7 @@ echo $? > "$OUT/code"
 AFTERWARDS = """
 find .mlops -name '.?*.????????' -type f > "$OUT/temporary"
 "$1" "$CHECKER" "$PROJECT" > "$OUT/check" 2>&1 || exit 91
-"$1" -m sagegate run > "$OUT/again" 2>&1 || exit 92
+"$1" -m sagegate run --again > "$OUT/again" 2>&1 || exit 92
 """
 
 

@@ -45,7 +45,7 @@ def prepare(folder: Path) -> Iterator[Case]:
             project.run("approve", "1", "--reason", "again")
             assert project.check() == "", unfinished
         if unfinished or chance.random() < 0.15:
-            assert "registered" in project.run("run")
+            assert "registered" in project.run("run", "--again")
             project.run("clean", "--keep", "2")
             assert project.check() == ""
 

@@ -41,7 +41,7 @@ def test_a_candidate_worse_than_the_champion_is_rejected(bake: Bake, run_in: Run
     assert models(run_in, project) == ["2", "1"]
 
     # A model equal to the champion passes.
-    assert "model 3 registered" in run_in(project, "sagegate", "run", *open_gate).stdout
+    assert "model 3 registered" in run_in(project, "sagegate", "run", "--again", *open_gate).stdout
 
     # If the champion is rejected, the champion before it returns.
     run_in(project, "sagegate", "reject", "2", "--reason", "found a leak")
@@ -69,7 +69,7 @@ def test_a_changed_champion_artifact_fails_the_run(bake: Bake, run_in: RunIn) ->
     run_in(project, "sagegate", "run")
     run_in(project, "sagegate", "approve", "1", "--reason", "fine")
     newest(project, "champion/model.tar.gz").write_bytes(b"something else")
-    done = run_in(project, "sagegate", "run", check=False)
+    done = run_in(project, "sagegate", "run", "--again", check=False)
     assert done.returncode == 1
     assert "champion" in done.stdout.splitlines()[-1]
 

@@ -92,7 +92,7 @@ def test_two_runs_of_the_same_code_and_data_give_the_same_bytes(bake: Bake, run_
 def test_a_second_run_with_nothing_changed_runs_no_job(bake: Bake, run_in: RunIn) -> None:
     project = bake()
     run_in(project, "sagegate", "run")
-    again = run_in(project, "sagegate", "run").stdout
+    again = run_in(project, "sagegate", "run", "--again").stdout
     assert again.count("cached") == 3 and "pipeline unchanged" in again
 
 
@@ -118,7 +118,7 @@ def test_lineage_is_recorded(bake: Bake, run_in: RunIn) -> None:
     assert head.stdout.strip() in shown and "-dirty" not in shown
     with (project / "mlops.toml").open("a") as settings:
         settings.write("\n# edited\n")
-    run_in(project, "sagegate", "run")
+    run_in(project, "sagegate", "run", "--again")
     assert f"{head.stdout.strip()}-dirty" in run_in(project, "sagegate", "models", "2").stdout
 
 

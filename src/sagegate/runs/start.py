@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from sagegate.config import Settings, load_settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json, split_uri
+from sagegate.markdown import append_summary, verdict_summary
+from sagegate.output import verdict
 from sagegate.pipeline import definition, parameters
 from sagegate.pipeline.code import libraries
 from sagegate.pipeline.validate import reference_errors
-from sagegate.registry.models import ensure_champion
-from sagegate.runs.executions import execution_definition
+from sagegate.registry.models import describe_model, ensure_champion, packages_of
+from sagegate.runs.executions import execution_definition, execution_parameters
 from sagegate.runs.follow import follow_and_report
 from sagegate.session import Session, is_missing, open_session, paginate
 
@@ -36,6 +38,7 @@ class RunOptions:
     retry: str | None = None
     waits: bool = True
     reason: str = ""
+    again: bool = False
 
     def check(self, environment: str) -> None:
         """Raise SagegateError for options that exclude each other."""
@@ -78,6 +81,11 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
     session = open_session(root, environment, launcher)
     try:
         request = None if options.retry else prepare(session, options)
+        if request and options.reads_cache and not options.again and (model := model_of(session, request)):
+            again = f"sagegate run --again{session.option} runs it all the same"
+            verdict(True, f"nothing new to run: {model}", again)
+            append_summary(verdict_summary(True, f"{environment}: nothing new to run", model, again))
+            return 0
         with session.exclusive():
             arn, note = _begin(session, options, request)
         if not options.waits:
@@ -92,6 +100,35 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
         return code
     finally:
         session.close()
+
+
+def model_of(session: Session, request: RunRequest) -> str | None:
+    """Return a line on the newest model if it was made from the same definition, code, data and parameters.
+
+    Running them again would register the same model as another version. Commits may differ.
+    """
+    packages = packages_of(session)
+    if request.selected or not packages or packages[0]["ModelApprovalStatus"] == "Damaged":
+        return None
+    package = describe_model(session, packages[0]["ModelPackageVersion"])
+    arn = package.get("CustomerMetadataProperties", {}).get("execution", "")
+    try:
+        before, given = execution_definition(session, arn), execution_parameters(session, arn)
+    except Exception as error:
+        if is_missing(session, error):
+            return None
+        raise
+    if _without_origin(before, given) != _without_origin(json.loads(request.body), request.overrides):
+        return None
+    status, reason = package["ModelApprovalStatus"], package.get("ApprovalDescription")
+    known = f"{status}: {reason}" if reason else status
+    return f"model {package['ModelPackageVersion']} ({known}) was made from this code, data and settings"
+
+
+def _without_origin(body: Json, given: dict[str, str]) -> Json:
+    """Return a definition with its parameters' values, but without who started it at which commit."""
+    values = {p["Name"]: str(p.get("DefaultValue")) for p in body["Parameters"]} | given
+    return body | {"Parameters": values | {"StartedBy": "", "CodeCommit": ""}}
 
 
 def _begin(session: Session, options: RunOptions, request: RunRequest | None) -> tuple[str, str]:
