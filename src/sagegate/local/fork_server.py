@@ -77,7 +77,7 @@ def serve(server: socket.socket, libraries: list[str]) -> tuple[Json, int] | Non
             _, descriptors, _, _ = socket.recv_fds(server, 1, 1)
             connection = socket.socket(fileno=descriptors[0]) if descriptors else None
             line = connection.makefile("rb").readline() if connection else b""
-            if not connection or not line:
+            if not connection or not line.endswith(b"\n"):  # the other end was killed
                 break
             request: Json = json.loads(line)
             for library in request["libraries"]:
