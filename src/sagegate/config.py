@@ -75,6 +75,9 @@ def _leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
 PLACEHOLDER_ACCOUNT = "000000000000"
 SHAPE = 1  # the shape of project that this package works with
+# Names that the container keeps to itself (`_params.py` of sagemaker_containers), as all that begin with `sagemaker_`.
+KEPT_BY_CONTAINER = ("default_user_module_name", "_tuning_objective_metric")
+NOT_HYPERPARAMETERS = ("train", "validation", "model_dir", "help")  # other arguments of model/train.py
 
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*\Z", examples=["tumour-classifier"], max_length=32)]
 InstanceType = Annotated[str, Meta(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+\Z", examples=["ml.m5.large"])]
@@ -262,13 +265,29 @@ def _settings(values: dict[str, Any]) -> Settings:
         )
     hyperparameters = values.get("hyperparameters")
     for name, value in hyperparameters.items() if isinstance(hyperparameters, dict) else ():
-        expected = "" if re.match(r"^[a-z][a-z0-9_]*\Z", name) else "a name like `max_depth`"
+        problem = _name_problem(name)
         if isinstance(value, bool) or not isinstance(value, int | float | str):
-            expected = f"a number or text, got {value!r}"
-        if expected:  # msgspec would not name the key
+            problem = f"expected a number or text, got {value!r}"
+        if problem:  # msgspec would not name the key
             shown = name.replace("\n", "\\n")
-            raise SagegateError(f"mlops.toml: hyperparameters.{shown}: expected {expected}", USAGE)
+            raise SagegateError(f"mlops.toml: hyperparameters.{shown}: {problem}", USAGE)
     return _validate(Settings, "mlops.toml", values)
+
+
+def _name_problem(name: str) -> str:
+    """Return why the container cannot pass a hyperparameter on to train.py as `--name value`, or an empty text.
+
+    Source: `_params.py`, `_mapping.py` and `_env.py` of sagemaker_containers, which the XGBoost image has.
+    """
+    if not re.match(r"^[a-z][a-z0-9_]*\Z", name):
+        return "expected a name like `max_depth`"
+    if len(name) == 1:
+        return f"the container would pass it as -{name}, not --{name}: choose a longer name"
+    if name.startswith("sagemaker_") or name in KEPT_BY_CONTAINER:
+        return "the container keeps this name to itself, so train.py would not get it: choose another name"
+    if name in NOT_HYPERPARAMETERS:
+        return f"model/train.py has another argument --{name.replace('_', '-')}: choose another name"
+    return ""
 
 
 def load_environment(root: Path, name: str) -> Environment:

@@ -49,6 +49,8 @@ VALUES = {
     **{"yes": "true", "no": "false", "python": "True", "nothing": "null", "empty": "", "spaces": "two words"},
     **{"quoted": '"text"', "list": "[1, 2]", "map": '{"a": 1, "b": "c"}', "broken": "[1,", "dash-ed": "x", "ü": "é"},
 }
+# The second is one that SageMaker adds to the jobs of a search.
+KEPT_BY_CONTAINER = {"default_user_module_name": "x", "_tuning_objective_metric": "validation:auc"}
 HYPERPARAMETERS = {"num_round": "30", "max_depth": "3", "eta": "0.3"}
 
 
@@ -196,11 +198,12 @@ def test_the_local_engine_gives_train_py_the_image_s_command_line(
     for name in ("model", "train", "validation"):
         (tmp_path / name).mkdir()
     (tmp_path / "model" / "train.py").write_text(SHOW_ARGUMENTS, encoding="utf-8")
-    code, log = container.train(tmp_path, tmp_path, TRAINING, VALUES)
+    code, log = container.train(tmp_path, tmp_path, TRAINING, VALUES | KEPT_BY_CONTAINER)
     assert code == 0, log
     theirs = json.loads((container.opt_ml / "model" / "algo-1.json").read_text())
     lab.put("data/a.csv", "1")
-    ours = json.loads(model(lab, trained(lab, training(lab, SHOW_ARGUMENTS, hyperparameters=VALUES)))["algo-1.json"])
+    request = training(lab, SHOW_ARGUMENTS, hyperparameters=VALUES | KEPT_BY_CONTAINER)
+    ours = json.loads(model(lab, trained(lab, request))["algo-1.json"])
     assert len(ours) == 2 * len(VALUES) and ours == theirs
 
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sagegate.config import KEPT_BY_CONTAINER
 from sagegate.files import Json, archive, files_under, split_uri
 from sagegate.local.jobs import (
     Context,
@@ -44,7 +45,9 @@ def run_training_job(name: str, request: Json, context: Context) -> Json:
     command = container_command(request["AlgorithmSpecification"])
     is_script_mode = not command
     decoded = {key: _decode(value) for key, value in given.items()}
-    hyperparameters = {key: value for key, value in decoded.items() if not key.startswith("sagemaker_")}
+    hyperparameters = {
+        k: v for k, v in decoded.items() if not k.startswith("sagemaker_") and k not in KEPT_BY_CONTAINER
+    }
     if is_script_mode:
         if not decoded.get("sagemaker_submit_directory"):
             raise JobFailed(f"sagemaker_submit_directory is missing: {no_image(request['AlgorithmSpecification'])}")
