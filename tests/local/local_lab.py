@@ -68,10 +68,14 @@ class Lab:
 
     def run(self, *steps: Json, parameters: list[Json] | None = None, **start: Any) -> Outcome:
         """Create the pipeline again, run it, and wait for its end."""
+        return self.ended(self.begin(*steps, parameters=parameters, **start))
+
+    def begin(self, *steps: Json, parameters: list[Json] | None = None, **start: Any) -> str:
+        """Create the pipeline again, and start it; return the ARN of the execution."""
         definition = {"Version": "2020-12-01", "Metadata": {}, "Parameters": parameters or [], "Steps": list(steps)}
         role = "arn:aws:iam::000000000000:role/x"
         self.client.create_pipeline(PipelineName="p", PipelineDefinition=json.dumps(definition), RoleArn=role)
-        return self.ended(self.client.start_pipeline_execution(PipelineName="p", **start)["PipelineExecutionArn"])
+        return str(self.client.start_pipeline_execution(PipelineName="p", **start)["PipelineExecutionArn"])
 
     def ended(self, arn: str) -> Outcome:
         """Wait for the end of an execution."""

@@ -1,9 +1,10 @@
 """Lambda, Model, Transform and Tuning steps."""
 
+import time
 from typing import Any
 
 import pytest
-from local_lab import BUCKET, Lab, write
+from local_lab import BUCKET, Lab, Outcome, write
 from test_jobs import training
 
 from sagegate.files import Json, archive
@@ -217,13 +218,67 @@ def test_the_objective_is_read_from_any_host(lab: Lab) -> None:
         assert [line.split()[0] for line in lab.client.log_lines(done.arn, "Tune", 9)] == ["5.0", "5.0"]
 
 
+def test_grid_search_needs_no_number_of_jobs(lab: Lab) -> None:
+    step = tuning(lab, "Grid", {"CategoricalParameterRanges": CATEGORIES})
+    del step["Arguments"]["HyperParameterTuningJobConfig"]["ResourceLimits"]["MaxNumberOfTrainingJobs"]
+    done = lab.run(step)
+    assert done.status == "Succeeded", done.reason
+    assert len(lab.client.log_lines(done.arn, "Tune", 99)) == 6
+
+
+@pytest.mark.parametrize("strategy", ["Random", "Bayesian"])
+def test_a_scale_says_where_a_search_draws_most(lab: Lab, strategy: str) -> None:
+    if strategy == "Bayesian":
+        pytest.importorskip("optuna")
+    for scale, low, high in (("Logarithmic", 1e-6, 0.9), ("ReverseLogarithmic", 0.1, 1 - 1e-6)):
+        x = {"Name": "x", "MinValue": repr(low), "MaxValue": repr(high), "ScalingType": scale}
+        step = tuning(lab, strategy, {**CONTINUOUS, "ContinuousParameterRanges": [x]}, jobs=5)
+        done = lab.run(step)
+        assert done.status == "Succeeded", done.reason
+        drawn = [float(line.split("'x': '")[1].split("'")[0]) for line in lab.client.log_lines(done.arn, "Tune", 9)]
+        near = [value if scale == "Logarithmic" else 1 - value for value in drawn]
+        assert all(low <= value <= high for value in drawn) and sum(value < 0.05 for value in near) >= 2, drawn
+
+
+def test_the_result_of_a_search_is_cached_by_its_ranges(lab: Lab) -> None:
+    def search(end: str) -> Outcome:
+        ranges = {"ContinuousParameterRanges": [{"Name": "x", "MinValue": "0", "MaxValue": end}]}
+        ranges |= {"IntegerParameterRanges": CONTINUOUS["IntegerParameterRanges"]}
+        return lab.run({**tuning(lab, "Random", ranges, jobs=2), "CacheConfig": {"Enabled": True}}, use_best(lab))
+
+    first, again, other = search("9"), search("9"), search("8")
+    assert [done.status for done in (first, again, other)] == ["Succeeded"] * 3
+    assert "CacheHitResult" in again.steps["Tune"] and "CacheHitResult" not in other.steps["Tune"]
+    assert lab.get(lab.output(again, "Use") + "/x.txt") == lab.get(lab.output(first, "Use") + "/x.txt")
+
+
+def test_stopping_ends_all_training_jobs_of_a_search(lab: Lab) -> None:
+    step = tuning(lab, "Random", CONTINUOUS, jobs=9)
+    lab.put(
+        "code/Train/sourcedir.tar.gz", archive({"train.py": b"print('on', flush=True)\nimport time\ntime.sleep(60)"})
+    )
+    arn = lab.begin(step)
+    logs = lab.root / ".mlops" / "executions" / arn.rpartition("/")[2] / "logs"
+    for _ in range(300):
+        if all((logs / f"Tune.00{n}.log").is_file() and (logs / f"Tune.00{n}.log").read_text() for n in (1, 2)):
+            break
+        time.sleep(0.1)
+    lab.client.stop_pipeline_execution(PipelineExecutionArn=arn)
+    done = lab.ended(arn)
+    assert done.status == "Stopped" and done.steps["Tune"]["StepStatus"] == "Stopped"
+    assert not (logs / "Tune.003.log").exists()
+
+
 def test_failed_trials_are_left_out(lab: Lab) -> None:
     kinds = [*CATEGORIES[:2], {"Name": "kind", "Values": ["good", "bad"]}]
     done = lab.run(tuning(lab, "Grid", {"CategoricalParameterRanges": kinds}, jobs=20))
     assert done.status == "Succeeded"
+    lines = lab.client.log_lines(done.arn, "Tune", 99)
+    assert len(lines) == 12 and all(line.startswith("failed {") for line in lines[6:])
     kinds = [*CATEGORIES[:2], {"Name": "kind", "Values": ["bad"]}]
     done = lab.run(tuning(lab, "Grid", {"CategoricalParameterRanges": kinds}, jobs=20))
     assert "no training job of the tuning job succeeded: this kind does not train" in done.reason
+    assert lab.client.log_lines(done.arn, "Tune", 99) == ["this kind does not train"]
 
 
 def test_hyperband_is_an_error(lab: Lab) -> None:

@@ -26,10 +26,12 @@ from sagegate.local.storage import Store
 ATTRIBUTES = {
     "Processing": ("AppSpecification", "Environment", "ProcessingInputs"),
     "Training": ("AlgorithmSpecification", "CheckpointConfig", "Environment", "HyperParameters", "InputDataConfig"),
-    "Tuning": ("HyperParameterTuningJobConfig", "TrainingJobDefinition"),
+    "Tuning": ("HyperParameterTuningJobConfig", "TrainingJobDefinition", "TrainingJobDefinitions"),
     "Transform": ("DataProcessing", "Environment", "ModelName", "TransformInput"),
 }
-TUNING_DEFINITION_ATTRIBUTES = ("AlgorithmSpecification", "InputDataConfig", "StaticHyperParameters")
+TUNING_DEFINITION_ATTRIBUTES = (
+    *("AlgorithmSpecification", "HyperParameterRanges", "InputDataConfig", "StaticHyperParameters", "TuningObjective"),
+)
 DURATION = re.compile(
     r"P?(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)w)?(?:(\d+)d)?(?:t(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?)?", re.IGNORECASE
 )
@@ -44,11 +46,7 @@ class Cache:
 
     def key(self, pipeline: str, step: str, kind: str, arguments: Json) -> str:
         """Return the digest of everything that decides a step's result."""
-        relevant = {name: arguments.get(name) for name in ATTRIBUTES[kind]}
-        if kind == "Tuning":
-            definition = arguments["TrainingJobDefinition"]
-            relevant["TrainingJobDefinition"] = {name: definition.get(name) for name in TUNING_DEFINITION_ATTRIBUTES}
-        parts = [pipeline, step, self._with_content(relevant), sys.version, self._libraries]
+        parts = [pipeline, step, self._with_content(relevant(kind, arguments)), sys.version, self._libraries]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def find(self, key: str, expire_after: str | None) -> Json | None:
@@ -86,6 +84,15 @@ class Cache:
             return [self._with_content(item) for item in value]
         is_uri = isinstance(value, str) and value.startswith("s3://")
         return (is_uri and self.store.digest(value)) or value
+
+
+def relevant(kind: str, arguments: Json) -> Json:
+    """Return the arguments of a step that SageMaker's cache compares."""
+    found = {name: arguments.get(name) for name in ATTRIBUTES[kind]}
+    definition = found.get("TrainingJobDefinition")
+    if definition:
+        found["TrainingJobDefinition"] = {name: definition.get(name) for name in TUNING_DEFINITION_ATTRIBUTES}
+    return found
 
 
 def parse_duration(text: str) -> timedelta:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sagegate.files import Json
-from sagegate.local.jobs import Context, JobFailed
+from sagegate.local.jobs import Context, JobFailed, host_logs
 from sagegate.local.state import now
 from sagegate.local.training import run_training_job
 
@@ -27,18 +30,21 @@ def run_tuning_job(name: str, request: Json, context: Context) -> Json:
         raise JobFailed("TrainingJobDefinition is missing: a list of TrainingJobDefinitions does not run locally")
     config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
     limits, objective = config["ResourceLimits"], config["HyperParameterTuningJobObjective"]
-    total, parallel = int(limits.get("MaxNumberOfTrainingJobs", 1)), int(limits.get("MaxParallelTrainingJobs", 1))
+    # Grid search needs no number of jobs: it tries all combinations.
+    least = sys.maxsize if config["Strategy"] == "Grid" else 1
+    total, parallel = int(limits.get("MaxNumberOfTrainingJobs", least)), int(limits.get("MaxParallelTrainingJobs", 1))
     maximize = objective["Type"] == "Maximize"
     _check_objective(definition, objective["MetricName"])
     values: dict[int, float | None] = {}
     proposals = zip(range(1, total + 1), _propose(config, maximize, values), strict=False)
     training_request = {key: value for key, value in definition.items() if key != "StaticHyperParameters"}
-    started, summaries, errors = now(), [], []
+    started = now()
+    summaries: list[Json] = []
+    errors: dict[int, str] = {}
+    failed: list[str] = []
 
     def run_trial(number: int, chosen: dict[str, str]) -> None:
-        trial = replace(
-            context, folder=context.folder / f"{number:03d}", log=context.log.with_suffix(f".{number:03d}.log")
-        )
+        trial = replace(context, folder=context.folder / f"{number:03d}", log=trial_log(context.log, number))
         hyperparameters = (definition.get("StaticHyperParameters") or {}) | chosen
         try:
             job = run_training_job(
@@ -49,11 +55,15 @@ def run_tuning_job(name: str, request: Json, context: Context) -> Json:
             if value is None:
                 raise JobFailed(f"no line of the log has a number that the Regex of {objective['MetricName']} finds")
         except JobFailed as error:
-            errors.append(str(error))
+            errors[number] = str(error)
+            failed.append(f"failed {chosen}: {error}\n")
             values[number] = None
             return
         values[number] = value
-        fields = ("TrainingJobName", "TrainingJobArn", "TrainingJobStatus", "CreationTime", "TrainingEndTime")
+        fields = (
+            *("TrainingJobName", "TrainingJobArn", "TrainingJobStatus"),
+            *("CreationTime", "TrainingStartTime", "TrainingEndTime"),
+        )
         summaries.append(
             {field: job[field] for field in fields}
             | {"TunedHyperParameters": chosen}
@@ -64,12 +74,14 @@ def run_tuning_job(name: str, request: Json, context: Context) -> Json:
         while batch := list(itertools.islice(proposals, parallel)):
             list(pool.map(lambda trial: run_trial(*trial), batch))
     if not summaries:
-        reason = errors[0] if errors else "nothing to try"
-        raise JobFailed(f"no training job of the tuning job succeeded: {reason}")
+        first = min(errors, default=0)
+        logs = host_logs(trial_log(context.log, first))
+        context.log.write_text("".join(log.read_text(errors="replace") for log in logs))
+        raise JobFailed(f"no training job of the tuning job succeeded: {errors.get(first, 'nothing to try')}")
     summaries.sort(key=lambda summary: summary["TrainingJobName"])
     summaries.sort(key=_objective_value, reverse=maximize)
     lines = [f"{_objective_value(summary)} {summary['TunedHyperParameters']}\n" for summary in summaries]
-    context.log.write_text("".join(lines))
+    context.log.write_text("".join(lines + failed))
     return request | {
         "HyperParameterTuningJobName": name,
         "HyperParameterTuningJobArn": context.arn(f"hyper-parameter-tuning-job/{name}"),
@@ -86,6 +98,11 @@ def run_tuning_job(name: str, request: Json, context: Context) -> Json:
 def training_job_name(tuning_job: str, number: int) -> str:
     """Return the name of a training job, at most 63 characters; the end of the tuning job's name makes it unique."""
     return f"{tuning_job[:44]}-{tuning_job[-10:]}-{number:03d}"
+
+
+def trial_log(log: Path, number: int) -> Path:
+    """Return the log of a training job, for that of its tuning job."""
+    return log.with_suffix(f".{number:03d}.log")
 
 
 def _objective_value(summary: Json) -> float:
@@ -135,6 +152,7 @@ def _bayesian(ranges: Json, seed: int, maximize: bool, values: dict[int, float |
     except ImportError:
         raise JobFailed("Bayesian search needs Optuna: `uv add --dev optuna`, or choose Random") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", module="optuna")  # constant_liar is called experimental, at each start
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=True)
     study = optuna.create_study(direction="maximize" if maximize else "minimize", sampler=sampler)
     trials: dict[int, Any] = {}
@@ -177,7 +195,11 @@ def _suggested(trial: Any, ranges: Json) -> dict[str, str]:
         chosen[item["Name"]] = str(trial.suggest_int(item["Name"], low, high, log=_is_logarithmic(item)))
     for item in ranges.get("ContinuousParameterRanges") or []:
         start, end = float(item["MinValue"]), float(item["MaxValue"])
-        chosen[item["Name"]] = repr(trial.suggest_float(item["Name"], start, end, log=_is_logarithmic(item)))
+        if item.get("ScalingType") == "ReverseLogarithmic":  # logarithmic in the distance to 1
+            drawn = 1 - trial.suggest_float(item["Name"], 1 - end, 1 - start, log=True)
+        else:
+            drawn = trial.suggest_float(item["Name"], start, end, log=_is_logarithmic(item))
+        chosen[item["Name"]] = repr(min(end, max(start, drawn)))
     return chosen
 
 
