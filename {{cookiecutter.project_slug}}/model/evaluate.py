@@ -254,6 +254,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         "lineage": {
             "rows": recorded.get("rows", {}) | {"test": len(rows)},
             "split": recorded.get("split", {}),
+            "hyperparameters": recorded.get("hyperparameters", {}),
             "versions": recorded.get("versions", {}),
             "artifact_sha256": hashlib.sha256((args.model / "model.tar.gz").read_bytes()).hexdigest(),
         },

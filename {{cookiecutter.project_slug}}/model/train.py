@@ -3,7 +3,8 @@
     python model/train.py --train /tmp/out/train --validation /tmp/out/validation --model-dir /tmp/model --max_depth 6
 
 On SageMaker the folders come from SM_CHANNEL_TRAIN, SM_CHANNEL_VALIDATION and SM_MODEL_DIR. Each round logs
-`[12] train-logloss=0.10123 validation-logloss=0.14456`; a tuning job reads that with `validation-logloss=([0-9.]+)`.
+`[12] train-logloss=0.10123 validation-logloss=0.14456`. The last line has the metrics of the model that was kept:
+`kept 57 rounds, validation-error=0.01754 validation-logloss=0.07161`. The step Tune reads it.
 """
 
 import argparse
@@ -36,7 +37,11 @@ OBJECTIVES = {
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Return the command line. Hyperparameters have underscores, as SageMaker passes them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --max is no --max_depth
+    )
     parser.add_argument("--train", type=Path, default=os.environ.get("SM_CHANNEL_TRAIN"))
     parser.add_argument("--validation", type=Path, default=os.environ.get("SM_CHANNEL_VALIDATION"))
     parser.add_argument("--model-dir", type=Path, default=os.environ.get("SM_MODEL_DIR"))
@@ -89,19 +94,22 @@ def train(tables: dict[str, pd.DataFrame], schema: Schema, args: argparse.Namesp
     }
     if schema.problem_type == "multiclass_classification":
         parameters["num_class"] = len(schema.classes)
+    history: dict[str, dict[str, list[float]]] = {}  # by table and metric, a value for each round
     booster = xgb.train(
         parameters,
         matrices["train"],
         num_boost_round=args.num_round,
         evals=[(matrices[name], name) for name in tables],
+        evals_result=history,
         verbose_eval=False,
         callbacks=[LogRounds(), xgb.callback.EarlyStopping(rounds=args.early_stopping_rounds, save_best=True)],
     )
     # --- end ---
     modules = (np, pa, pd, sklearn, xgb)
+    rounds = booster.num_boosted_rounds()
     record = {
-        "rounds": booster.num_boosted_rounds(),
-        "best": {parameters["eval_metric"][-1]: float(booster.best_score)},
+        "rounds": rounds,
+        "validation": {name: values[rounds - 1] for name, values in history["validation"].items()},
         "hyperparameters": parameters | {"num_round": args.num_round},
         "rows": {name: len(table) for name, table in tables.items()},
         "versions": {"python": platform.python_version()} | {module.__name__: module.__version__ for module in modules},
@@ -154,8 +162,8 @@ def main(argv: list[str] | None = None) -> None:
     split = args.train / SPLIT
     record["split"] = json.loads(split.read_text(encoding="utf-8")) if split.is_file() else {}
     write_artifact(model, record, tables, args.model_dir)
-    name, value = next(iter(record["best"].items()))
-    print(f"kept {record['rounds']} rounds, validation-{name}={value:.5f}")
+    metrics = " ".join(f"validation-{name}={value:.5f}" for name, value in record["validation"].items())
+    print(f"kept {record['rounds']} rounds, {metrics}")
 
 
 def reason(error: Exception) -> str:

@@ -235,6 +235,7 @@ def test_evaluation_records_what_the_model_was_made_of(work: Path, no_champion: 
     assert found["lineage"] == {
         "rows": rows,
         "split": {"seed": 42, "split_by": list(SCHEMA.split_by), "test_fraction": 0.2, "validation_fraction": 0.15},
+        "hyperparameters": recorded["hyperparameters"],
         "versions": recorded["versions"],
         "artifact_sha256": hashlib.sha256(archive).hexdigest(),
     }

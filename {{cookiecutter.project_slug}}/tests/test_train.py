@@ -49,6 +49,21 @@ def test_a_wrong_hyperparameter_is_one_line_with_value_and_rule(
     assert not (tmp_path / "model").exists()
 
 
+def test_a_shortened_name_is_no_hyperparameter(splits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main([*flags(splits, splits), "--max=3"])
+    assert "unrecognized arguments: --max=3" in capsys.readouterr().err
+
+
+def test_the_last_line_has_the_metrics_of_the_model_that_was_kept(
+    splits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.main([*flags(splits, tmp_path), "--num_round=40", "--early_stopping_rounds=3"])
+    *rounds, last = capsys.readouterr().out.splitlines()
+    kept, _, metrics = last.removeprefix("kept ").partition(" rounds, ")
+    assert int(kept) <= len(rounds) and metrics.split() == rounds[int(kept) - 1].split()[-2:]
+
+
 def test_an_error_of_xgboost_has_no_place_in_its_code() -> None:
     error = "[15:59:13] /src/objective/objective.cc:25: Unknown objective function: `guess`\nhelp\nStack trace:\n  [bt]"
     assert train.reason(xgb.core.XGBoostError(error)) == "Unknown objective function: `guess`"

@@ -35,6 +35,7 @@ class Lineage:
     data_uri: str
     data_version: str
     rows: dict[str, int]
+    hyperparameters: dict[str, object]
     commit: str
     repository: str
     execution_arn: str
@@ -65,6 +66,7 @@ def read_lineage(session: Session, package: Json) -> Lineage:
         data_uri=metadata.get("data_uri", ""),
         data_version=metadata.get("data_version", ""),
         rows=recorded.get("rows", {}),
+        hyperparameters=recorded.get("hyperparameters", {}),
         commit=metadata.get("commit", ""),
         repository=metadata.get("repository", ""),
         execution_arn=metadata.get("execution", ""),
@@ -100,6 +102,7 @@ def lineage_rows(lineage: Lineage) -> list[tuple[str, str]]:
         ("data", lineage.data_uri),
         ("data version", lineage.data_version),
         ("rows", ", ".join(f"{name} {count}" for name, count in sorted(lineage.rows.items()))),
+        ("hyperparameters", ", ".join(f"{name} {value}" for name, value in sorted(lineage.hyperparameters.items()))),
         ("commit", lineage.commit),
         ("repository", lineage.repository),
         ("execution", lineage.execution_arn),
