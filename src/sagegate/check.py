@@ -35,8 +35,8 @@ def check(root: Path) -> None:
         )
     if definition.is_stale(root, settings):
         raise SagegateError(
-            "pipeline/definition.json is stale (pipeline.py, or a name or type in [hyperparameters], is not what it "
-            "was compiled from): run `sagegate compile` and commit it"
+            "pipeline/definition.json is stale (pipeline.py, [tuning], or a name or type in [hyperparameters], is not "
+            "what it was compiled from): run `sagegate compile` and commit it"
         )
     print(f"ok: {len(definition.steps_of(compiled))} steps, {len(compiled['Parameters'])} parameters")
 

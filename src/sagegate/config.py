@@ -10,6 +10,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -75,6 +76,7 @@ def _leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 ENVIRONMENTS = ("local", "dev", "staging", "prod")
 PLACEHOLDER_ACCOUNT = "000000000000"
 SHAPE = 1  # the shape of project that this package works with
+TYPES = {int: "Integer", float: "Float", str: "String"}
 # Names that the container keeps to itself (`_params.py` of sagemaker_containers), as all that begin with `sagemaker_`.
 KEPT_BY_CONTAINER = ("default_user_module_name", "_tuning_objective_metric")
 NOT_HYPERPARAMETERS = ("train", "validation", "model_dir", "help")  # other arguments of model/train.py
@@ -118,6 +120,35 @@ class GateSection(Section, frozen=True):
     confidence: Annotated[float, Meta(ge=0.5, lt=1.0)]
 
 
+class Range(Section, frozen=True):
+    """The values that a search tries for a hyperparameter: all from `min` to `max`, or those of the list `values`."""
+
+    min: int | float | None = None
+    max: int | float | None = None
+    scale: Literal["Auto", "Linear", "Logarithmic", "ReverseLogarithmic"] = "Auto"
+    values: list[int | float | str] | None = None
+
+
+class TuningSection(Section, frozen=True):
+    """A search for the best hyperparameters: each run trains `jobs` models in place of one, and the best one goes on.
+
+    `metric` is one that model/train.py prints. Grid tries all combinations of `values`; the other strategies draw.
+    A range is `{ min = 2, max = 8 }`, with `scale` one of Auto, Linear, Logarithmic and ReverseLogarithmic, or
+    `{ values = [2, 4, 8] }`.
+    """
+
+    metric: Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_:-]{0,254}\Z", examples=["validation-logloss"])]
+    goal: Literal["Minimize", "Maximize"]
+    jobs: Annotated[int, Meta(ge=1)]
+    parallel_jobs: Annotated[int, Meta(ge=1)]
+    strategy: Literal["Bayesian", "Random", "Grid"]
+    ranges: Annotated[dict[str, Range], Meta(min_length=1, max_length=30)]  # ParameterRanges in the API reference
+
+    def __post_init__(self) -> None:
+        if self.parallel_jobs > self.jobs:
+            raise ValueError(f"parallel_jobs is {self.parallel_jobs}: there are only {self.jobs} jobs")
+
+
 class Settings(Section, frozen=True):
     """`mlops.toml`. `template` is the version of the project's shape."""
 
@@ -125,12 +156,26 @@ class Settings(Section, frozen=True):
     data: DataSection
     gate: GateSection
     hyperparameters: dict[str, int | float | str]
+    tuning: TuningSection | None = None
     template: int = SHAPE
 
     def parameter_types(self) -> dict[str, str]:
-        """Return the type of each hyperparameter's pipeline parameter: Integer, Float or String."""
-        names = {int: "Integer", float: "Float", str: "String"}
-        return {key: names[type(value)] for key, value in self.hyperparameters.items()}
+        """Return the type of each pipeline parameter, Integer, Float or String: hyperparameters without a range."""
+        searched = self.tuning.ranges if self.tuning else {}
+        return {key: TYPES[type(value)] for key, value in self.hyperparameters.items() if key not in searched}
+
+    def search(self) -> dict[str, Any]:
+        """Return [tuning] for pipeline.py: limits of a Float are floats, and each range has `values` or the rest."""
+        assert self.tuning
+        ranges: dict[str, Any] = {}
+        for name, given in self.tuning.ranges.items():
+            kind: Any = type(self.hyperparameters[name])
+            ranges[name] = (
+                {"min": kind(given.min), "max": kind(given.max), "scale": given.scale}
+                if given.values is None
+                else {"values": [kind(value) for value in given.values]}
+            )
+        return {**msgspec.to_builtins(self.tuning), "ranges": ranges}
 
 
 class Resources(Section, frozen=True):
@@ -271,7 +316,17 @@ def _settings(values: dict[str, Any]) -> Settings:
         if problem:  # msgspec would not name the key
             shown = name.replace("\n", "\\n")
             raise SagegateError(f"mlops.toml: hyperparameters.{shown}: {problem}", USAGE)
-    return _validate(Settings, "mlops.toml", values)
+    tuning = values.get("tuning")
+    ranges = tuning.get("ranges") if isinstance(tuning, dict) else None
+    for name, given in ranges.items() if isinstance(ranges, dict) else ():
+        where = f"mlops.toml: tuning.ranges.{name}"
+        if not isinstance(given, dict):
+            raise SagegateError(f"{where}: expected {RANGE_FORMS}, got {given!r}".replace("\n", "\\n"), USAGE)
+        _validate(Range, where, given)
+    settings = _validate(Settings, "mlops.toml", values)
+    if settings.tuning:
+        _check_tuning(settings.tuning, settings.hyperparameters)
+    return settings
 
 
 def _name_problem(name: str) -> str:
@@ -287,6 +342,52 @@ def _name_problem(name: str) -> str:
         return "the container keeps this name to itself, so train.py would not get it: choose another name"
     if name in NOT_HYPERPARAMETERS:
         return f"model/train.py has another argument --{name.replace('_', '-')}: choose another name"
+    return ""
+
+
+RANGE_FORMS = "{ min = 2, max = 8 } or { values = [2, 4, 8] }"
+
+
+def _check_tuning(tuning: TuningSection, hyperparameters: dict[str, int | float | str]) -> None:
+    """Raise SagegateError for a search that SageMaker would refuse, or that the hyperparameters' types do not allow."""
+    for name, given in tuning.ranges.items():
+        if name not in hyperparameters:
+            near = get_close_matches(name, hyperparameters, n=1) or sorted(hyperparameters)
+            problem = f"[hyperparameters] has no such name, it has {', '.join(near)}"
+        else:
+            problem = _range_problem(given, type(hyperparameters[name]), tuning.strategy)
+        if problem:
+            shown = name.replace("\n", "\\n")
+            raise SagegateError(f"mlops.toml: tuning.ranges.{shown}: {problem}", USAGE)
+    if tuning.strategy == "Grid":
+        count = math.prod(len(given.values or ()) for given in tuning.ranges.values())
+        if tuning.jobs != count:  # "How Hyperparameter Tuning Works" in the SageMaker developer guide
+            what = f"Grid tries all {count} combinations of the values, so write jobs = {count}, not {tuning.jobs}"
+            raise SagegateError(f"mlops.toml: tuning.jobs: {what}", USAGE)
+
+
+def _range_problem(given: Range, kind: type, strategy: str) -> str:
+    """Return what is wrong with a range for a hyperparameter of a type, or an empty text."""
+    low, high, values = given.min, given.max, given.values
+    if None in (low, high) if values is None else (low, high, given.scale) != (None, None, "Auto"):
+        return f"expected {RANGE_FORMS}"
+    tried: list[Any] = [low, high] if values is None else values
+    what = {int: "whole numbers", float: "numbers", str: "texts"}[kind]
+    allowed: Any = (int, float) if kind is float else kind
+    if not all(isinstance(value, allowed) and (kind is str or abs(value) < 1e300) for value in tried):
+        return f"expected {what}, as in [hyperparameters], got {tried}"
+    if values is not None and not 1 <= len(values) <= 30:  # ParameterValues in the API reference
+        return f"expected 1 to 30 values, got {len(values)}"
+    if values is not None:
+        return "a value is there twice" if len(set(values)) < len(values) else ""
+    if strategy == "Grid":
+        return "expected { values = [...] }, because Grid tries those only"
+    if tried[0] >= tried[1]:
+        return f"min is {low}, which is not below max, {high}"
+    if given.scale == "Logarithmic" and tried[0] <= 0:
+        return f"min is {low}: a Logarithmic scale needs numbers above 0"
+    if given.scale == "ReverseLogarithmic" and (kind is int or tried[0] < 0 or tried[1] >= 1):
+        return "a ReverseLogarithmic scale needs fractions, at least 0 and below 1"
     return ""
 
 

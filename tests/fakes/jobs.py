@@ -29,12 +29,13 @@ from moto.utilities.utils import get_partition
 
 from fakes.storage import NoSuchBucket
 from sagegate.files import Json
-from sagegate.local.cache import ATTRIBUTES, Cache, parse_duration
+from sagegate.local.cache import Cache, parse_duration, relevant
 from sagegate.local.jobs import ALGORITHM_ERROR, Context, JobFailed, JobStopped
 from sagegate.local.references import Scope, resolve
 from sagegate.local.state import Execution, now, read_json
 from sagegate.local.steps import JOBS, Result, StepRunner
-from sagegate.pipeline.definition import Step
+from sagegate.local.tuning import training_job_name
+from sagegate.pipeline.definition import Step, hyperparameters_of, training_requests
 from sagegate.pipeline.shapes import STEPS, request_errors
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Jobs:
     def begin(self, execution: str, step: str, kind: str, record: Json) -> None:
         """Add a job that starts."""
         self._described[kind, record[f"{kind}JobName"]] = record
-        self._of_step[execution, step] = {f"{kind}Job": {"Arn": record[f"{kind}JobArn"]}}
+        member = "TuningJob" if kind == "HyperParameterTuning" else f"{kind}Job"
+        self._of_step[execution, step] = {member: {"Arn": record[f"{kind}JobArn"]}}
 
     def end(self, kind: str, record: Json, status: str, reason: str = "") -> None:
         """Save how a job ended that did not complete."""
@@ -114,6 +116,11 @@ class Jobs:
         """Return a job's description, or None."""
         return self._described.get((kind, name))
 
+    def trials(self, tuning_job: str) -> list[Json]:
+        """Return the summaries of a tuning job's training jobs, the best first and those that failed last."""
+        found = self._described.get(("HyperParameterTuning", tuning_job)) or {}
+        return [*found.get("TrainingJobSummaries", []), *found.get("Failed", [])]
+
     def metadata(self, execution: str, step: str) -> Json:
         """Return the Metadata of a step that has a job, else {}."""
         return self._of_step.get((execution, step), {})
@@ -124,8 +131,9 @@ class UriCache(Cache):
 
     def key(self, pipeline: str, step: str, kind: str, arguments: Json) -> str:
         """Return the digest of the arguments that SageMaker compares."""
-        relevant = {name: arguments.get(name) for name in ATTRIBUTES[kind]}
-        return hashlib.sha256(json.dumps([pipeline, step, relevant], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([pipeline, step, relevant(kind, arguments)], sort_keys=True).encode()
+        ).hexdigest()
 
     def find(self, key: str, expire_after: str | None) -> Json | None:
         """Return the entry of `key` unless it is too old. SageMaker does not look whether its outputs still exist."""
@@ -152,8 +160,10 @@ class FakeStepRunner(StepRunner):
         return super().run(step, arguments, scope)
 
     def job_name(self, step: Step) -> str:
-        """Return a name with SageMaker's random end."""
+        """Return a name with SageMaker's random end; that of a tuning job has at most 32 characters, and no prefix."""
         end = "".join(secrets.choice(LETTERS) for _ in range(10))
+        if step.type == "Tuning":
+            return f"{self.execution.id}-{step.name[:7]}-{end}"
         return f"pipelines-{self.execution.id}-{step.name}-{end}"
 
     def job_function(self, step_type: str) -> Run:
@@ -186,7 +196,8 @@ class FakeStepRunner(StepRunner):
         fault = self.service.faults.take(step)
         if fault and fault.when == "create":
             raise JobFailed(fault.reason)
-        self._check_role_and_inputs(kind, request)
+        for definition in training_requests("Tuning", request) or [request]:
+            self._check_role_and_inputs(kind, definition)
         for file in [context.log, *context.log.parent.glob(f"{step}.*.log")]:
             file.unlink(missing_ok=True)  # of an earlier attempt
         started = now()
@@ -204,12 +215,31 @@ class FakeStepRunner(StepRunner):
             raise
         except (JobFailed, ValueError, OSError) as error:
             reason = upload_failed(error) if isinstance(error, NoSuchBucket) else str(error)
+            if kind == "HyperParameterTuning" and not fault:
+                record |= {"Failed": self._failed_trials(name, context.log, reason, started)}
+                reason = ALL_FAILED
             self.service.jobs.end(kind, record, "Failed", reason)
             raise JobFailed(reason, getattr(error, "kind", ALGORITHM_ERROR)) from None
         finally:
             self._publish_logs(kind, name, context.log, started, fault.log if fault else ())
         self.service.jobs.complete(kind, name, description)
         return description
+
+    def _failed_trials(self, name: str, log: Path, reason: str, started: datetime) -> list[Json]:
+        """Return the summaries of the training jobs of a tuning job of which none succeeded."""
+        count = len(list(log.parent.glob(f"{log.stem}.???.log")))
+        return [
+            {
+                "TrainingJobName": training_job_name(name, number),
+                "TrainingJobArn": self.context.arn(f"training-job/{training_job_name(name, number)}"),
+                "TrainingJobStatus": "Failed",
+                **{key: started for key in ("CreationTime", "TrainingStartTime")},
+                "TrainingEndTime": now(),
+                "TunedHyperParameters": {},
+                "FailureReason": reason,
+            }
+            for number in range(1, count + 1)
+        ]
 
     def _check_role_and_inputs(self, kind: str, request: Json) -> None:
         """Raise JobFailed if SageMaker would not create the job."""
@@ -228,12 +258,20 @@ class FakeStepRunner(StepRunner):
                 raise JobFailed(f"{failed}{text}{missing}".rstrip())
 
     def _publish_logs(self, kind: str, name: str, log: Path, started: datetime, more: tuple[str, ...]) -> None:
+        if kind == "HyperParameterTuning":
+            for file in log.parent.glob(f"{log.stem}.???.log"):
+                job = training_job_name(name, int(file.name.split(".")[-2]))
+                self.service.publish_log("Training", job, started, "algo-1", read_lines(file))
+            return
         hosts = {file.name.split(".")[-2]: file for file in sorted(log.parent.glob(f"{log.stem}.algo-*.log"))}
         for host, file in (hosts or {"algo-1": log}).items():
             lines = read_lines(file) + (list(more) if host == "algo-1" else [])
             self.service.publish_log(kind, name, started, host, lines)
 
 
+ALL_FAILED = (
+    "All training jobs failed. Please take a look at the training job failures to get more details."  # of a tuning job
+)
 JOB_CREATION_ERROR = "SageMaker.JOB_CREATION_ERROR"
 
 
@@ -242,6 +280,8 @@ def failure_reason(kind: str, local: str, request: Json) -> str:
 
     SageMaker quotes only a training job that wrote `/opt/ml/output/failure`; the others' words are in their logs.
     """
+    if kind == "HyperParameterTuning":
+        kind, local = "Training", local.removeprefix("no training job of the tuning job succeeded: ")
     match = EXIT.fullmatch(local)
     if match is None:
         return local if local.startswith("ClientError") else f"ClientError: {local}"
@@ -250,7 +290,8 @@ def failure_reason(kind: str, local: str, request: Json) -> str:
         return MEMORY
     if kind != "Training":
         return f"{'AlgorithmError' if kind == 'Processing' else 'ClientError'}: See job logs for more information"
-    parameters = request.get("HyperParameters") or {}
+    (definition,) = training_requests("Tuning", request) or [request]
+    parameters = hyperparameters_of(definition)
     own = " ".join(f"--{k} {v}" for k, v in sorted(parameters.items()) if not k.startswith("sagemaker_"))
     command = f"/miniconda3/bin/python3 {parameters.get('sagemaker_program', 'train.py')} {own}".strip()
     code = 128 - code if code < 0 else code

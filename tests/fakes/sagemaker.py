@@ -14,6 +14,7 @@ from moto.sagemaker.responses import SageMakerResponse
 
 from fakes import registry
 from fakes.pipelines import Service
+from fakes.registry import page
 from sagegate.errors import SagegateError
 from sagegate.files import Json
 from sagegate.local.client import ResourceNotFound
@@ -34,6 +35,13 @@ class AccessDenied(SagemakerClientError):
 def describe_job(kind: str) -> Operation:
     """Return a Describe*Job operation, which is moto's for a job that no pipeline ran."""
     return lambda service, request: service.jobs.describe(kind, request[f"{kind}JobName"])
+
+
+def list_trials(service: Service, request: Json) -> Json:
+    """ListTrainingJobsForHyperParameterTuningJob."""
+    status = request.get("StatusEquals")
+    found = service.jobs.trials(request["HyperParameterTuningJobName"])
+    return page("TrainingJobSummaries", [job for job in found if status in (None, job["TrainingJobStatus"])], request)
 
 
 def add_tags(service: Service, request: Json) -> Json | None:
@@ -67,6 +75,8 @@ OPERATIONS: dict[str, Operation] = {
     "describe_processing_job": describe_job("Processing"),
     "describe_training_job": describe_job("Training"),
     "describe_transform_job": describe_job("Transform"),
+    "describe_hyper_parameter_tuning_job": describe_job("HyperParameterTuning"),
+    "list_training_jobs_for_hyper_parameter_tuning_job": list_trials,
     "create_transform_job": Service.create_transform_job,
     "create_model_package": of_registry(registry.create),
     "describe_model_package": of_registry(registry.describe),

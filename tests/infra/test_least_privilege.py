@@ -15,6 +15,7 @@ ALARM = f"arn:aws:cloudwatch:{REGION}:{DEV}:alarm"
 ROLE = f"arn:aws:iam::{DEV}:role"
 GITHUB = ("train", "approve", "deploy-staging", "deploy-prod")
 
+READ_SEARCH = ("DescribeHyperParameterTuningJob", "ListTrainingJobsForHyperParameterTuningJob")
 # (role, action, resource, allowed) in one account with all environments, where only policies separate them.
 CALLS = [
     ("train", "s3:PutObject", f"{BUCKET}/tumour/code/abc/train.py", True),
@@ -34,6 +35,8 @@ CALLS = [
     ("train", "sagemaker:StartPipelineExecution", f"{SM}:pipeline/other", False),
     ("train", "sagemaker:DescribeTrainingJob", f"{SM}:training-job/pipelines-x-Train-1", True),
     ("train", "sagemaker:CreateTrainingJob", f"{SM}:training-job/pipelines-x-Train-1", False),
+    *(("train", f"sagemaker:{call}", f"{SM}:hyper-parameter-tuning-job/x-Tune-1", True) for call in READ_SEARCH),
+    ("train", "sagemaker:CreateHyperParameterTuningJob", f"{SM}:hyper-parameter-tuning-job/x-Tune-1", False),
     ("train", "sagemaker:ListModelPackages", f"{SM}:model-package/tumour/*", True),
     ("train", "sagemaker:UpdateModelPackage", PACKAGE, False),
     ("train", "sagemaker:CreateEndpoint", f"{SM}:endpoint/tumour-staging", False),
@@ -139,6 +142,15 @@ def test_jobs_can_register_models_but_never_approve_them(stack: Stack) -> None:
     assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/raw/v1/data.csv")
     assert not allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/deployments/staging/1.json")  # a forged record
     assert not allowed(statements, "sagemaker:CreateEndpoint", f"{SM}:endpoint/tumour-prod")
+
+
+def test_jobs_can_run_a_search(stack: Stack) -> None:
+    """Its name has no prefix: SageMaker gives it at most 32 characters. Its training jobs are SageMaker's own calls."""
+    statements, search = stack.statements("tumour-execution"), f"{SM}:hyper-parameter-tuning-job/x-Tune-1"
+    for call in ("CreateHyperParameterTuningJob", "StopHyperParameterTuningJob", "AddTags", *READ_SEARCH):
+        assert allowed(statements, f"sagemaker:{call}", search), call
+    assert not allowed(statements, "sagemaker:DeleteHyperParameterTuningJob", search)
+    assert allowed(statements, "s3:PutObject", f"{BUCKET}/tumour/executions/x/model/x-Tune-1-001-0/output/model.tar.gz")
 
 
 def test_a_deploying_account_reads_models_and_nothing_else() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sagegate.config import Section, convert, load_environment, load_settings
+from sagegate.config import Section, convert, load_environment, load_settings, parse_settings
 from sagegate.errors import SagegateError
 
 PROJECT = """
@@ -80,6 +80,56 @@ MISTAKES = {
     ("[project]", "template = 2\n[project]"): "this project has shape 2, this sagegate knows 1",
     ("[gate]", "[[gate]]"): "gate: Expected `object`, got `array`",
 }
+TUNING = """
+[tuning]
+metric = "validation-logloss"
+goal = "Minimize"
+jobs = 12
+parallel_jobs = 3
+strategy = "Bayesian"
+[tuning.ranges]
+max_depth = { min = 2, max = 8 }
+eta = { min = 0.01, max = 0.5, scale = "Logarithmic" }
+objective = { values = ["binary:logistic", "binary:hinge"] }
+"""
+LIMITS, SCALE, VALUES = "{ min = 2, max = 8 }", "min = 0.01, max = 0.5", '"binary:logistic", "binary:hinge"'
+TUNING_MISTAKES = {
+    ("validation-logloss", "loss(.*)"): "tuning.metric: expected text like `validation-logloss`",
+    ('"Minimize"', '"min"'): "tuning.goal: Invalid enum value 'min'",
+    ("jobs = 12", "jobs = 0"): "tuning.jobs: Expected `int` >= 1",
+    ("parallel_jobs = 3", "parallel_jobs = 13"): "tuning: parallel_jobs is 13: there are only 12 jobs",
+    ('"Bayesian"', '"Hyperband"'): "tuning.strategy: Invalid enum value 'Hyperband'",
+    ("max_depth =", "depth ="): "tuning.ranges.depth: [hyperparameters] has no such name, it has max_depth",
+    ("max_depth =", '"a\\nb" ='): "tuning.ranges.a\\nb: [hyperparameters] has no such name",
+    (LIMITS, "[2, 8]"): "ranges.max_depth: expected { min = 2, max = 8 } or { values = [2, 4, 8] }, got [2, 8]",
+    (LIMITS, "{ min = 2 }"): "tuning.ranges.max_depth: expected { min = 2, max = 8 } or",
+    (LIMITS, "{}"): "tuning.ranges.max_depth: expected { min = 2, max = 8 } or",
+    (LIMITS, "{ min = 2, max = 8, values = [2] }"): "tuning.ranges.max_depth: expected { min = 2, max = 8 } or",
+    (LIMITS, '{ values = [2], scale = "Linear" }'): "tuning.ranges.max_depth: expected { min = 2, max = 8 } or",
+    (LIMITS, "{ min = 2, max = 8, step = 2 }"): "tuning.ranges.max_depth: step: no such key",
+    (LIMITS, '{ min = 2, max = "8" }'): "tuning.ranges.max_depth: max: Expected `int | float | null`, got `str`",
+    (LIMITS, "{ min = 2, max = 8.5 }"): "tuning.ranges.max_depth: expected whole numbers, as in [hyperparameters], got",
+    (SCALE, f"min = 1, max = {10**400}"): "tuning.ranges.eta: expected numbers, as in [hyperparameters], got",
+    (LIMITS, "{ min = 8, max = 8 }"): "tuning.ranges.max_depth: min is 8, which is not below max, 8",
+    (LIMITS, '{ values = [2, "four"] }'): "tuning.ranges.max_depth: expected whole numbers, as in [hyperparameters]",
+    (LIMITS, "{ values = [2, 4, 2] }"): "tuning.ranges.max_depth: a value is there twice",
+    (LIMITS, "{ values = [] }"): "tuning.ranges.max_depth: expected 1 to 30 values, got 0",
+    (LIMITS, f"{{ values = {list(range(31))} }}"): "tuning.ranges.max_depth: expected 1 to 30 values, got 31",
+    (SCALE, "min = 0.0, max = 0.5"): "tuning.ranges.eta: min is 0.0: a Logarithmic scale needs numbers above 0",
+    (SCALE, "min = 0.1, max = inf"): "tuning.ranges.eta: max: expected a finite number, got inf",
+    ('"Logarithmic"', '"Log"'): "tuning.ranges.eta: scale: Invalid enum value 'Log'",
+    (
+        'max = 0.5, scale = "Logarithmic"',
+        'max = 1.0, scale = "ReverseLogarithmic"',
+    ): "tuning.ranges.eta: a ReverseLogarithmic scale needs fractions, at least 0 and below 1",
+    (
+        f"values = [{VALUES}]",
+        "min = 1, max = 2",
+    ): "tuning.ranges.objective: expected texts, as in [hyperparameters], got [1, 2]",
+    (VALUES, "1, 2"): "tuning.ranges.objective: expected texts, as in [hyperparameters], got [1, 2]",
+    ('"Bayesian"', '"Grid"'): "tuning.ranges.max_depth: expected { values = [...] }, because Grid tries those only",
+}
+GRID = {('"Bayesian"', '"Grid"'), (LIMITS, "{ values = [2, 4, 8] }"), ("eta = {", "#")}
 ENVIRONMENT_MISTAKES = {
     ('"real-time"', '"realtime"'): "endpoint.mode: Invalid enum value 'realtime'",
     ("mb = 2048", "mb = 2000"): "endpoint.memory_size_in_mb: Invalid enum value 2000",
@@ -113,6 +163,32 @@ def test_a_mistake_in_mlops_toml(tmp_path: Path, change: tuple[str, str], words:
     assert change[0] in PROJECT
     message = error_of(tmp_path, PROJECT.replace(*change), "sagegate")
     assert message.startswith("mlops.toml") and words in message and "\n" not in message, message
+
+
+@pytest.mark.parametrize(("change", "words"), TUNING_MISTAKES.items(), ids=lambda value: str(value)[:40])
+def test_a_mistake_in_a_search(tmp_path: Path, change: tuple[str, str], words: str) -> None:
+    assert change[0] in TUNING
+    message = error_of(tmp_path, PROJECT + TUNING.replace(*change), "sagegate")
+    assert message.startswith("mlops.toml: ") and words in message and "\n" not in message, message
+
+
+def test_a_grid_says_how_many_models_it_trains(tmp_path: Path) -> None:
+    text = PROJECT + TUNING
+    for change in GRID:
+        text = text.replace(*change)
+    assert error_of(tmp_path, text, "sagegate") == (
+        "mlops.toml: tuning.jobs: Grid tries all 6 combinations of the values, so write jobs = 6, not 12"
+    )
+    settings = parse_settings(text.replace("jobs = 12", "jobs = 6"))
+    assert settings.search()["ranges"]["max_depth"] == {"values": [2, 4, 8]}
+
+
+def test_a_search_takes_its_hyperparameters_from_the_parameters() -> None:
+    settings = parse_settings(PROJECT + TUNING.replace("min = 0.01, max = 0.5, scale", "min = 1, max = 2, scale"))
+    assert settings.parameter_types() == {}
+    ranges = settings.search()["ranges"]
+    assert ranges["max_depth"] == {"min": 2, "max": 8, "scale": "Auto"}
+    assert ranges["eta"] == {"min": 1.0, "max": 2.0, "scale": "Logarithmic"} and type(ranges["eta"]["min"]) is float
 
 
 @pytest.mark.parametrize(("change", "words"), ENVIRONMENT_MISTAKES.items(), ids=lambda value: str(value)[:40])

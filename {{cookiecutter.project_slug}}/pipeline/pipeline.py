@@ -1,6 +1,7 @@
 """The pipeline, built with the SageMaker Python SDK v3.
 
-Preprocess -> Train -> Evaluate -> Gate -> Register, or Rejected. EventBridge rules in infra/platform.yaml notify.
+Preprocess -> Train -> Evaluate -> Gate -> Register, or Rejected. EventBridge rules in infra/platform.yaml notify. With
+`[tuning]` in mlops.toml, Tune takes the place of Train: it trains several models, and the best one goes on.
 
 `sagegate compile` writes `pipeline/definition.json` from this file; SageMaker and local runs execute that definition.
 Everything that differs between environments, accounts or executions is a pipeline parameter, so the definition is the
@@ -12,7 +13,10 @@ Keep the definition deterministic: pass code to jobs as a parameter (`Preprocess
 
 from __future__ import annotations
 
+from typing import Any
+
 from sagemaker.core.model_metrics import MetricsSource, ModelMetrics
+from sagemaker.core.parameter import CategoricalParameter, ContinuousParameter, IntegerParameter
 from sagemaker.core.processing import Processor
 from sagemaker.core.shapes import (
     ProcessingInput,
@@ -30,10 +34,11 @@ from sagemaker.mlops.workflow.condition_step import ConditionStep
 from sagemaker.mlops.workflow.fail_step import FailStep
 from sagemaker.mlops.workflow.model_step import ModelStep
 from sagemaker.mlops.workflow.pipeline import Pipeline
-from sagemaker.mlops.workflow.steps import CacheConfig, ProcessingStep, TrainingStep
+from sagemaker.mlops.workflow.steps import CacheConfig, ProcessingStep, TrainingStep, TuningStep
 from sagemaker.serve.model_builder import ModelBuilder
 from sagemaker.train import ModelTrainer
 from sagemaker.train.configs import Compute, InputData, OutputDataConfig, StoppingCondition
+from sagemaker.train.tuner import HyperparameterTuner
 
 JOB = "/opt/ml/processing"
 CACHE = CacheConfig(enable_caching=True, expire_after="P30D")
@@ -48,10 +53,13 @@ NO_INDEX = {"PIP_NO_BUILD_ISOLATION": "0"}
 PARAMETER_TYPES = {"String": ParameterString, "Integer": ParameterInteger, "Float": ParameterFloat}
 
 
-def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pipeline:
+def build(
+    hyperparameter_types: dict[str, str], session: PipelineSession, tuning: dict[str, Any] | None = None
+) -> Pipeline:
     """Return the pipeline of this project.
 
-    `hyperparameter_types` maps the names in `[hyperparameters]` of mlops.toml to Integer, Float or String.
+    `hyperparameter_types` maps the names in `[hyperparameters]` of mlops.toml to Integer, Float or String. `tuning` is
+    `[tuning]` of mlops.toml; the hyperparameters that have a range there are not in `hyperparameter_types`.
     """
     # --- Parameters of the environment -----------------------------------------------------------------------------
     role = ParameterString("RoleArn")
@@ -127,7 +135,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
     def split(name: str) -> object:
         return preprocess.properties.ProcessingOutputConfig.Outputs[name].S3Output.S3Uri
 
-    # --- Train: fit the model --------------------------------------------------------------------------------------
+    # --- Train or Tune: fit one model, or several and keep the best ------------------------------------------------
     trainer = ModelTrainer(
         base_job_name="train",
         training_image=image,
@@ -149,7 +157,15 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
         ),
         sagemaker_session=session,
     )
-    train = TrainingStep(name="Train", step_args=trainer.train(), cache_config=CACHE)
+    if tuning is None:
+        train = TrainingStep(name="Train", step_args=trainer.train(), cache_config=CACHE)
+        model = train.properties.ModelArtifacts.S3ModelArtifacts
+    else:
+        train = TuningStep(name="Tune", step_args=search(trainer, tuning), cache_config=CACHE)
+        # The step's own prefix: after a cache hit, the models are those of an earlier execution.
+        prefix = train.properties.TrainingJobDefinition.OutputDataConfig.S3OutputPath
+        best = train.properties.TrainingJobSummaries[0].TrainingJobName
+        model = Join(on="/", values=[prefix, best, "output/model.tar.gz"])
 
     # --- Evaluate: compare candidate and champion on the same test rows --------------------------------------------
     # No cache: the champion has a fixed URI, so SageMaker's cache would not notice a new champion.
@@ -159,7 +175,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
         step_args=processor("evaluate.py", 1, {}).run(
             inputs=[
                 job_input("code", evaluate_code),
-                job_input("model", train.properties.ModelArtifacts.S3ModelArtifacts),
+                job_input("model", model),
                 job_input("champion", Join(on="/", values=[artifacts, "champion"])),
                 job_input("test", split("test")),
             ],
@@ -180,7 +196,7 @@ def build(hyperparameter_types: dict[str, str], session: PipelineSession) -> Pip
     # --- Register: add the candidate to the registry, to be approved -----------------------------------------------
     evaluation_uri = evaluate.properties.ProcessingOutputConfig.Outputs["evaluation"].S3Output.S3Uri
     builder = ModelBuilder(
-        s3_model_data_url=train.properties.ModelArtifacts.S3ModelArtifacts,
+        s3_model_data_url=model,
         image_uri=image,
         role_arn=ROLE_PLACEHOLDER,
         env_vars={"SAGEMAKER_PROGRAM": "inference.py", **NO_INDEX},
@@ -261,3 +277,29 @@ def job_input(name: str, uri: object, distribution: str = "FullyReplicated") -> 
 def as_text(parameter: ParameterString | ParameterInteger | ParameterFloat) -> object:
     """Return a hyperparameter's value as text: the API needs text, and the SDK would emit a number's reference."""
     return parameter if isinstance(parameter, ParameterString) else parameter.to_string()
+
+
+def search(trainer: ModelTrainer, tuning: dict[str, Any]) -> object:
+    """Return the arguments of a Tuning step that trains `tuning["jobs"]` models as `trainer` does."""
+    metric = tuning["metric"]
+    tuner = HyperparameterTuner(
+        model_trainer=trainer,
+        objective_metric_name=metric,
+        # The last line of train.py has the metrics of the model that it kept; earlier lines have those of each round.
+        metric_definitions=[{"Name": metric, "Regex": f"kept .* {metric}=([-+.0-9e]+)"}],
+        objective_type=tuning["goal"],
+        hyperparameter_ranges={name: search_range(given) for name, given in tuning["ranges"].items()},
+        strategy=tuning["strategy"],
+        max_jobs=tuning["jobs"],
+        max_parallel_jobs=tuning["parallel_jobs"],
+        random_seed=42,
+    )
+    return tuner.tune(inputs=trainer.input_data_config, wait=False)
+
+
+def search_range(given: dict[str, Any]) -> CategoricalParameter | ContinuousParameter | IntegerParameter:
+    """Return the values to try for a hyperparameter: those of a list, or all from a minimum to a maximum."""
+    if "values" in given:
+        return CategoricalParameter(given["values"])
+    kind = IntegerParameter if isinstance(given["min"], int) else ContinuousParameter
+    return kind(given["min"], given["max"], given["scale"])

@@ -25,6 +25,13 @@ PASSED, REJECTED = (
 )
 EVALUATE, REGISTER = STEPS["Evaluate"]["Arguments"], PASSED.get("Register", {}).get("Arguments", {})
 FLAGS = EVALUATE["AppSpecification"]["ContainerArguments"]
+# Of the step Train; [tuning] in mlops.toml puts a step Tune in its place, whose best model comes first.
+MODEL: dict[str, Any] = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
+TRAINING = STEPS["Train"]["Arguments"] if "Train" in STEPS else STEPS["Tune"]["Arguments"]["TrainingJobDefinition"]
+if "Tune" in STEPS:
+    PARTS = ("TrainingJobDefinition.OutputDataConfig.S3OutputPath", "TrainingJobSummaries[0].TrainingJobName")
+    BEST = [*({"Get": f"Steps.Tune.{part}"} for part in PARTS), "output/model.tar.gz"]
+    MODEL = {"Std:Join": {"On": "/", "Values": BEST}}
 SPLIT = "Steps.Preprocess.ProcessingOutputConfig.Outputs['{}'].S3Output.S3Uri"
 SCHEMA = data.load_schema()
 METRICS = metrics.METRICS[SCHEMA.problem_type]
@@ -62,7 +69,7 @@ def test_no_model_is_born_approved() -> None:
 
 
 def test_the_champion_is_not_the_candidate() -> None:
-    assert source("--model") == {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
+    assert source("--model") == MODEL
     assert source("--champion") == {"Std:Join": {"On": "/", "Values": [{"Get": "Parameters.ArtifactsUri"}, "champion"]}}
     assert "CacheConfig" not in STEPS["Evaluate"], "SageMaker's cache compares addresses: it misses a new champion"
 
@@ -72,7 +79,7 @@ def test_the_registered_model_is_the_evaluated_one() -> None:
 
 
 def test_no_model_is_trained_on_the_test_rows() -> None:
-    channels = [channel["DataSource"]["S3DataSource"] for channel in STEPS["Train"]["Arguments"]["InputDataConfig"]]
+    channels = [channel["DataSource"]["S3DataSource"] for channel in TRAINING["InputDataConfig"]]
     assert [channel["S3Uri"]["Get"] for channel in channels] == [SPLIT.format("train"), SPLIT.format("validation")]
     assert source("--test") == {"Get": SPLIT.format("test")}
 

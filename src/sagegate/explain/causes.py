@@ -13,6 +13,7 @@ from pathlib import Path
 from sagegate.config import Environment
 from sagegate.files import Json
 from sagegate.names import Names
+from sagegate.pipeline.definition import hyperparameters_of, training_requests
 
 FRAME = re.compile(r'^\s+File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
 EXCEPTION = re.compile(
@@ -166,8 +167,9 @@ def _script_of(body: Json) -> str:
     """Return the script of `model/` that a step runs, as its definition names it."""
     arguments = body.get("Arguments") or {}
     entrypoint = (arguments.get("AppSpecification") or {}).get("ContainerEntrypoint") or []
-    program = (arguments.get("HyperParameters") or {}).get("sagemaker_program")
-    scripts = [str(part) for part in [*entrypoint, program] if str(part).endswith(".py")]
+    requests = training_requests(str(body.get("Type")), arguments)
+    programs = [hyperparameters_of(request).get("sagemaker_program") for request in requests]
+    scripts = [str(part) for part in [*entrypoint, *programs] if str(part).endswith(".py")]
     return f"model/{scripts[0].rpartition('/')[2]}" if scripts else "the step's script"
 
 

@@ -12,6 +12,7 @@ from sagegate.runs.executions import (
     describe_execution,
     execution_definition,
     execution_steps,
+    failed_training_job,
     job_of,
     last_log_lines,
     latest_executions,
@@ -88,7 +89,8 @@ def _explain_step(
         return
     job = job_of(step)
     created = [str(entry["Arn"]) for entry in step.get("Metadata", {}).values() if "Arn" in entry]
-    where = [f"log group {LOG_GROUPS[job[0]]}, streams {job[1]}/*"] if job else created
+    streams = f"{job[1]}{'-' if job[0] == 'TuningJob' else '/'}*" if job else ""
+    where = [f"log group {LOG_GROUPS[job[0]]}, streams {streams}"] if job else created
     where = where or ["no job was created, so there is no log"]
     logs = output.job_logs(session.names.partition, session.names.region)
     _print_item("more", "\n".join([*where, f"logs: {logs}"]))
@@ -120,6 +122,9 @@ def _job_reasons(session: Session, step: Json) -> list[str]:
     if session.environment.is_local or job is None:
         return []
     kind, name = job
+    if kind == "TuningJob":
+        failed = failed_training_job(session, name) or {}
+        return [str(failed["FailureReason"])] if "FailureReason" in failed else []
     call = {
         "ProcessingJob": session.sagemaker.describe_processing_job,
         "TrainingJob": session.sagemaker.describe_training_job,

@@ -267,6 +267,11 @@ class LocalSageMaker:
         """Return a training job that has completed."""
         return _read(self.state / "descriptions" / f"{TrainingJobName}.json", f"training job {TrainingJobName}")
 
+    def describe_hyper_parameter_tuning_job(self, *, HyperParameterTuningJobName: str) -> Json:
+        """Return a tuning job that has completed."""
+        name = HyperParameterTuningJobName
+        return _read(self.state / "descriptions" / f"{name}.json", f"tuning job {name}")
+
     def list_model_packages(self, *, ModelPackageGroupName: str, **_: Any) -> Json:
         """Return the versions of a group, newest first."""
         fields = (

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sagegate.errors import SagegateError
 from sagegate.files import Json, archive, local_files
-from sagegate.pipeline.definition import steps_of
+from sagegate.pipeline.definition import hyperparameters_of, steps_of, training_requests
 
 ARCHIVE = "sourcedir.tar.gz"
 
@@ -48,11 +48,12 @@ def code_parameters(definition: Json) -> dict[str, tuple[str, bool]]:
     `PreprocessCode` means `model/preprocess.py`. A training job unpacks `sagemaker_submit_directory` itself, so it
     needs an archive; a processing job gets the files.
     """
-    archived = {
-        step.arguments.get("HyperParameters", {}).get("sagemaker_submit_directory", {}).get("Get", "")
+    directories = [
+        hyperparameters_of(request).get("sagemaker_submit_directory")
         for step in steps_of(definition).values()
-        if step.type == "Training"
-    }
+        for request in training_requests(step.type, step.arguments)
+    ]
+    archived = {directory.get("Get", "") for directory in directories if isinstance(directory, dict)}
     found = {}
     for name in (parameter["Name"] for parameter in definition.get("Parameters") or []):
         if re.fullmatch(r"[A-Z]\w*Code", name):

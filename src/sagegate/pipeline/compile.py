@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from sagegate.config import Settings, load_environment, load_settings
 from sagegate.errors import FAILED, SagegateError
 from sagegate.files import Json, write_atomically
-from sagegate.pipeline.definition import path_of, source_digest, steps_of
+from sagegate.pipeline.definition import path_of, source_digest, steps_of, training_requests
 
 OFFLINE = {
     "AWS_ACCESS_KEY_ID": "none",
@@ -60,7 +61,8 @@ def compile_project(root: Path) -> bool:
             if "[Errno" in lines[-1] and not frames
             else "pipeline.py does not compile"
         )
-        raise SagegateError(f"pipeline/{what}: {lines[-1]}{where}", FAILED)
+        reason = lines[-1].removeprefix("sagegate.errors.SagegateError: ")
+        raise SagegateError(f"pipeline/{what}: {reason}{where}", FAILED)
     return file.read_bytes() != before
 
 
@@ -108,7 +110,14 @@ def compiled(root: Path, settings: Settings) -> Json:
 
     opt_out = {"SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
     session = OfflineSession(sagemaker_config={"SchemaVersion": "1.0", **opt_out})
-    definition = neutral(json.loads(load_pipeline(root).build(settings.parameter_types(), session).definition()))
+    build = load_pipeline(root).build
+    arguments: list[Any] = [settings.parameter_types(), session]
+    if settings.tuning:
+        if len(signature(build).parameters) < 3:
+            todo = "`cruft update` brings it, or remove [tuning] from mlops.toml"
+            raise SagegateError(f"build() takes no third argument `tuning`: {todo}")
+        arguments.append(settings.search())
+    definition = neutral(json.loads(build(*arguments).definition()))
     return {**definition, "Metadata": {"Source": source_digest(root, settings)}}
 
 
@@ -126,16 +135,16 @@ def load_pipeline(root: Path) -> Any:
 def neutral(definition: Json) -> Json:
     """Put parameters where the SDK accepts only literals, and drop what it copies from the local environment.
 
-    Training: role, volume and run time. Register: the region in the container's environment, and the code's place
-    inside the artifact, where train.py puts it, so no repacking job is needed. Changes and returns `definition`.
+    Training and Tuning: role, volume and run time. Register: the region in the container's environment, and the code's
+    place inside the artifact, where train.py puts it, so no repacking job is needed. Changes and returns `definition`.
     """
     for step in steps_of(definition).values():
         arguments = step.body["Arguments"]
-        if step.type == "Training":
-            arguments["RoleArn"] = {"Get": "Parameters.RoleArn"}
-            arguments["ResourceConfig"]["VolumeSizeInGB"] = {"Get": "Parameters.TrainingVolumeSizeInGB"}
-            arguments["StoppingCondition"]["MaxRuntimeInSeconds"] = {"Get": "Parameters.MaxRuntimeInSeconds"}
-        elif step.type == "RegisterModel":
+        for request in training_requests(step.type, arguments):
+            request["RoleArn"] = {"Get": "Parameters.RoleArn"}
+            request["ResourceConfig"]["VolumeSizeInGB"] = {"Get": "Parameters.TrainingVolumeSizeInGB"}
+            request["StoppingCondition"]["MaxRuntimeInSeconds"] = {"Get": "Parameters.MaxRuntimeInSeconds"}
+        if step.type == "RegisterModel":
             for container in arguments["InferenceSpecification"]["Containers"]:
                 container["Environment"].pop("SAGEMAKER_REGION", None)
                 container["Environment"]["SAGEMAKER_SUBMIT_DIRECTORY"] = "/opt/ml/model/code"

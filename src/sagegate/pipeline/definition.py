@@ -80,13 +80,15 @@ def load(root: Path) -> Json:
 
 
 def source_digest(root: Path, settings: Settings) -> str:
-    """Return a digest of the definition's sources: pipeline.py, and the hyperparameters' names and types."""
+    """Return a digest of the definition's sources: pipeline.py, the hyperparameters' names and types, [tuning]."""
     try:
         text = (root / "pipeline" / "pipeline.py").read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SagegateError("pipeline/pipeline.py is missing: restore it from git") from None
-    types = json.dumps(settings.parameter_types(), sort_keys=True)
-    return hashlib.sha256(f"{text}\0{types}".encode()).hexdigest()
+    parts = [text, json.dumps(settings.parameter_types(), sort_keys=True)]
+    if settings.tuning:
+        parts.append(json.dumps(settings.search(), sort_keys=True))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def is_stale(root: Path, settings: Settings) -> bool:
@@ -139,6 +141,19 @@ def _walk(bodies: list[Any], branch: tuple[str, bool] | None) -> Iterator[tuple[
             arguments = body.get("Arguments") or {}
             yield from _walk(arguments.get("IfSteps") or [], (body["Name"], True))
             yield from _walk(arguments.get("ElseSteps") or [], (body["Name"], False))
+
+
+def training_requests(kind: str, arguments: Json) -> list[Json]:
+    """Return the requests of training jobs in the arguments of a Training or a Tuning step; none for other types."""
+    if kind == "Tuning":  # one definition, or a list
+        one = arguments.get("TrainingJobDefinition")
+        return [*([one] if one else []), *(arguments.get("TrainingJobDefinitions") or [])]
+    return [arguments] if kind == "Training" else []
+
+
+def hyperparameters_of(request: Json) -> Json:
+    """Return the hyperparameters in a training job's request; of a tuning job's, those that it does not search."""
+    return request.get("HyperParameters") or request.get("StaticHyperParameters") or {}
 
 
 def dependencies(body: Json) -> list[tuple[str, str]]:

@@ -86,7 +86,7 @@ def set_caching(definition: Json, enabled: bool) -> Json:
     """
 
     def changed(body: Json) -> Json:
-        if body["Type"] not in ("Processing", "Training"):
+        if body["Type"] not in ("Processing", "Training", "Tuning"):
             return body
         return {**body, "CacheConfig": {**body.get("CacheConfig", {}), "Enabled": enabled}}
 

@@ -17,6 +17,7 @@ LOG_GROUPS = {
     "ProcessingJob": "/aws/sagemaker/ProcessingJobs",
     "TrainingJob": "/aws/sagemaker/TrainingJobs",
     "TransformJob": "/aws/sagemaker/TransformJobs",
+    "TuningJob": "/aws/sagemaker/TrainingJobs",  # the logs of its training jobs, whose names start with its name
 }
 
 
@@ -85,7 +86,32 @@ def last_log_lines(session: Session, arn: str, step: Json, count: int) -> list[s
         lines: list[str] = session.sagemaker.log_lines(arn, step["StepName"], count)
         return lines
     job = job_of(step)
+    if job and job[0] == "TuningJob":
+        failed = failed_training_job(session, job[1])
+        job = ("TrainingJob", failed["TrainingJobName"]) if failed else None
     return job_log_lines(session, *job, count) if job else []
+
+
+def failed_training_job(session: Session, tuning_job: str) -> Json | None:
+    """Return the summary of a training job of a tuning job on AWS that failed, or None."""
+    listed = session.sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName=tuning_job, StatusEquals="Failed", MaxResults=1
+    )
+    return next(iter(listed["TrainingJobSummaries"]), None)
+
+
+def tuning_result(session: Session, steps: list[Json]) -> str | None:
+    """Return the best hyperparameters that a Tuning step found, as text; None if no such step has succeeded."""
+    for step in steps:
+        job = job_of(step)
+        if job and job[0] == "TuningJob" and step["StepStatus"] == "Succeeded":
+            described = session.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=job[1])
+            best, counts = described["BestTrainingJob"], described["ObjectiveStatusCounters"]
+            metric = best["FinalHyperParameterTuningJobObjectiveMetric"]
+            values = " ".join(f"{name}={value}" for name, value in sorted(best["TunedHyperParameters"].items()))
+            failed = f", {counts['Failed']} failed" if counts.get("Failed") else ""
+            return f"{metric['MetricName']} {metric['Value']:.5g} of {counts['Succeeded']} models{failed}: {values}"
+    return None
 
 
 def job_log_lines(session: Session, kind: str, name: str, count: int) -> list[str]:
@@ -108,7 +134,8 @@ def billable_seconds(session: Session, step: Json) -> int | None:
     """Return the instance seconds that AWS bills for a step; None if it ran no job or the job has not ended.
 
     A job is billed from start to end on each instance, spot training by BillableTimeInSeconds ("Amazon SageMaker AI
-    pricing"; DescribeTrainingJob in the API reference).
+    pricing"; DescribeTrainingJob in the API reference). A tuning job is billed for its training jobs; those on spot
+    instances cost less than their time says.
     """
     job = job_of(step)
     if job is None or "CacheHitResult" in step or "SelectiveExecutionResult" in step or "EndTime" not in step:
@@ -118,6 +145,14 @@ def billable_seconds(session: Session, step: Json) -> int | None:
         described = session.sagemaker.describe_training_job(TrainingJobName=name)
         billed = described.get("BillableTimeInSeconds")
         return None if billed is None else int(billed) * int(described["ResourceConfig"].get("InstanceCount", 1))
+    if kind == "TuningJob":
+        request = {"HyperParameterTuningJobName": name}
+        definition = session.sagemaker.describe_hyper_parameter_tuning_job(**request)["TrainingJobDefinition"]
+        operation = "list_training_jobs_for_hyper_parameter_tuning_job"
+        jobs = paginate(session.sagemaker, operation, "TrainingJobSummaries", **request)
+        ran = [job for job in jobs if "TrainingStartTime" in job and "TrainingEndTime" in job]
+        times = [(job["TrainingEndTime"] - job["TrainingStartTime"]).total_seconds() for job in ran]
+        return int(sum(times) * definition["ResourceConfig"]["InstanceCount"])
     if kind == "ProcessingJob":
         described = session.sagemaker.describe_processing_job(ProcessingJobName=name)
         count = described["ProcessingResources"]["ClusterConfig"]["InstanceCount"]

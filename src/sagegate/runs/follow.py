@@ -21,6 +21,7 @@ from sagegate.runs.executions import (
     execution_definition,
     execution_steps,
     last_log_lines,
+    tuning_result,
 )
 from sagegate.session import Session
 
@@ -158,11 +159,13 @@ def report(session: Session, arn: str, definition: Json) -> int:
     if evaluation:
         output.metrics_table(evaluation)
     facts: list[tuple[str, object]] = [("execution", arn.rpartition("/")[2])]
+    if tuned := tuning_result(session, steps):
+        facts.append(("tuning", tuned))
     if not session.environment.is_local:
         logs = output.job_logs(session.names.partition, session.names.region)
         facts += [("billed", billed(session, steps)), ("logs", logs)]
-        for name, text in facts[1:]:
-            output.line(f"{name}: {text}")
+    for name, text in facts[1:]:
+        output.line(f"{name}: {text}")
     verdict = judge(session, arn, execution, steps, evaluation)
     log: list[str] = []
     failed = _failed_step(steps)

@@ -76,7 +76,7 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
     if not options.retry and definition.is_stale(root, load_settings(root)):
         from sagegate.pipeline.compile import compile_project
 
-        print("pipeline/pipeline.py or the hyperparameters changed: compiling", flush=True)
+        print("pipeline/pipeline.py, [hyperparameters] or [tuning] changed: compiling", flush=True)
         compile_project(root)
     session = open_session(root, environment, launcher)
     try:
@@ -160,6 +160,10 @@ def prepare(session: Session, options: RunOptions, is_checked: bool = True) -> R
     if session.environment.is_local:
         body = parameters.set_caching(body, options.reads_cache)
     given = options.parameters()
+    for name in given:
+        if settings.tuning and name in settings.tuning.ranges:
+            todo = f"remove tuning.ranges.{name} from mlops.toml to choose it yourself"
+            raise SagegateError(f"--set {name}: [tuning] searches the best value: {todo}", USAGE)
     tags = {"project": settings.project.name, "repository": settings.project.repository, "commit": commit}
     recorded = {"StartedBy": parameters.metadata_text(parameters.started_by())}
     if given:
