@@ -3,10 +3,13 @@
 import json
 import re
 import shutil
+import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import Bake, Once, RunIn, make_place, run_module
+from clean_copy import ROOT
+from conftest import Bake, Once, RunIn, make_place, run_module, without_shell_settings
 from places import Place, execution
 
 from sagegate.files import Json
@@ -129,6 +132,20 @@ def test_a_metric_that_nothing_prints_fails_the_search(tuned: Path, run_in: RunI
     assert (
         done.returncode == 1 and "no line of the log has a number that the Regex of validation-auc finds" in done.stdout
     )
+
+
+def test_the_page_about_tuning_works_as_written(bake: Bake, sdk_env: Path) -> None:
+    project = bake(problem_type="regression")
+    page = (ROOT / "docs" / "tune-hyperparameters.md").read_text(encoding="utf-8")
+    blocks = [textwrap.dedent(block) for block in re.findall(r"(?s)```sh\n(.*?)```", page)]
+    uv = f'uv() {{ shift 2; "{sdk_env}" -m sagegate "$@"; }}\n'  # uv run sagegate ...
+    env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
+    command = ["bash", "-e", "-c", uv + "\n".join(blocks)]
+    done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "tuning: validation-rmse " in done.stdout and "of 12 models: " in done.stdout
+    values = [float(line.split()[0]) for line in done.stdout.splitlines() if "'max_depth': '" in line]
+    assert len(values) == 12 and values == sorted(values)
 
 
 def test_a_project_of_before_says_what_it_lacks(own_project: Path, sdk_env: Path) -> None:
