@@ -45,7 +45,8 @@ def opened(name: str) -> Iterator[Session]:
 @click.command(name="compile")
 @click.option("--check", "only_checks", is_flag=True, help="Write nothing; fail if the committed definition differs.")
 @click.option("--changed-since", "since", metavar="REVISION", help="With --check: only if its sources changed since.")
-def compile_(only_checks: bool, since: str | None) -> None:
+@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error in pipeline.py.")
+def compile_(only_checks: bool, since: str | None, traceback: bool) -> None:
     """Write pipeline/definition.json from pipeline/pipeline.py."""
     from sagegate.config import find_root
     from sagegate.pipeline.compile import check_compiled, compile_project
@@ -53,7 +54,7 @@ def compile_(only_checks: bool, since: str | None) -> None:
     if only_checks:
         print(check_compiled(find_root(), since))
         return
-    changed = compile_project(find_root())
+    changed = compile_project(find_root(), traceback)
     print("pipeline/definition.json " + ("changed: commit it" if changed else "is up to date"))
 
 

@@ -22,15 +22,31 @@ def test_compiling_gives_the_committed_bytes(bake: Bake, sdk_env: Path) -> None:
     assert file.read_bytes() == committed
 
 
-def test_a_compile_error_names_the_line_of_pipeline_py(bake: Bake, sdk_env: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('ParameterString("ImageUri")', "ParameterSting('ImageUri')", "NameError: name 'ParameterSting' is"),
+        ("instance_count=training_count", 'instance_count="two"', "Compute instance_count.int Input should be"),
+        ("import annotations\n", "import annotations\nif True\n", "line 15: SyntaxError: expected ':'"),
+        ("        confidence,\n", "", "GateConfidence"),
+    ],
+    ids=["name", "pydantic", "syntax", "reference"],
+)
+def test_a_compile_error_names_the_line_of_pipeline_py(
+    bake: Bake, sdk_env: Path, old: str, new: str, words: str
+) -> None:
     project = bake()
     script = project / "pipeline" / "pipeline.py"
     before = (project / "pipeline" / "definition.json").read_bytes()
-    script.write_text(script.read_text().replace('ParameterString("ImageUri")', "ParameterSting('ImageUri')"))
+    assert old in script.read_text()
+    script.write_text(script.read_text().replace(old, new))
     done = run_module(sdk_env, project, "sagegate", "compile", check=False)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
-    assert "ParameterSting" in done.stderr and "pipeline.py, line" in done.stderr
+    assert done.stderr.startswith("sagegate: pipeline/pipeline.py") and words in done.stderr, done.stderr
     assert (project / "pipeline" / "definition.json").read_bytes() == before
+    if "Name" in words:
+        more = run_module(sdk_env, project, "sagegate", "compile", "--traceback", check=False).stderr
+        assert "Traceback" in more and more.splitlines()[-1] == done.stderr.strip()
 
 
 def test_compiling_takes_new_hyperparameters_and_types(bake: Bake, run_in: RunIn, sdk_env: Path) -> None:

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from inspect import signature
 from pathlib import Path
+from traceback import extract_tb, print_exc
 from typing import Any
 
 from sagegate.config import Settings, load_environment, load_settings
 from sagegate.errors import FAILED, SagegateError
 from sagegate.files import Json, write_atomically
 from sagegate.pipeline.definition import path_of, source_digest, steps_of, training_requests
+from sagegate.pipeline.document import check_document
+from sagegate.pipeline.validate import reference_errors
 
 OFFLINE = {
     "AWS_ACCESS_KEY_ID": "none",
@@ -32,12 +36,13 @@ OFFLINE = {
 }
 
 
-def compile_project(root: Path) -> bool:
+def compile_project(root: Path, shows_traceback: bool = False) -> bool:
     """Write `pipeline/definition.json` of the project in `root`; return True if its bytes changed.
 
     The SDK reads its environment at import, so this runs in a process of its own. It fetches the SDK if it is missing.
     Raises SagegateError with pipeline.py's own error and line.
     """
+    source_digest(root, load_settings(root))  # raises SagegateError if pipeline.py or the settings cannot be read
     command = ["python", "-m", "sagegate.pipeline.compile", str(root)]
     if find_spec("sagemaker"):
         command[0] = sys.executable
@@ -53,16 +58,10 @@ def compile_project(root: Path) -> bool:
     environment |= OFFLINE | {"AWS_DEFAULT_REGION": load_environment(root, "local").region}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        frames = [line for line in lines if line.startswith("File") and 'pipeline.py"' in line]
-        where = f" (pipeline.py, {frames[-1].split(', ')[1]})" if frames else ""
-        what = (
-            "definition.json cannot be written"
-            if "[Errno" in lines[-1] and not frames
-            else "pipeline.py does not compile"
-        )
-        reason = lines[-1].removeprefix("sagegate.errors.SagegateError: ")
-        raise SagegateError(f"pipeline/{what}: {reason}{where}", FAILED)
+        if shows_traceback:
+            print(done.stderr, file=sys.stderr)
+        said = [line for line in (done.stdout if done.returncode == FAILED else done.stderr).splitlines() if line]
+        raise SagegateError(said[-1].strip() if said else f"compiling ended with exit code {done.returncode}", FAILED)
     return file.read_bytes() != before
 
 
@@ -153,7 +152,36 @@ def neutral(definition: Json) -> Json:
     return {key: value for key, value in definition.items() if value is not None}
 
 
+def refusal(error: Exception) -> str:
+    """Return a line for an error of pipeline.py: its text, and its line there."""
+    more = "" if isinstance(error, SagegateError) else " (`sagegate compile --traceback` shows more)"
+    text = f"{type(error).__name__}: {error}" if more else str(error)
+    text = " ".join(re.sub(r"For further information visit \S+", "", text).split())  # pydantic's have several lines
+    places = [(frame.filename, frame.lineno) for frame in extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        text, places = f"SyntaxError: {error.msg}", [*places, (error.filename or "", error.lineno)]
+    lines = [line for file, line in places if Path(file).parts[-2:] == ("pipeline", "pipeline.py")]
+    return f"pipeline/pipeline.py{f', line {lines[-1]}' if lines else ''}: {text}{more}"
+
+
+def main(root: Path) -> int:
+    """Compile the project in `root`. If that fails, print one line, and the traceback on standard error."""
+    try:
+        definition = compiled(root, load_settings(root))
+        check_document(definition)
+        if broken := next(reference_errors(definition), None):
+            raise SagegateError(broken)
+    except Exception as error:
+        print_exc()
+        print(refusal(error))
+        return FAILED
+    try:
+        write_atomically(path_of(root), (json.dumps(definition, indent=2, ensure_ascii=False) + "\n").encode())
+    except OSError as full:
+        print(f"pipeline/definition.json cannot be written: {full.strerror}")
+        return FAILED
+    return 0
+
+
 if __name__ == "__main__":
-    project = Path(sys.argv[1])
-    text = json.dumps(compiled(project, load_settings(project)), indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path_of(project), text.encode())
+    sys.exit(main(Path(sys.argv[1])))
