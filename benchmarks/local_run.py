@@ -40,7 +40,7 @@ def pack():
     with tarfile.open(work / "packed" / "model.tar.gz", "w:gz") as tar:
         tar.add(work / "model", arcname=".")
 """
-GATE = ["--metric", "auc", "--threshold", "0.0", "--min-improvement", "0.0"]
+GATE = ["--metric", "auc", "--threshold", "0.6", "--min-improvement", "0.0"]
 
 
 class Contest:
