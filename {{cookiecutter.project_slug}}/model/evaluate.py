@@ -1,5 +1,7 @@
 """Candidate and champion on the same test rows -> evaluation.json: metrics with their spread, and the gate's numbers.
 
+report.html beside it shows the same, and more, to people.
+
     python model/evaluate.py --model DIR --champion DIR --test DIR --output DIR \\
         --metric auc --threshold 0.95 --min-improvement -0.01 --confidence 0.95
 
@@ -38,6 +40,8 @@ from metrics import (
     roc_curve,
 )
 
+# Test rows, their target as numbers, and what candidate and champion predict for them.
+Scored = tuple[pd.DataFrame, NDArray[Any], NDArray[np.float64], NDArray[np.float64] | None]
 LEAST_ROWS = 30  # to compare on, if the champion was trained on some of the test rows
 
 
@@ -197,8 +201,11 @@ def judge(
     }
 
 
-def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    """Return evaluation.json's content. Raises DataError if candidate or champion cannot be scored."""
+def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], Scored]:
+    """Return evaluation.json's content and what it was measured on.
+
+    Raises DataError if candidate or champion cannot be scored.
+    """
     schema = load_schema()
     table = METRICS[schema.problem_type]
     if args.metric not in table:
@@ -246,7 +253,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         found["confusion_matrix"] = confusion(y, predicted, schema.classes)
     if schema.problem_type == "binary_classification":
         found["receiver_operating_characteristic_curve"] = roc_curve(y, predicted)
-    return {
+    evaluation = {
         f"{schema.problem_type}_metrics": found,
         "gate": judge(args.metric, values[args.metric], against, args.threshold, args.min_improvement, args.confidence),
         "champion_values": {name: value for name, value in theirs.items() if math.isfinite(value)},
@@ -259,10 +266,26 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
             "artifact_sha256": hashlib.sha256((args.model / "model.tar.gz").read_bytes()).hexdigest(),
         },
     }
+    return evaluation, (rows, y, predicted, scores)
+
+
+def draw(args: argparse.Namespace, evaluation: dict[str, Any], scored: Scored) -> None:
+    """Write report.html. What goes wrong is a line in the log, because it must not change the verdict."""
+    try:
+        import report  # here, because a mistake in it is one of those
+
+        with tempfile.TemporaryDirectory() as scratch:
+            unpack(args.model / "model.tar.gz", Path(scratch))
+            page = report.page(evaluation, Path(scratch), args.seed, *scored)
+        (args.output / "report.html").write_text(page, encoding="utf-8")
+    except Exception as error:
+        (args.output / "report.html").unlink(missing_ok=True)
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        print(f"report.html was not written, which changes nothing else: {what}")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Evaluate and write evaluation.json."""
+    """Evaluate, write evaluation.json, draw report.html."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("model", "champion", "test", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
@@ -274,13 +297,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=42)
     args = parser.parse_args(join_negatives(argv))
     try:
-        evaluation = evaluate(args)
+        evaluation, scored = evaluate(args)
     except DataError as error:
         fail(error)
     args.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(evaluation, indent=1, sort_keys=True, allow_nan=False)
     (args.output / "evaluation.json").write_text(text, encoding="utf-8")
     print(evaluation["gate"]["reason"])
+    draw(args, evaluation, scored)
 
 
 if __name__ == "__main__":

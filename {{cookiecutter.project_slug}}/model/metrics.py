@@ -133,13 +133,13 @@ def learned_nothing(y: Array, p: Array) -> Array:
     return np.full(len(y), y.mean())
 
 
-def resample(rows: int, count: int, seed: int) -> tuple[Array, list[Array], float]:
+def resample(rows: int, count: int, seed: int, most: int = ENOUGH) -> tuple[Array, list[Array], float]:
     """Return which rows a bootstrap (Efron, 1979) uses, how often each resample draws them, a factor for the spread.
 
-    Of more than 20,000 rows, m are resampled and the spread is scaled by sqrt(m / n) (Bickel et al., 1997).
+    Of more than `most` rows, m are resampled and the spread is scaled by sqrt(m / n) (Bickel et al., 1997).
     """
     rng = np.random.default_rng(seed)
-    used = np.arange(rows) if rows <= ENOUGH else rng.choice(rows, ENOUGH, replace=False)
+    used = np.arange(rows) if rows <= most else rng.choice(rows, most, replace=False)
     samples = [rng.integers(0, len(used), len(used)) for _ in range(count)]
     weights = [np.bincount(sample, minlength=len(used)).astype(float) for sample in samples]
     return used, weights, (len(used) / rows) ** 0.5

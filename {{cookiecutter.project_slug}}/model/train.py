@@ -24,6 +24,7 @@ from xgboost import collective
 
 from artifact import SEEN, Model, save, threads
 from data import SPLIT, DataError, Schema, encode_target, fail, join_negatives, load_schema, read_split, row_digests
+from drift import profile
 from features import make_preprocessing
 from hosts import all_hosts
 from inference import transform_fn
@@ -112,6 +113,7 @@ def train(tables: dict[str, pd.DataFrame], schema: Schema, args: argparse.Namesp
         "validation": {name: values[rounds - 1] for name, values in history["validation"].items()},
         "hyperparameters": parameters | {"num_round": args.num_round},
         "rows": {name: len(table) for name, table in tables.items()},
+        "profile": profile(tables, schema),
         "versions": {"python": platform.python_version()} | {module.__name__: module.__version__ for module in modules},
     }
     return Model(schema, preprocessing, booster), record
