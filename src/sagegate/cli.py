@@ -164,6 +164,18 @@ def explain(environment: str, execution: str | None) -> None:
 
 @click.command()
 @environment
+@click.argument("name", metavar="[EXECUTION|VERSION]", required=False)
+@click.option("--open/--no-open", "opens", default=None, help="Open it in a browser; by default on a desktop.")
+def report(environment: str, name: str | None, opens: bool | None) -> None:
+    """Show the page about EXECUTION, by default the latest, or about model VERSION; prints its path."""
+    from sagegate.report import report
+
+    with opened(environment) as session:
+        report(session, name, opens)
+
+
+@click.command()
+@environment
 @click.argument("execution")
 def stop(environment: str, execution: str) -> None:
     """Stop EXECUTION and its running jobs."""
@@ -188,7 +200,7 @@ def clean(keep: int, dry_run: bool) -> None:
 @click.command()
 @environment
 @click.argument("version", required=False, type=click.IntRange(1))
-@click.option("--compare", is_flag=True, help="Executions and models side by side: parameters against metrics.")
+@click.option("--compare", is_flag=True, help="Executions: verdict, gate metric, changes since the one before.")
 @click.option("-n", "--count", default=10, show_default=True, type=click.IntRange(1), help="How many to compare.")
 def models(environment: str, version: int | None, compare: bool, count: int) -> None:
     """List the registered models, or show VERSION with its metrics and lineage."""
@@ -386,7 +398,7 @@ def vendor() -> None:
 
 
 SECTIONS = {
-    "Every day": (run, status, explain, stop, models, approve, reject, serve, invoke, clean),
+    "Every day": (run, status, explain, report, stop, models, approve, reject, serve, invoke, clean),
     "Changing the pipeline": (compile_, check, plan),
     "Promotion and deployment": (promote, deploy, rollback),
     "Set-up": (bootstrap, doctor, credentials, vendor),

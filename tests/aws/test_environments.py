@@ -41,7 +41,9 @@ def test_train_approve_and_reject(place: Place) -> None:
     worse = place.run("run", "--set", "num_round=2", "--set", "max_depth=1", code=3)
     assert "Candidate rejected" in worse and "nothing was registered" in worse and "champion v1" in worse
     table = place.run("models", "--compare")
-    assert re.search(rf"{execution(worse)} +Rejected +1 +2 ", table) and re.search(r"max_depth +num_round", table)
+    assert re.search(rf"{execution(worse)} +Rejected +auc 0\.\d+ +max_depth=1 num_round=2", table), table
+    assert re.search(rf"{execution(first)} +Passed +1 +auc 0\.\d+ *\n", table)
+    assert max(map(len, table.splitlines())) <= 100
 
     listed = place.run("status")
     assert listed.index(execution(worse)) < listed.index(execution(again)) < listed.index(execution(first))

@@ -50,6 +50,7 @@ def clean(state: Path, store: Store, prefix: str, keep: int, dry_run: bool) -> t
             if file.stem not in jobs
         ),
         *state.glob("jobs/pipelines-*"),
+        *state.glob("reports/*"),  # copies, which `sagegate report` makes again
         *(file / f"{n}.json" for file in state.glob("pipelines/*") for n in versions(file)[:-keep]),
         *(file for file in state.glob("cache/*.json") if not objects.has_outputs(file)),
         *(file for area in objects.areas for file in area.rglob("*") if file.is_file() and not objects.needs(file)),

@@ -33,12 +33,24 @@ def read_evaluation(session: Session, uri: str) -> Evaluation | None:
 
 def evaluation_of_package(session: Session, package: Json) -> Evaluation | None:
     """Return the evaluation that a model package (DescribeModelPackage's response) names."""
-    statistics = package.get("ModelMetrics", {}).get("ModelQuality", {}).get("Statistics", {})
-    return read_evaluation(session, statistics["S3Uri"]) if "S3Uri" in statistics else None
+    uri = statistics_uri(package)
+    return read_evaluation(session, uri) if uri else None
+
+
+def statistics_uri(package: Json) -> str | None:
+    """Return where the evaluation is that a model package (DescribeModelPackage's response) names."""
+    uri: str | None = package.get("ModelMetrics", {}).get("ModelQuality", {}).get("Statistics", {}).get("S3Uri")
+    return uri
 
 
 def evaluation_of_steps(session: Session, definition: Json, steps: list[Json]) -> Evaluation | None:
-    """Return the evaluation that an execution wrote: the first property file of a processing step that has run."""
+    """Return the evaluation that an execution wrote, None if it wrote none."""
+    uri = evaluation_uri(session, definition, steps)
+    return read_evaluation(session, uri) if uri else None
+
+
+def evaluation_uri(session: Session, definition: Json, steps: list[Json]) -> str | None:
+    """Return where an execution's evaluation is: the first property file of a processing step that has run."""
     declared = {s["Name"]: s["PropertyFiles"][0] for s in definition["Steps"] if s.get("PropertyFiles")}
     for step in steps:
         job = step.get("Metadata", {}).get("ProcessingJob")
@@ -52,7 +64,7 @@ def evaluation_of_steps(session: Session, definition: Json, steps: list[Json]) -
                     return None
                 raise
             outputs = {o["OutputName"]: o["S3Output"] for o in description["ProcessingOutputConfig"]["Outputs"]}
-            return read_evaluation(session, f"{outputs[file['OutputName']]['S3Uri']}/{file['FilePath']}")
+            return f"{outputs[file['OutputName']]['S3Uri']}/{file['FilePath']}"
     return None
 
 

@@ -158,14 +158,15 @@ def report(session: Session, arn: str, definition: Json) -> int:
     evaluation = evaluations.evaluation_of_steps(session, definition, steps)
     if evaluation:
         output.metrics_table(evaluation)
-    facts: list[tuple[str, object]] = [("execution", arn.rpartition("/")[2])]
+    name = arn.rpartition("/")[2]
+    facts: list[tuple[str, object]] = [("execution", name), ("report", f"sagegate report {name}{session.option}")]
     if tuned := tuning_result(session, steps):
         facts.append(("tuning", tuned))
     if not session.environment.is_local:
         logs = output.job_logs(session.names.partition, session.names.region)
         facts += [("billed", billed(session, steps)), ("logs", logs)]
-    for name, text in facts[1:]:
-        output.line(f"{name}: {text}")
+    for fact, text in facts[1:]:
+        output.line(f"{fact}: {text}")
     verdict = judge(session, arn, execution, steps, evaluation)
     log: list[str] = []
     failed = _failed_step(steps)
@@ -180,6 +181,7 @@ def report(session: Session, arn: str, definition: Json) -> int:
     if log and failed:
         lines += ["", *markdown.folded(f"The end of the log of {failed['StepName']}", markdown.fenced(log))]
     markdown.append_summary(lines)
+    markdown.set_output("execution", name)
     return verdict.exit_code
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from sagegate import output
 from sagegate.errors import USAGE, SagegateError
 from sagegate.output import note, seconds
@@ -18,6 +20,7 @@ from sagegate.runs.executions import (
 from sagegate.session import Session
 
 LOG_LINES = 40
+CHANGED_COLUMNS = 48  # so that the table of `compare` fits into 100
 # `compare` leaves them out: they differ in every execution, or are long.
 NOT_COMPARED = ("StartedBy", "Overrides", "RoleArn", "ImageUri")
 
@@ -89,28 +92,29 @@ def stop_execution(session: Session, name: str) -> None:
 
 
 def compare(session: Session, count: int) -> None:
-    """Print the latest executions side by side: status, model, the parameters that differ, and the metrics."""
+    """Print the latest executions, the newest first: verdict, model, gate metric, what changed since the one before."""
     trials = []
-    for summary in latest_executions(session, count):
+    for summary in latest_executions(session, count + 1):
         arn = summary["PipelineExecutionArn"]
         definition, steps = execution_definition(session, arn), execution_steps(session, arn)
         evaluation = evaluations.evaluation_of_steps(session, definition, steps)
-        metrics = {name: f"{value:.5g}" for name, (value, _) in evaluation.metrics.items()} if evaluation else {}
-        defaults = {p["Name"]: str(p["DefaultValue"]) for p in definition["Parameters"] if "DefaultValue" in p}
+        gate = evaluation.gate if evaluation else {}
+        candidate = gate.get("candidate")
+        metric = f"{gate.get('metric')} {candidate:.5g}" if isinstance(candidate, int | float) else ""
         status = "Rejected" if evaluations.rejection_message(steps) else summary["PipelineExecutionStatus"]
         model = (evaluations.registered_model(steps) or "").rpartition("/")[2]
-        trials.append(([arn.rpartition("/")[2], status, model], defaults | execution_parameters(session, arn), metrics))
+        defaults = {p["Name"]: str(p["DefaultValue"]) for p in definition["Parameters"] if "DefaultValue" in p}
+        values = defaults | execution_parameters(session, arn)
+        trials.append(([arn.rpartition("/")[2], "Passed" if model else status, model, metric], values))
     if not trials:
         output.line("nothing has run yet, so there is nothing to compare")
         return
-    names = sorted({name for _, values, _ in trials for name in values} - set(NOT_COMPARED))
-    differing = [name for name in names if len({values.get(name) for _, values, _ in trials}) > 1]
-    metric_names = list(dict.fromkeys(name for *_, metrics in trials for name in metrics))
-    rows = [
-        [*start, *(_short(values.get(n, "")) for n in differing), *(metrics.get(n, "") for n in metric_names)]
-        for start, values, metrics in trials
-    ]
-    output.table(["execution", "status", "model", *differing, *metric_names], rows)
+    rows = []
+    for (cells, values), (_, before) in zip(trials, [*trials[1:], ([], None)], strict=True):
+        names = sorted(((before or {}).keys() | values.keys()) - set(NOT_COMPARED))
+        changed = [f"{n}={_short(values.get(n, ''))}" for n in names if before and values.get(n) != before.get(n)]
+        rows.append([*cells, "\n".join(wrap(" ".join(changed), CHANGED_COLUMNS))])
+    output.table(["execution", "verdict", "model", "gate metric", "changed since the one before"], rows[:count])
 
 
 def _short(value: str) -> str:
