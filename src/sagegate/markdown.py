@@ -79,6 +79,14 @@ def append_summary(lines: Sequence[str]) -> None:
             summary.write("\n".join(["", *lines, "", ""]))
 
 
+def set_output(name: str, value: str) -> None:
+    """Set an output of the GitHub job's step: NAME and a value of one line. Do nothing outside a job."""
+    file = os.environ.get("GITHUB_OUTPUT")
+    if file:
+        with Path(file).open("a", encoding="utf-8") as outputs:
+            outputs.write(f"{name}={value}\n")
+
+
 def verdict_summary(passed: bool, title: str, line: str, todo: str | None = None) -> list[str]:
     """Return a heading, the reason and the next step."""
     lines = [f"### {MARKS[passed]} {_plain(title)}", "", *([code(line)] if line else [])]

@@ -113,7 +113,8 @@ def test_ci_is_green_on_what_is_generated(repository: Repository) -> None:
     # The project's tests train as well, and must not write to the job's summary.
     assert "gate" not in run.summaries["checks"]
     assert list(repository.artifacts.glob("run/.mlops/executions/*/logs/Train.log"))
-    assert list(repository.artifacts.glob("run/.mlops/s3/**/evaluation.json"))
+    for name in ("evaluation.json", "report.html"):
+        assert list(repository.artifacts.glob(f"run/.mlops/s3/**/{name}"))
     assert_nothing_was_injected(repository)
 
 
@@ -164,6 +165,11 @@ def test_training_ends_in_a_pull_request(with_aws: Repository) -> None:
     assert "✅ dev: model 1 passed the gate" in run.summaries["train"]
     assert "https://github.com/acme/my-model/pull/1" in run.summaries["promote"]
     (pull,) = repository.github.pulls.all("open")
+    (report,) = repository.artifacts.glob("dev-*.html/.mlops/reports/*.html")
+    assert "Passed by the gate" in report.read_text(encoding="utf-8")
+    kept = "https://github.com/acme/my-model/actions/runs/1/artifacts/1"
+    assert f"[The report]({kept})" in run.summaries["train"] and f"[`the page`]({kept})" in pull["body"]
+    assert "`sagegate report 1 --env dev`" in pull["body"]
     assert pull["title"].startswith("Promote model 1 to staging (auc 0.9")
     assert repository.github.bare.content("promote/staging", "deployments/staging.json")
 
@@ -180,7 +186,7 @@ def test_training_ends_in_a_pull_request(with_aws: Repository) -> None:
     worse = repository.run("train.yml", ("workflow_dispatch", {"inputs": inputs}))
     assert worse.jobs["train"] == "failure" and worse.jobs.get("promote") in (None, "skipped"), worse.output
     assert "❌ dev: the gate rejected the candidate" in worse.summary
-    assert re.search(r"auc 0\.\d+ .*0\.95", worse.summary)
+    assert re.search(r"auc 0\.\d+ .*0\.95", worse.summary) and "[The report](" in worse.summary
     assert len(repository.github.pulls.all("all")) == 1
     wrong = repository.run("train.yml", ("workflow_dispatch", {"inputs": {"parameters": "$(touch pwned)=1"}}))
     assert wrong.jobs["train"] == "failure" and "write NAME=VALUE" in wrong.output

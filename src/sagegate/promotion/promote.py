@@ -219,7 +219,10 @@ def _change(
         replaces=before.model.version if before else None,
     )
     server = (os.environ.get("GITHUB_SERVER_URL") or "https://github.com").rstrip("/")
-    return Change(kind, environment, before, after, load_environment(root, environment).endpoint, server, staging)
+    endpoint = load_environment(root, environment).endpoint
+    trained, _, url = os.environ.get("SAGEGATE_REPORT", "").partition(" ")  # which execution, and where its page is
+    report = url if trained and after.evidence.execution_arn.rpartition("/")[2] == trained else ""
+    return Change(kind, environment, before, after, endpoint, server, staging, report)
 
 
 def _apply(root: Path, branch: str, choose: Callable[[Manifests], Change], open_pr: bool, force: bool) -> None:

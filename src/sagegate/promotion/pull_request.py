@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sagegate.config import Endpoint
+from sagegate.config import PLACEHOLDER_ACCOUNT, Endpoint
 from sagegate.markdown import code, link, table
 from sagegate.registry.deployments import Evidence, Manifest, Metric, Record
 
@@ -30,6 +30,7 @@ class Change:
     endpoint: Endpoint
     server_url: str = "https://github.com"
     staging: Record | None = None
+    report: str = ""  # the URL of the model's report, where a workflow has just kept it
 
     @property
     def marker(self) -> str:
@@ -80,6 +81,8 @@ Requested by {code(change.after.promoted_by)}.
 ### Metrics
 
 {_metrics(change)}
+
+The report: {_report(change)}.
 
 ### Gate
 
@@ -143,6 +146,14 @@ def _metrics(change: Change) -> str:
     if deployed and deployed.data.version != after.data.version:
         notes += " The deployed model was measured on other data (see Lineage), so compare with care."
     return "\n".join([*table(headings, rows), "", notes])
+
+
+def _report(change: Change) -> str:
+    """Return how to see the model's report: the command, and the page that the workflow kept."""
+    model = change.after.model
+    option = "" if model.account_id == PLACEHOLDER_ACCOUNT else " --env dev"
+    command = code(f"sagegate report {model.version}{option}")
+    return f"{command}, or {link('the page', change.report)} of the run" if change.report else command
 
 
 def _comparison(metric: Metric, other: float | None) -> list[str]:

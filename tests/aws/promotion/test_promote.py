@@ -7,6 +7,7 @@ import pytest
 from conftest import Bake, RunIn
 from fakes.github import Failure
 from markdown_it import MarkdownIt
+from places import execution
 
 from promotion.lab import Lab, git
 
@@ -247,6 +248,16 @@ def test_text_of_others_is_not_markup_in_the_body(lab: Lab) -> None:
     assert html.count("<table>") == html.count("</table>") == 2
     assert body.count("\n<!-- sagegate") == 1
     assert "unchanged" in lab.promote("staging", GITHUB_ACTOR=hostile).stdout
+
+
+def test_the_report_is_linked_if_it_is_about_the_model_that_is_proposed(lab: Lab) -> None:
+    url = "https://github.com/acme/my-model/actions/runs/1/artifacts/2"
+    lab.promote(SAGEGATE_REPORT=f"another00000 {url}")
+    body = lab.open()[0]["body"]
+    assert "`sagegate report 3`" in body and url not in body
+    run = lab.run_in(lab.project, "sagegate", "run", "--set", "max_depth=5").stdout
+    lab.promote(SAGEGATE_REPORT=f"{execution(run)} {url}")
+    assert f"`sagegate report 4`, or [`the page`]({url}) of the run" in lab.open()[0]["body"]
 
 
 def test_an_error_from_github_is_one_line(lab: Lab) -> None:
