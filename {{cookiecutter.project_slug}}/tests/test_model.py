@@ -64,11 +64,11 @@ def judge(folder: Path, model: Path, champion: Path, threshold: str = "", metric
     return found
 
 
-def as_champion(packed: Path, folder: Path) -> Path:
-    """Return a champion's folder, as an approval writes it."""
-    shutil.copytree(packed, folder)
+def as_champion(packed: Path, folder: Path, **changes: Any) -> Path:
+    """Return a champion's folder, as an approval writes it, with changes in its record."""
+    shutil.copytree(packed, folder, dirs_exist_ok=True)
     digest = hashlib.sha256((folder / "model.tar.gz").read_bytes()).hexdigest()
-    (folder / "champion.json").write_text(json.dumps({"version": 1, "digest": digest}))
+    (folder / "champion.json").write_text(json.dumps({"version": 2, "digest": digest} | changes))
     return folder
 
 
@@ -155,7 +155,7 @@ def test_the_champion_is_compared_on_the_same_rows(work: Path, tmp_path: Path) -
     worse = judge(work, weak, champion)["gate"]
     assert worse["champion_verdict"] == "failed" and not worse["passed"]
     assert worse["champion"] == tie["candidate"] != worse["candidate"]
-    better = judge(work, work / "packed", as_champion(weak, tmp_path / "weak-champion"))["gate"]
+    better = judge(work, work / "packed", as_champion(weak, tmp_path / "weak-champion", version=1))["gate"]
     assert better["champion_verdict"] == "passed"
     assert better["improvement"] == -worse["improvement"] > better["lowest_improvement"] > 0
 
@@ -222,9 +222,30 @@ def test_evaluate_fails_in_one_line_if_it_cannot_judge(
     (tmp_path / "model.tar.gz").write_bytes(b"not an archive")
     fails("is not a model artifact", model=tmp_path)
     fails("the champion is incomplete", champion=tmp_path / "nowhere")
-    champion = as_champion(work / "packed", tmp_path / "champion")
-    (champion / "model.tar.gz").write_bytes(b"another")
-    fails("not the recorded one", champion=champion)
+    champion = tmp_path / "champion"
+    for changes in ({"version": 0}, {"version": "x"}, {"version": None}):
+        fails("the champion is incomplete", champion=as_champion(work / "packed", champion, **changes))
+    for digest in ("0" * 64, "f" * 64):
+        fails("not the recorded one", champion=as_champion(work / "packed", champion, digest=digest))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[columns]", '[columns]\nold = "number"\nolder = "number"', "its column 'old' is gone in model/schema.toml"),
+        (f'name = "{SCHEMA.target}"', 'name = "AAA"', "target or classes changed in model/schema.toml"),
+        (f'name = "{SCHEMA.target}"', 'name = "zzz"', "target or classes changed in model/schema.toml"),
+    ],
+)
+def test_a_champion_that_does_not_fit_the_rows_is_refused(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, words: str
+) -> None:
+    shutil.copytree(work / "model", tmp_path / "model")
+    schema = tmp_path / "model" / "schema.toml"
+    schema.write_text(schema.read_text().replace(old, new))
+    with pytest.raises(SystemExit):
+        judge(work, work / "packed", as_champion(pack(tmp_path / "model", tmp_path / "packed"), tmp_path / "champion"))
+    assert f"champion v2 cannot score the test rows: {words}" in capsys.readouterr().err
 
 
 def test_evaluation_records_what_the_model_was_made_of(work: Path, no_champion: Path, tmp_path: Path) -> None:
