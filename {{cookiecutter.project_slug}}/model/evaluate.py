@@ -151,7 +151,7 @@ class Champion:
     version: int
     value: float
     lowest: float  # the lower bound, with the gate's confidence; signed as the improvement
-    rows_left_out: int | None = 0  # test rows that it was trained on; None if its artifact does not say which
+    rows_left_out: int | None  # test rows that it was trained on; None if its artifact does not say which
 
 
 def bound(improvement: float) -> str:

@@ -6,6 +6,7 @@ To break a rule on purpose, edit its test: a reviewer then sees it.
 import json
 import math
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,6 @@ def nothing() -> float:
 def test_a_model_that_learned_nothing_misses_the_threshold(nothing: float) -> None:
     judged = evaluate.judge(GATE["metric"], nothing, None, GATE["threshold"], 0.0, 0.95)
     assert judged["threshold_margin"] < 0, judged["reason"]
-    with pytest.raises(data.DataError, match="learned nothing"):
-        evaluate.check_threshold(GATE["metric"], nothing, nothing)
 
 
 def test_no_much_worse_model_replaces_the_champion(nothing: float) -> None:
@@ -115,13 +114,30 @@ def test_no_much_worse_model_replaces_the_champion(nothing: float) -> None:
 def test_a_margin_follows_the_metrics_direction(metric: str, better: float, worse: float) -> None:
     def passes(candidate: float, champion: float, threshold: float) -> bool:
         better = champion - candidate if metric == "rmse" else candidate - champion
-        judged = evaluate.judge(metric, candidate, evaluate.Champion(1, champion, better), threshold, 0.0, 0.95)
+        judged = evaluate.judge(metric, candidate, evaluate.Champion(1, champion, better, 0), threshold, 0.0, 0.95)
+        assert not abs(judged["threshold_margin"]) > abs(candidate - threshold)
         return bool(judged["passed"])
 
     assert passes(better, worse, 0.8) and passes(better, better, 0.8)
     assert not passes(worse, worse, 0.8), "misses the threshold"
     assert not passes(worse, better, worse), "is worse than the champion"
     assert not passes(math.nan, worse, 0.8), "a missing number fails"
+    evaluate.check_threshold(metric, 0.8, worse)
+    for value in (better, 0.8):
+        with pytest.raises(data.DataError, match="learned nothing"):
+            evaluate.check_threshold(metric, 0.8, value)
+
+
+def test_the_reason_says_how_much_better_or_worse_in_words() -> None:
+    def reason(candidate: float, needed: float, *champion: Any) -> str:
+        return str(evaluate.judge("auc", candidate, evaluate.Champion(3, 0.75, *champion), 0.5, needed, 0.95)["reason"])
+
+    same = reason(0.75, 0.0, 0.0, 0)
+    assert same.endswith("it is 0 better, and with 0.95 confidence at least 0 better (at least 0 better needed)")
+    assert "it is 0.25 better, and with 0.95 confidence at least 0.2 better" in reason(1.0, 0.1, 0.2, 0)
+    worse = "0.25 worse, and with 0.95 confidence at most 0.5 worse (at most 0.1 worse allowed); "
+    assert f"{worse}it may have been trained on test rows" in reason(0.5, -0.1, -0.5, None)
+    assert f"{worse}1 test rows that the champion was trained on" in reason(0.5, -0.1, -0.5, 1)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -136,3 +152,16 @@ def test_each_metric_has_its_direction(name: str) -> None:
 def test_a_metric_that_is_no_number_fails_the_evaluation(value: float) -> None:
     with pytest.raises(data.DataError, match="auc of the candidate is"):
         evaluate.finite(value, "auc of the candidate")
+
+
+def test_predictions_of_another_shape_or_kind_fail_the_evaluation() -> None:
+    def broken() -> Any:
+        raise OSError("one\ntwo")
+
+    right = np.full((3, len(SCHEMA.classes)) if IS_MULTICLASS else 3, 0.5)
+    assert evaluate.score("it", lambda: right, 3, SCHEMA) is right
+    for wrong in (right[:-1], np.repeat(right, 2, axis=0), np.stack([right, right], 1), right > 0, right.astype(str)):
+        with pytest.raises(data.DataError, match="it cannot score the test rows: it predicts"):
+            evaluate.score("it", partial(np.array, wrong), 3, SCHEMA)
+    with pytest.raises(data.DataError, match=r"it cannot score the test rows: one$"):
+        evaluate.score("it", broken, 3, SCHEMA)

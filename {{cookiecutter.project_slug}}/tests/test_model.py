@@ -233,8 +233,7 @@ def test_evaluate_fails_in_one_line_if_it_cannot_judge(
     ("old", "new", "words"),
     [
         ("[columns]", '[columns]\nold = "number"\nolder = "number"', "its column 'old' is gone in model/schema.toml"),
-        (f'name = "{SCHEMA.target}"', 'name = "AAA"', "target or classes changed in model/schema.toml"),
-        (f'name = "{SCHEMA.target}"', 'name = "zzz"', "target or classes changed in model/schema.toml"),
+        *((f'name = "{SCHEMA.target}"', f'name = "{n}"', "target or classes changed") for n in ("AAA", "zzz")),
     ],
 )
 def test_a_champion_that_does_not_fit_the_rows_is_refused(
