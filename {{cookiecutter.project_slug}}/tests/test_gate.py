@@ -160,7 +160,7 @@ def test_predictions_of_another_shape_or_kind_fail_the_evaluation() -> None:
 
     right = np.full((3, len(SCHEMA.classes)) if IS_MULTICLASS else 3, 0.5)
     assert evaluate.score("it", lambda: right, 3, SCHEMA) is right
-    for wrong in (right[:-1], np.repeat(right, 2, axis=0), np.stack([right, right], 1), right > 0, right.astype(str)):
+    for wrong in (right[:-1], np.repeat(right, 2, axis=0), np.stack([right, right], 1), right > 0, right.astype(int)):
         with pytest.raises(data.DataError, match="it cannot score the test rows: it predicts"):
             evaluate.score("it", partial(np.array, wrong), 3, SCHEMA)
     with pytest.raises(data.DataError, match=r"it cannot score the test rows: one$"):
