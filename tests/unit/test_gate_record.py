@@ -1,5 +1,6 @@
 """The gate's record, as a manifest and an approval read it: only numbers that agree with each other are accepted."""
 
+import json
 from typing import Any
 
 import pytest
@@ -31,11 +32,12 @@ WORSE = BETTER | {"lowest_improvement": -0.01, "champion_verdict": "failed", "pa
 ALLOWED = BETTER | {"lowest_improvement": -0.01, "min_improvement": -0.01}
 MISSED = FIRST | {"candidate": 0.7, "threshold_margin": 0.7 - 0.8, "passed": False}
 EXACT = FIRST | {"candidate": 0.8, "threshold_margin": 0.0}
+ROUNDED = FIRST | {"candidate": 1e9 + 0.1, "threshold": 1e9, "threshold_margin": 0.1}
 
 
-@pytest.mark.parametrize("gate", [BETTER, FIRST, ERROR, WORSE, ALLOWED, MISSED, EXACT])
+@pytest.mark.parametrize("gate", [BETTER, FIRST, ERROR, WORSE, ALLOWED, MISSED, EXACT, ROUNDED])
 def test_numbers_that_agree_are_accepted(gate: dict[str, Any]) -> None:
-    assert convert(Gate, gate, "file").passed == gate["passed"]
+    assert convert(Gate, json.loads(json.dumps(gate)), "file").passed == gate["passed"]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,7 @@ def test_numbers_that_agree_are_accepted(gate: dict[str, Any]) -> None:
         (BETTER, {"passed": False}, "passed is false, which the gate's own numbers contradict"),
         *((BETTER, {name: None}, "which the champion's numbers contradict") for name in NONE),
         *((FIRST, {name: BETTER[name]}, "which the champion's numbers contradict") for name in NONE),
+        (FIRST, {"champion_verdict": "other"}, "champion_verdict 'other' is not one of"),
         (FIRST, {"champion_verdict": "passed"}, "which the champion's numbers contradict"),
         (ERROR, {"threshold_margin": -1.0}, "threshold_margin"),
         (ERROR, {"improvement": -2.0}, "improvement"),

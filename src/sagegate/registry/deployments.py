@@ -108,7 +108,7 @@ class Gate(Section, frozen=True):
 
 
 def _is_difference(value: float, a: float, b: float) -> bool:
-    return math.isclose(value, a - b, rel_tol=1e-9, abs_tol=1e-12 * max(abs(a), abs(b), 1e-300))
+    return math.isclose(value, a - b, rel_tol=1e-9, abs_tol=1e-12 * max(abs(a), abs(b)))
 
 
 class Data(Section, frozen=True):
