@@ -51,15 +51,15 @@ def without_learning(folder: Path) -> float:
     return metrics.METRICS[SCHEMA.problem_type][METRIC](y, metrics.learned_nothing(y, shape), np.ones(len(y)))
 
 
-def judge(folder: Path, model: Path, champion: Path, threshold: str = "", metric: str = METRIC) -> dict[str, Any]:
+def judge(folder: Path, model: Path, champion: Path, *more: str) -> dict[str, Any]:
     """Evaluate `model` against `champion` on the test rows in `folder`. Returns evaluation.json.
 
     By default, whatever is better than no learning meets the threshold.
     """
-    threshold = threshold or str(without_learning(folder) * (1 - 1e-6))
+    threshold = str(without_learning(folder) * (1 - 1e-6))
     paths = {"model": model, "champion": champion, "test": folder / "test", "output": folder / "evaluation"}
     flags = [part for name, path in paths.items() for part in (f"--{name}", str(path))]
-    evaluate.main([*flags, "--metric", metric, "--threshold", threshold, "--min-improvement", "0.0"])
+    evaluate.main([*flags, "--metric", METRIC, "--threshold", threshold, "--min-improvement", "0.0", *more])
     found: dict[str, Any] = json.loads((folder / "evaluation" / "evaluation.json").read_text())
     return found
 
@@ -141,10 +141,10 @@ def test_the_bootstrap_is_near_the_formula() -> None:
 
 
 def test_without_a_champion_the_threshold_decides(work: Path, no_champion: Path) -> None:
-    passed = judge(work, work / "packed", no_champion)["gate"]
+    passed = judge(work, work / "packed", no_champion, "--confidence=0.5")["gate"]
     assert passed["passed"] and passed["champion_verdict"] == "no champion"
     assert "no champion yet" in passed["reason"]
-    failed = judge(work, work / "packed", no_champion, threshold="-1")["gate"]
+    failed = judge(work, work / "packed", no_champion, "--threshold=-1")["gate"]
     assert not failed["passed"] and failed["threshold_margin"] < 0
     assert "misses the threshold" in failed["reason"]
 
@@ -178,7 +178,7 @@ def test_a_champion_is_not_compared_on_rows_that_it_was_trained_on(
             judge(tmp_path, packed, champion)
         assert "too few to compare on" in capsys.readouterr().err
         return
-    found = judge(tmp_path, packed, champion, threshold=str(without_learning(tmp_path) / 2))
+    found = judge(tmp_path, packed, champion, f"--threshold={without_learning(tmp_path) / 2}")
     assert found["lineage"]["rows"]["test"] == new
     assert f"{len(rows) - new} test rows that the champion was trained on are left out" in found["gate"]["reason"]
 
@@ -209,17 +209,17 @@ def test_the_champion_is_scored_by_its_own_code(work: Path, tmp_path: Path) -> N
 def test_evaluate_fails_in_one_line_if_it_cannot_judge(
     work: Path, no_champion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(expected: str, *, model: Path = work / "packed", champion: Path = no_champion, **more: str) -> None:
+    def fails(expected: str, *more: str, model: Path = work / "packed", champion: Path = no_champion) -> None:
         shutil.rmtree(work / "evaluation", ignore_errors=True)
         with pytest.raises(SystemExit) as end:
-            judge(work, model, champion, **more)
+            judge(work, model, champion, *more)
         (line,) = capsys.readouterr().err.splitlines()
-        assert end.value.code == 1 and expected in line
-        assert not (work / "evaluation").exists()
+        assert end.value.code == 1 and expected in line and not (work / "evaluation").exists()
 
-    fails("is not one of", metric="nonsense")
-    fails("finite", threshold="nan")
-    fails("a model that learned nothing has", threshold=str(without_learning(work)))
+    fails("is not one of", "--metric=nonsense")
+    for option in ("threshold=nan", "min-improvement=inf", "confidence=0.49", "confidence=1", "confidence=2"):
+        fails("finite", f"--{option}")
+    fails("a model that learned nothing has", f"--threshold={without_learning(work)}")
     fails("there is no model.tar.gz", model=no_champion)
     (tmp_path / "model.tar.gz").write_bytes(b"not an archive")
     fails("is not a model artifact", model=tmp_path)
