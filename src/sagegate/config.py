@@ -280,6 +280,7 @@ class Environment(Section, frozen=True):
     training: Training
     endpoint: Endpoint
     limits: Limits
+    data_source: Annotated[str, Meta(min_length=1)] | None = None  # in place of `[data] source`
     network: Network | None = None
     encryption: Encryption | None = None
     platform: Platform = Platform()

@@ -84,6 +84,11 @@ SETTINGS = {
     "fractions": (settings("test_fraction = 0.2", "test_fraction = 0.9"), ["mlops.toml", "no rows to train on"]),
     "no-data-folder": (settings('source = "data"', 'source = "dada"'), ["dada"]),
     "no-csv": (removed(CSV), ["data", ".csv"]),
+    "another-file": (lambda project: (project / "data" / "b.xlsx").write_text(""), ["b.xlsx is not read", ".parquet"]),
+    "no-local-data": (
+        written("environments/local.toml", lambda text: 'data_source = "dada"\n' + text),
+        ["environments/local.toml: data_source", "dada"],
+    ),
     "no-environment": (removed("environments/local.toml"), ["environments/", "local"]),
     "no-definition": (written("pipeline/definition.json", lambda text: "{"), ["definition.json", "sagegate compile"]),
     "no-pipeline": (removed("pipeline/pipeline.py"), ["pipeline/pipeline.py is missing"]),

@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+# ISO 8601, as databases and JSON have it. A time zone is converted to UTC, and without one there is no conversion.
+ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.]\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
 SPLIT = "_split.json"  # how a split was made, beside its Parquet files, whose reader skips names with _
 SCHEMA_FILE = Path(__file__).with_name("schema.toml")
@@ -25,8 +28,12 @@ KEYS: dict[str, tuple[type, str]] = {
     "target.name": (str, 'the name of a column, a text: name = "..."'),
     "target.classes": (list, 'a list of the values in the column: classes = ["no", "yes"]'),
     "columns": (dict, 'a table: a line [columns], below it a line for each column: age = "number"'),
+    "files": (dict, 'a table: a line [files], below it separator = ";"'),
+    "files.separator": (str, 'a character: separator = ";"'),
+    "files.decimal": (str, '"." or ","'),
+    "files.encoding": (str, 'the name of an encoding that Python knows: encoding = "cp1252"'),
 }
-OPTIONAL = ("ignore", "split_by", "target.classes")
+OPTIONAL = ("ignore", "split_by", "target.classes", "files", "files.separator", "files.decimal", "files.encoding")
 
 
 class DataError(Exception):
@@ -57,9 +64,52 @@ def join_negatives(argv: list[str] | None) -> list[str]:
     return words
 
 
+def is_blank(value: Any) -> bool:
+    """Return True for a text without a visible character."""
+    return isinstance(value, str) and not value.strip()
+
+
+def read_date(text: str, form: str = "") -> datetime:
+    """Return a date with its time, in UTC if it names a time zone. `form` is one of strptime's, else it is ISO 8601.
+
+    Raises ValueError for any other text.
+    """
+    text = text.strip(" \t")
+    if not form and not ISO_DATE.fullmatch(text):
+        raise ValueError
+    found = datetime.strptime(text, form) if form and text.isascii() else datetime.fromisoformat(text)
+    try:
+        return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+    except OverflowError:
+        raise ValueError from None
+
+
+@dataclass(frozen=True)
+class Files:
+    """The form of text files: the character between cells, the one in decimal numbers, and the encoding."""
+
+    separator: str = ","
+    decimal: str = "."
+    encoding: str = "utf-8"
+
+    def check(self) -> None:
+        """Raise ValueError for a form that cannot be read."""
+        if len(self.separator) != 1 or not self.separator.isascii() or self.separator in '"\r\n\0':
+            raise ValueError(f"files.separator {self.separator!r} must be {KEYS['files.separator'][1]}")
+        if self.decimal not in (".", ",") or self.decimal == self.separator:
+            raise ValueError(f"files.decimal {self.decimal!r} must be {KEYS['files.decimal'][1]}, not the separator")
+        try:
+            b"a".decode(self.encoding, errors="ignore")
+        except LookupError:
+            raise ValueError(f"files.encoding {self.encoding!r} must be {KEYS['files.encoding'][1]}") from None
+
+
 @dataclass(frozen=True)
 class Schema:
-    """The content of `schema.toml`. `columns` are the features and their kinds: "number" or "category"."""
+    """The content of `schema.toml`. `columns` are the features and their kinds: "number", "category" or "date".
+
+    The kind "date" may have a form behind it: "date %d.%m.%Y".
+    """
 
     problem_type: str
     target: str
@@ -67,6 +117,7 @@ class Schema:
     columns: dict[str, str]
     ignore: tuple[str, ...]
     split_by: tuple[str, ...] = ()
+    files: Files = Files()
 
     @property
     def is_classification(self) -> bool:
@@ -75,7 +126,7 @@ class Schema:
 
     @property
     def kinds(self) -> dict[str, str]:
-        """The kinds of all columns that are read: "number", "category", "class" (the target) or "key" (in split_by)."""
+        """The kinds of all columns that are read: those of `columns`, "class" (the target) and "key" (in split_by)."""
         keys = {name: "key" for name in self.split_by}
         return keys | self.columns | {self.target: "class" if self.is_classification else "number"}
 
@@ -91,8 +142,9 @@ def load_schema(file: Path = SCHEMA_FILE) -> Schema:
 
 
 def _parse(keys: dict[str, Any]) -> Schema:
-    if isinstance(keys.get("target"), dict):
-        keys |= {f"target.{name}": value for name, value in keys["target"].items()}
+    for table in ("target", "files"):
+        if isinstance(keys.get(table), dict):
+            keys |= {f"{table}.{name}": value for name, value in keys[table].items()}
     for name in keys:
         if name not in KEYS:
             raise ValueError(f"{name} is not a key: the keys are {', '.join(KEYS)}")
@@ -103,12 +155,17 @@ def _parse(keys: dict[str, Any]) -> Schema:
             raise ValueError(f"{name} is missing: it must be {shape}")
     problem_type, target, columns = keys["problem_type"], keys["target.name"], keys["columns"]
     for value in keys.get("target.classes", ()):
-        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        if isinstance(value, bool) or not isinstance(value, str | int) or is_blank(value):
             raise ValueError(f"target.classes: {value!r} must be a text in quotes, as it is in the data, or an integer")
     for name, kind in columns.items():
-        if kind not in ("number", "category"):
+        if not isinstance(kind, str) or not re.fullmatch(r"number|category|date( .*%.*)?", kind):
             quotes = ", and a name with a dot must be in quotes" if isinstance(kind, dict) else ""
-            raise ValueError(f"column {name!r}: its kind must be 'number' or 'category'{quotes}")
+            raise ValueError(f"column {name!r}: its kind must be 'number', 'category' or 'date'{quotes}")
+        if kind.startswith("date "):
+            try:
+                datetime.strptime(datetime.now().strftime(kind[5:]), kind[5:])
+            except ValueError as error:
+                raise ValueError(f"column {name!r}: {kind[5:]!r} is not a form of dates: {error}") from None
     ignore, split_by = tuple(keys.get("ignore", ())), tuple(keys.get("split_by", ()))
     classes = tuple(str(value) for value in keys.get("target.classes", ()))  # CSV files hold text: 0 is "0"
     count, known = len(classes), ", ".join(classes) or "none"
@@ -127,7 +184,9 @@ def _parse(keys: dict[str, Any]) -> Schema:
     for is_kept, message in rules:
         if not is_kept:
             raise ValueError(message)
-    return Schema(problem_type, target, classes, columns, ignore, split_by)
+    files = Files(**keys.get("files", {}))
+    files.check()
+    return Schema(problem_type, target, classes, columns, ignore, split_by, files)
 
 
 def read_split(folder: Path) -> pd.DataFrame:

@@ -77,9 +77,10 @@ def unpack_champion(source: Path, schema: Schema, folder: Path) -> int | None:
         raise DataError(f"the champion's artifact is not the recorded one: run `sagegate approve {version}` again")
     unpack(archive, folder)
     theirs = load_schema(folder / "schema.toml")
-    gone = [name for name in theirs.columns if name not in schema.columns]
-    if gone or (theirs.target, theirs.classes) != (schema.target, schema.classes):
-        what = f"its column {gone[0]!r} is gone" if gone else "target or classes changed"
+    changed = [name for name, kind in theirs.columns.items() if schema.columns.get(name) != kind]
+    if changed or (theirs.target, theirs.classes) != (schema.target, schema.classes):
+        what = f"its column {changed[0]!r} has another kind" if changed else "target or classes changed"
+        what = f"its column {changed[0]!r} is gone" if changed and changed[0] not in schema.columns else what
         advice = f"reject it (sagegate reject {version}) to start without a champion"
         raise DataError(f"champion v{version} cannot score the test rows: {what} in model/schema.toml; {advice}")
     return version

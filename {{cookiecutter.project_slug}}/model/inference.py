@@ -2,7 +2,8 @@
 
 SageMaker's container calls model_fn once per worker and transform_fn for each request, and so does `sagegate serve`.
 JSON in: `{"instances": [{"column": value, ...}, ...]}`, or a bare list of such rows. CSV in: rows in the schema's
-order, or with a header. Out, per row: a label and its probabilities, or a value.
+order, or with a header. A date is text: 2024-12-31 or 2024-12-31T23:59:00. Out, per row: a label and its
+probabilities, or a value.
 """
 
 import csv
@@ -10,7 +11,8 @@ import io
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from artifact import Model, load
-from data import MISSING, Schema, load_schema
+from data import MISSING, Schema, is_blank, load_schema, read_date
 
 read_schema = cache(load_schema)  # once per worker
 
@@ -138,21 +140,30 @@ def check_rows(columns: Mapping[str, Any], schema: Schema) -> pd.DataFrame:
     for name in schema.columns:
         if name not in columns:
             raise ValueError(f"column {name!r} is missing: {', '.join(schema.columns)[:300]} are needed")
-    readers = {"number": read_number, "category": read_text}
+    readers: dict[str, tuple[Callable[[Any], Any], str]] = {
+        "number": (read_number, "a number"),
+        "category": (read_text, "text"),
+    }
+    readers["date"] = (read_day, "a date such as 2024-12-31 or 2024-12-31T23:59:00")
     checked: dict[str, list[Any]] = {name: [] for name in schema.columns}
     for name, kind in schema.columns.items():  # value by value: pandas takes ten times longer for one row
+        read, what = readers[kind.partition(" ")[0]]
         for row, value in enumerate(columns[name], 1):
             try:
-                checked[name].append(readers[kind](value))
+                checked[name].append(read(value))
             except (ValueError, OverflowError):
-                what = "a number" if kind == "number" else "text"
                 raise ValueError(f"row {row}, column {name!r}: {value!r:.100} is not {what}") from None
-    return pd.DataFrame(checked)
+    return pd.DataFrame(
+        {
+            name: np.array(values, "datetime64[us]") if schema.columns[name].startswith("date") else values
+            for name, values in checked.items()
+        }
+    )
 
 
 def read_number(value: Any) -> float:
     """Return a number, nan if it is missing."""
-    if value is None or value in MISSING or value != value:
+    if value is None or value in MISSING or value != value or is_blank(value):
         return math.nan
     if isinstance(value, bool | list | dict) or (isinstance(value, str) and ("_" in value or not value.isascii())):
         raise ValueError  # float() also takes 1_000 and digits of other scripts, files of rows do not
@@ -164,8 +175,17 @@ def read_number(value: Any) -> float:
 
 def read_text(value: Any) -> str | None:
     """Return a category, None if it is missing."""
-    if value is None or value == "" or value != value:
+    if value is None or value != value or is_blank(value):
         return None
     if isinstance(value, bool | list | dict):
         raise ValueError
     return str(value)
+
+
+def read_day(value: Any) -> datetime | None:
+    """Return a date, None if it is missing."""
+    if value is None or value in MISSING or value != value or is_blank(value):
+        return None
+    if not isinstance(value, str):
+        raise ValueError
+    return read_date(value)

@@ -1,4 +1,4 @@
-"""Raw CSV files -> train, validation and test, split by a hash of each row or of its key (split_by in schema.toml).
+"""Raw files -> train, validation and test, split by a hash of each row or of its key (split_by in schema.toml).
 
     python model/preprocess.py --input data --output /tmp/out --validation-fraction 0.15 --test-fraction 0.2 --seed 42
 
@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from csv_files import read_folder
 from data import SPLIT, DataError, Schema, fail, join_negatives, load_schema
+from raw_files import read_folder
 
 SPLITS = ("train", "validation", "test")
 
@@ -30,6 +30,8 @@ def clean(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:
 def split(table: pd.DataFrame, schema: Schema, validation: float, test: float, seed: int) -> dict[str, pd.DataFrame]:
     """Return the table's rows by split. `validation` and `test` are fractions of all rows."""
     keys = table[list(schema.split_by)] if schema.split_by else table
+    if not len(keys.select_dtypes(object).columns):  # pandas hashes only texts with the key
+        keys = pd.concat([keys, pd.Series(str(seed), keys.index)], axis=1)
     key = hashlib.sha256(str(seed).encode()).hexdigest()[:16]
     place = pd.util.hash_pandas_object(keys, index=False, hash_key=key, categorize=False).to_numpy() / 2.0**64
     bounds = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.01)}

@@ -132,7 +132,7 @@ class LogRounds(xgb.callback.TrainingCallback):
 def write_artifact(model: Model, record: dict[str, Any], tables: dict[str, pd.DataFrame], folder: Path) -> None:
     """Write everything that the model artifact holds into `folder`."""
     sample = tables["validation"].head(5)
-    rows = json.loads(sample[list(model.schema.columns)].to_json(orient="records"))
+    rows = json.loads(sample[list(model.schema.columns)].to_json(orient="records", date_format="iso"))
     request = json.dumps({"instances": rows}, indent=1)
     # What an endpoint must answer: the smoke test of a deployment compares the two.
     response, _ = transform_fn(model, request, "application/json", "application/json")

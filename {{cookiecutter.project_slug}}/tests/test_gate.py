@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import csv_files
 import data
 import evaluate
 import metrics
+import raw_files
 
 ROOT = Path(__file__).resolve().parent.parent
 GATE = tomllib.loads((ROOT / "mlops.toml").read_text(encoding="utf-8"))["gate"]
@@ -94,7 +94,7 @@ def test_the_evaluation_uses_the_settings_of_mlops_toml() -> None:
 @pytest.fixture
 def nothing() -> float:
     """The gate's metric of a model that predicts the same for each row: the share of each class, or the mean."""
-    y = data.encode_target(csv_files.read_folder(ROOT / "data", SCHEMA)[SCHEMA.target], SCHEMA)
+    y = data.encode_target(raw_files.read_folder(ROOT / "data", SCHEMA)[SCHEMA.target], SCHEMA)
     same = metrics.learned_nothing(y, np.zeros((len(y), len(SCHEMA.classes)) if IS_MULTICLASS else len(y)))
     return METRICS[GATE["metric"]](y, same, np.ones(len(y)))
 

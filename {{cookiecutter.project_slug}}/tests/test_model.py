@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 import artifact
-import csv_files
 import data
 import evaluate
 import inference
 import metrics
 import preprocess
+import raw_files
 import train
 
 JSON = "application/json"
@@ -96,7 +96,7 @@ def test_the_same_input_gives_the_same_bytes(work: Path, tmp_path: Path) -> None
 
 
 def test_a_row_stays_in_its_split_whatever_other_rows_there_are() -> None:
-    table = preprocess.clean(csv_files.read_folder(ROOT / "data", SCHEMA), SCHEMA)
+    table = preprocess.clean(raw_files.read_folder(ROOT / "data", SCHEMA), SCHEMA)
     whole = preprocess.split(table, SCHEMA, 0.15, 0.2, seed=1)
     half = preprocess.split(table.iloc[::2], SCHEMA, 0.15, 0.2, seed=1)
     for name in preprocess.SPLITS:
@@ -196,6 +196,18 @@ def test_a_model_trained_on_test_rows_is_refused(
     assert "the candidate was trained on" in capsys.readouterr().err
 
 
+def test_a_champion_whose_column_had_another_kind_is_not_compared(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its features of that column would be others, and its record of the rows that it has seen as well."""
+    shutil.copytree(work / "model", tmp_path / "model")
+    own = tmp_path / "model" / "schema.toml"
+    own.write_text(own.read_text().replace('= "number"', '= "category"', 1))
+    with pytest.raises(SystemExit):
+        judge(work, work / "packed", as_champion(pack(tmp_path / "model", tmp_path / "packed"), tmp_path / "champion"))
+    assert "has another kind in model/schema.toml; reject it" in capsys.readouterr().err
+
+
 def test_the_champion_is_scored_by_its_own_code(work: Path, tmp_path: Path) -> None:
     """An artifact whose code halves its predictions still does so, whatever today's code does."""
     shutil.copytree(work / "model", tmp_path / "model")
@@ -272,7 +284,7 @@ def test_inference_answers_as_evaluation_does(work: Path) -> None:
     model = inference.model_fn(str(work / "model"))
     rows = data.read_split(work / "test")[list(SCHEMA.columns)]
     expected = inference.predict(rows, model)
-    records = json.loads(rows.to_json(orient="records", double_precision=15))
+    records = json.loads(rows.to_json(orient="records", double_precision=15, date_format="iso"))
     for body, kind in (
         (rows.to_csv(index=False), "text/csv"),
         (rows.to_csv(index=False, header=False), "text/csv"),

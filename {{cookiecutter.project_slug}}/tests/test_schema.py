@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-import csv_files
 import data
+import raw_files
 
 COLUMNS = '[columns]\nage = "number"\n'
 TARGET = '[target]\nname = "churned"\nclasses = ["0", "1"]\n'
@@ -36,7 +36,19 @@ MISTAKES = {
     "no-name": (GOOD.replace('name = "churned"\n', ""), ["target.name is missing"]),
     "no-problem-type": (TARGET + COLUMNS, ["problem_type is missing"]),
     "wrong-problem-type": (GOOD.replace("binary_", "binary-"), ["'binary-classification' is not one of binary_"]),
-    "wrong-kind": (GOOD.replace('"number"', '"numeric"'), ["column 'age'", "'number' or 'category'"]),
+    "wrong-kind": (GOOD.replace('"number"', '"numeric"'), ["column 'age'", "'number', 'category' or 'date'"]),
+    "date-without-a-form": (
+        GOOD.replace('"number"', '"date of birth"'),
+        ["column 'age'", "'number', 'category' or 'date'"],
+    ),
+    "form-of-a-time": (GOOD.replace('"number"', '"date %Q"'), ["column 'age'", "%Q", "directive"]),
+    "files-is-a-text": ('files = ";"\n' + GOOD, ["files must be a table", "[files]"]),
+    "files-misspelled": (GOOD + '[files]\nseperator = ";"\n', ["files.seperator is not a key", "files.separator"]),
+    "two-separators": (GOOD + '[files]\nseparator = "||"\n', ["files.separator '||' must be a character"]),
+    "quote-as-separator": (GOOD + "[files]\nseparator = '\"'\n", ["files.separator", "must be a character"]),
+    "decimal": (GOOD + '[files]\ndecimal = "x"\n', ["files.decimal 'x' must be"]),
+    "decimal-is-the-separator": (GOOD + '[files]\ndecimal = ","\n', ["files.decimal ',' must be", "not the separator"]),
+    "encoding": (GOOD + '[files]\nencoding = "utf-9"\n', ["files.encoding 'utf-9' must be the name"]),
     "dotted-name": (GOOD.replace("age =", "age.years ="), ["column 'age'", "a name with a dot must be in quotes"]),
     "not-toml": (GOOD.replace("[columns]", "[columns"), ["line 5"]),
 }
@@ -60,5 +72,5 @@ def test_integers_as_classes_are_the_text_in_the_file(tmp_path: Path) -> None:
     schema = data.load_schema(written(tmp_path, GOOD.replace('["0", "1"]', "[0, 1]")))
     assert schema == data.load_schema(written(tmp_path, GOOD))
     (tmp_path / "rows.csv").write_text("age,churned\n30,1\n40,0\n")
-    table = csv_files.read_csv(tmp_path / "rows.csv", schema)
+    table = raw_files.read_folder(tmp_path / "rows.csv", schema)
     assert data.encode_target(table["churned"], schema).tolist() == [1, 0]

@@ -23,6 +23,8 @@ from sagegate.images import image_uri
 from sagegate.names import Names
 from sagegate.pipeline.code import code_parameters, objects, package
 
+# The files of data, as model/raw_files.py reads them.
+ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 # What a CustomerMetadataValue may not have, by botocore's pattern; \w has the letters and digits of every script.
 NOT_METADATA = re.compile(r"[^\w .:/=+\-@]")
 # Where each type of job has its volume and its output: CreateProcessingJob, CreateTrainingJob and CreateTransformJob in
@@ -114,20 +116,45 @@ class Data:
     files: dict[str, Path]
 
 
-def find_data(root: Path, settings: Settings, names: Names, digest: Callable[[Path], str]) -> Data:
-    """Return the data that `[data] source` names; local files go to a prefix named by their digest.
+def data_source(settings: Settings, environment: Environment) -> tuple[str, str]:
+    """Return where an environment's data is, and which setting says so."""
+    if environment.data_source:
+        return environment.data_source, f"environments/{environment.name}.toml: data_source"
+    return settings.data.source, "mlops.toml: data.source"
 
-    Raises SagegateError if the folder is missing or has no CSV file.
+
+def find_files(root: Path, source: str, setting: str) -> dict[str, Path]:
+    """Return the files of local data by name: a file, or all of a folder but hidden ones and _SUCCESS and its like.
+
+    Raises SagegateError if there is none, or one that no job reads: it may be a part of the data.
     """
-    source = settings.data.source
+    place = root / source
+    if not place.exists():
+        raise SagegateError(f"{setting}: there is no {source!r}: put your data there, or run `sagegate data`", USAGE)
+    files = dict(local_files(place)) if place.is_dir() else {place.name: place}
+    files = {name: file for name, file in files.items() if not re.search(r"(^|/)_", name)}
+    for name in files:
+        if not name.lower().endswith(ENDINGS):
+            what = f"the files of data are {', '.join(ENDINGS)}: convert it, or move it out of {source}"
+            raise SagegateError(f"{setting}: {shown(name)} is not read: {what}", USAGE)
+    if not files:
+        raise SagegateError(f"{setting}: no .csv or .parquet file in {source!r}: put your data there", USAGE)
+    return files
+
+
+def shown(text: str) -> str:
+    """Return a text on one line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def find_data(
+    root: Path, settings: Settings, environment: Environment, names: Names, digest: Callable[[Path], str]
+) -> Data:
+    """Return an environment's data; local files go to a prefix named by their digest. Raises SagegateError."""
+    source, setting = data_source(settings, environment)
     if source.startswith("s3://"):
         return Data(source, "unversioned", {})
-    folder = root / source
-    if not folder.is_dir():
-        raise SagegateError(f"mlops.toml: data.source: there is no folder {source!r}: put your CSV files there", USAGE)
-    files = {name: file for name, file in local_files(folder) if file.suffix.lower() == ".csv"}
-    if not files:
-        raise SagegateError(f"{source}: no .csv file in this folder (mlops.toml, data.source)", USAGE)
+    files = find_files(root, source, setting)
     lines = [f"{name} {digest(file)}" for name, file in files.items()]
     version = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     return Data(f"{names.artifacts}/raw/{version}", version, files)

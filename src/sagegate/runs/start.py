@@ -151,7 +151,7 @@ def prepare(session: Session, options: RunOptions, is_checked: bool = True) -> R
     if error:
         raise SagegateError(f"pipeline/definition.json: {error}: fix pipeline/pipeline.py and run `sagegate compile`")
     uris, contents = parameters.pack_code(root, compiled, session.names)
-    data = parameters.find_data(root, settings, session.names, session.digest)
+    data = parameters.find_data(root, settings, session.environment, session.names, session.digest)
     commit = parameters.code_commit(root)
     values = parameters.environment_values(settings, session.environment, session.names, data, uris, commit)
     declared = {parameter["Name"] for parameter in compiled.get("Parameters") or []}
