@@ -72,6 +72,22 @@ def auc(y: Array, p: Array, w: Array) -> float:
     return float((positive * (below + negative / 2)).sum()) / pairs if pairs else float("nan")
 
 
+def average_precision(y: Array, p: Array, w: Array) -> float:
+    """Return the area under the precision-recall curve as a sum of steps; nan without a positive row."""
+    order = np.argsort(-p, kind="stable")
+    y, p, w = y[order], p[order], w[order]
+    last = np.flatnonzero(np.r_[p[1:] != p[:-1], True])
+    right, called = np.cumsum(w * (y == 1))[last], np.cumsum(w)[last]
+    precision = np.divide(right, called, out=np.zeros(len(last)), where=called > 0)
+    return float((np.diff(right, prepend=0.0) * precision).sum() / right[-1]) if right[-1] else float("nan")
+
+
+def balanced_accuracy(y: Array, p: Array, w: Array) -> float:
+    """Return the mean over the classes of the share of their rows that are called right."""
+    rows, right = np.bincount(y, w), np.bincount(y, w * (_called(p) == y))
+    return float((right[rows > 0] / rows[rows > 0]).mean())
+
+
 def log_loss(y: Array, p: Array, w: Array) -> float:
     """Return the mean negative logarithm of the probability given to the true class, nan if one is not in 0 to 1."""
     given = np.where(y == 1, p, 1 - p) if p.ndim == 1 else p[np.arange(len(y)), y]
@@ -96,6 +112,8 @@ METRICS: dict[str, dict[str, Metric]] = {
     "binary_classification": {
         "accuracy": accuracy,
         "auc": auc,
+        "average_precision": average_precision,
+        "balanced_accuracy": balanced_accuracy,
         "f1": f1,
         "log_loss": log_loss,
         "precision": precision,
@@ -104,6 +122,7 @@ METRICS: dict[str, dict[str, Metric]] = {
     },
     "multiclass_classification": {
         "accuracy": accuracy,
+        "balanced_accuracy": balanced_accuracy,
         "log_loss": log_loss,
         "weighted_f1": _weighted(f1),
         "weighted_precision": _weighted(precision),

@@ -129,9 +129,9 @@ def read_header(name: str, content: bytes, files: Files) -> list[str]:
         file = open_parquet(name, content)
         header, has_rows, where = list(file.schema_arrow.names), file.metadata.num_rows > 0, name
     else:
-        first_line = re.split(rb"[\r\n]", content[: 1 << 20], maxsplit=1)[0]
-        _, header = next(parse(name, [first_line.decode("utf-8-sig", errors="surrogateescape")], files), (1, []))
-        has_rows, where = bool(re.compile(rb"[^\r\n]").search(content, len(first_line))), f"{name}, line 1"
+        rows = read_rows(name, content, files)
+        _, header = next(rows, (1, []))
+        has_rows, where = bool(header) and any(cells for _, cells in rows), f"{name}, line 1"
     if not header:
         raise DataError(f"{name} is empty: its first line must name the columns")
     if any(map(NOT_TEXT.search, header)):
@@ -272,7 +272,8 @@ def parse(name: str, lines: Iterable[str], files: Files) -> Iterator[tuple[int, 
 def read_rows(name: str, content: bytes, files: Files) -> Iterator[tuple[int, list[str]]]:
     """Yield the header and each row: its line, or its number in a Parquet file, and its cells as text."""
     if not is_parquet(name):
-        yield from parse(name, io.StringIO(content.decode("utf-8-sig", errors="surrogateescape"), newline=""), files)
+        text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", errors="surrogateescape", newline="")
+        yield from parse(name, text, files)
         return
     header = read_header(name, content, files)
     columns = [parquet_column(name, content, column, "text", files).to_pylist() for column in header]

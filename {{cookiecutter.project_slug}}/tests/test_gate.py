@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from raw_data import DATA
 
 import data
 import evaluate
@@ -94,7 +95,7 @@ def test_the_evaluation_uses_the_settings_of_mlops_toml() -> None:
 @pytest.fixture
 def nothing() -> float:
     """The gate's metric of a model that predicts the same for each row: the share of each class, or the mean."""
-    y = data.encode_target(raw_files.read_folder(ROOT / "data", SCHEMA)[SCHEMA.target], SCHEMA)
+    y = data.encode_target(raw_files.read_folder(DATA, SCHEMA)[SCHEMA.target], SCHEMA)
     same = metrics.learned_nothing(y, np.zeros((len(y), len(SCHEMA.classes)) if IS_MULTICLASS else len(y)))
     return METRICS[GATE["metric"]](y, same, np.ones(len(y)))
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from raw_data import DATA
 from sklearn import metrics as sk
 
 import artifact
@@ -31,7 +32,7 @@ METRIC = "log_loss" if SCHEMA.is_classification else "rmse"
 
 def run_scripts(folder: Path, *hyperparameters: str) -> Path:
     """Preprocess and train. Returns the folder with the model's archive."""
-    preprocess.main(["--input", str(ROOT / "data"), "--output", str(folder)])
+    preprocess.main(["--input", str(DATA), "--output", str(folder)])
     splits = ["--train", str(folder / "train"), "--validation", str(folder / "validation")]
     train.main([*splits, "--model-dir", str(folder / "model"), *hyperparameters])
     return pack(folder / "model", folder / "packed")
@@ -96,7 +97,7 @@ def test_the_same_input_gives_the_same_bytes(work: Path, tmp_path: Path) -> None
 
 
 def test_a_row_stays_in_its_split_whatever_other_rows_there_are() -> None:
-    table = preprocess.clean(raw_files.read_folder(ROOT / "data", SCHEMA), SCHEMA)
+    table = preprocess.clean(raw_files.read_folder(DATA, SCHEMA), SCHEMA)
     whole = preprocess.split(table, SCHEMA, 0.15, 0.2, seed=1)
     half = preprocess.split(table.iloc[::2], SCHEMA, 0.15, 0.2, seed=1)
     for name in preprocess.SPLITS:
@@ -117,15 +118,17 @@ def test_metrics_are_scikit_learns() -> None:
         values = {name: function(y, p, sample_weight=weight) for name, function in expected.items()}
     elif SCHEMA.problem_type == "binary_classification":
         expected = {"accuracy": sk.accuracy_score, "f1": sk.f1_score, "precision": sk.precision_score}
-        expected |= {"recall": sk.recall_score}
+        expected |= {"recall": sk.recall_score, "balanced_accuracy": sk.balanced_accuracy_score}
         values = {name: function(y, p > 0.5, sample_weight=weight) for name, function in expected.items()}
         values |= {"auc": sk.roc_auc_score(y, p, sample_weight=weight)}
+        values |= {"average_precision": sk.average_precision_score(y, p, sample_weight=weight)}
     else:
         p = rng.dirichlet(np.ones(len(SCHEMA.classes)), 200)
         expected = {"f1": sk.f1_score, "precision": sk.precision_score, "recall": sk.recall_score}
         options: dict[str, Any] = {"average": "weighted", "sample_weight": weight}
         values = {f"weighted_{name}": function(y, p.argmax(axis=1), **options) for name, function in expected.items()}
         values |= {"log_loss": sk.log_loss(y, p, sample_weight=weight)}
+        values |= {"balanced_accuracy": sk.balanced_accuracy_score(y, p.argmax(axis=1), sample_weight=weight)}
     for name, value in values.items():
         assert metrics.METRICS[SCHEMA.problem_type][name](y, p, weight) == pytest.approx(value), name
 
@@ -167,7 +170,7 @@ def test_a_champion_is_not_compared_on_rows_that_it_was_trained_on(
 ) -> None:
     """With another seed, most test rows of today are rows that the champion was trained on."""
     champion = as_champion(work / "packed", tmp_path / "champion")
-    preprocess.main(["--input", str(ROOT / "data"), "--output", str(tmp_path), "--seed", "7", "--test-fraction", "0.6"])
+    preprocess.main(["--input", str(DATA), "--output", str(tmp_path), "--seed", "7", "--test-fraction", "0.6"])
     splits = ["--train", str(tmp_path / "train"), "--validation", str(tmp_path / "validation")]
     train.main([*splits, "--model-dir", str(tmp_path / "model")])
     rows, known = data.read_split(tmp_path / "test"), np.load(work / "model" / artifact.SEEN)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from raw_data import DATA
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("model", "pipeline", "environments", "infra", "data")
@@ -17,6 +18,8 @@ def project(tmp_path: Path) -> Path:
     for part in PARTS:
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "mlops.toml", tmp_path)
+    if DATA.is_dir() and DATA.is_relative_to(ROOT / ".mlops"):
+        shutil.copytree(DATA, tmp_path / DATA.relative_to(ROOT))
     return tmp_path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xgboost as xgb
+from raw_data import DATA
 from xgboost import collective
 
 import artifact
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="module")
 def splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("splits")
-    preprocess.main(["--input", str(ROOT / "data"), "--output", str(folder)])
+    preprocess.main(["--input", str(DATA), "--output", str(folder)])
     return folder
 
 
