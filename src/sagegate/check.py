@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sagegate.config import ENVIRONMENTS, Environment, Settings, load_environment, load_settings
+from sagegate.data.project import check_data
 from sagegate.errors import SagegateError
 from sagegate.files import Json
 from sagegate.names import Names
@@ -16,7 +17,7 @@ from sagegate.registry.deployments import check_manifests
 
 
 def check(root: Path) -> None:
-    """Check the settings, all environments, deployments/ and the compiled definition.
+    """Check the settings, all environments, deployments/, the compiled definition, and data, schema and gate.
 
     Raises SagegateError for the first file with an error; each error in the definition is a line on standard error.
     """
@@ -38,7 +39,8 @@ def check(root: Path) -> None:
             "pipeline/definition.json is stale (pipeline.py, [tuning], or a name or type in [hyperparameters], is not "
             "what it was compiled from): run `sagegate compile` and commit it"
         )
-    print(f"ok: {len(definition.steps_of(compiled))} steps, {len(compiled['Parameters'])} parameters")
+    found = check_data(root, settings, environments[0])
+    print(f"ok: {len(definition.steps_of(compiled))} steps, {len(compiled['Parameters'])} parameters, {found}")
 
 
 def request_errors(compiled: Json, settings: Settings, environments: list[Environment]) -> Iterator[str]:

@@ -59,8 +59,24 @@ def compile_(only_checks: bool, since: str | None, traceback: bool) -> None:
 
 
 @click.command()
+@click.argument("path")
+@click.option("--target", required=True, metavar="COLUMN", help="The column to predict.")
+@click.option(
+    "--problem-type",
+    type=click.Choice(["binary_classification", "multiclass_classification", "regression"]),
+    help="What to predict; by default the target's values decide.",
+)
+def data(path: str, target: str, problem_type: str | None) -> None:
+    """Describe the data at PATH (a file, a folder, s3://...) in model/schema.toml; choose metric and threshold."""
+    from sagegate.config import find_root
+    from sagegate.data.command import data
+
+    data(find_root(), path, target, problem_type)
+
+
+@click.command()
 def check() -> None:
-    """Check the project offline: settings, definition and deployments/ are sound, and nothing undoes the gate."""
+    """Check the project offline: settings, definition, deployments/, schema, data and gate fit each other."""
     from sagegate.check import check
     from sagegate.config import find_root
 
@@ -398,7 +414,7 @@ def vendor() -> None:
 
 
 SECTIONS = {
-    "Every day": (run, status, explain, report, stop, models, approve, reject, serve, invoke, clean),
+    "Every day": (data, run, status, explain, report, stop, models, approve, reject, serve, invoke, clean),
     "Changing the pipeline": (compile_, check, plan),
     "Promotion and deployment": (promote, deploy, rollback),
     "Set-up": (bootstrap, doctor, credentials, vendor),
