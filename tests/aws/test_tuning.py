@@ -136,7 +136,7 @@ def test_a_metric_that_nothing_prints_fails_the_search(tuned: Path, run_in: RunI
 
 def test_the_page_about_tuning_works_as_written(bake: Bake, sdk_env: Path) -> None:
     project = bake(problem_type="regression")
-    page = (ROOT / "docs" / "tune-hyperparameters.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "tune-hyperparameters.md").read_text(encoding="utf-8")
     blocks = [textwrap.dedent(block) for block in re.findall(r"(?s)```sh\n(.*?)```", page)]
     uv = f'uv() {{ shift 2; "{sdk_env}" -m sagegate "$@"; }}\n'  # uv run sagegate ...
     env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})

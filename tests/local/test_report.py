@@ -201,7 +201,7 @@ def test_a_report_is_shown_whatever_became_of_the_run(place: Place) -> None:
     latest, by_version, by_name = (place.run("report", *each).strip() for each in ([], ["1"], [execution(first)]))
     assert latest == by_name == str(place.project / f".mlops/reports/{place.name}-{execution(first)}.html")
     assert checked(Path(latest))[1] == checked(Path(by_version))[1]
-    commands = re.search(r"```sh\n(.*?)```", (ROOT / "docs" / "report.md").read_text(), re.DOTALL)
+    commands = re.search(r"```sh\n(.*?)```", (ROOT / "docs" / "how-to" / "read-the-report.md").read_text(), re.DOTALL)
     for line in commands[1].splitlines() if commands else [""]:  # what the page on reports says works
         words = line.partition("#")[0].replace("--env dev", "").replace("EXECUTION", execution(first)).split()
         assert words[:3] == ["uv", "run", "sagegate"] and place.run(*words[3:]).strip().endswith(".html"), line
