@@ -1,4 +1,4 @@
-"""Lines of the project, the package and the tests: docs/decisions/0015-budgets-after-own-data-tuning-and-the-report.md."""
+"""Lines of the project, the package and the tests (docs/decisions/0015-*.md)."""
 
 import pytest
 from clean_copy import ROOT, tracked_files
