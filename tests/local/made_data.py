@@ -5,7 +5,7 @@ import gzip
 import io
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from math import exp, sin
 from pathlib import Path
@@ -92,7 +92,7 @@ def sales(rows: int = 1200) -> Iterator[Row]:
         }
 
 
-def as_csv(rows: Iterator[Row], separator: str = ",") -> str:
+def as_csv(rows: Iterable[Mapping[str, object]], separator: str = ",") -> str:
     found = list(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(found[0]), delimiter=separator, lineterminator="\n")

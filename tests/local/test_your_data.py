@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from clean_copy import ROOT
@@ -48,7 +48,7 @@ def contents(project: Path) -> dict[str, bytes]:
     return {file.relative_to(project).as_posix(): file.read_bytes() for file in files}
 
 
-def schema(project: Path) -> dict:
+def schema(project: Path) -> dict[str, Any]:
     return tomllib.loads((project / "model" / "schema.toml").read_text(encoding="utf-8"))
 
 
@@ -108,15 +108,15 @@ def test_the_guesses_of_customers_are_explained(bake: Bake, run_in: RunIn, tmp_p
     assert 'source = "data/diabetes.csv" # a folder' in (project / "mlops.toml").read_text()
 
 
-def rows(change: Callable[[list[dict]], object], count: int = 200) -> bytes:
+def rows(change: Callable[[list[Any]], object], count: int = 200) -> bytes:
     """Return the customers as CSV after a change."""
     found = list(churn(count))
     change(found)
     return as_csv(iter(found)).encode()
 
 
-def put(name: str, value: Callable[[int], object]) -> Callable[[list[dict]], None]:
-    return lambda found: [row.__setitem__(name, value(number)) for number, row in enumerate(found)] and None
+def put(name: str, value: Callable[[int], object]) -> Callable[[list[Any]], object]:
+    return lambda found: [row.update({name: value(number)}) for number, row in enumerate(found)]
 
 
 REFUSED = {
