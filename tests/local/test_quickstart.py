@@ -24,7 +24,13 @@ def start(
     """Start a command of sagegate in a project."""
     command = [str(python), "-m", "sagegate", *arguments]
     env = without_shell_settings({"PYTHONPATH": str(ROOT / "src"), "WARM_PYTHON": ""})
-    return subprocess.Popen(command, cwd=project, env=env, stdout=stdout, stderr=stderr, text=True)
+
+    def heed_ctrl_c() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests that run in the background may ignore it
+
+    return subprocess.Popen(
+        command, cwd=project, env=env, stdout=stdout, stderr=stderr, text=True, preexec_fn=heed_ctrl_c
+    )
 
 
 @contextmanager
