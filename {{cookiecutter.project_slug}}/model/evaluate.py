@@ -157,6 +157,8 @@ class Champion:
 
 def bound(improvement: float) -> str:
     """Return the lower bound of an improvement in words."""
+    if improvement == 0:
+        return "not worse"
     return f"at least {improvement:.4g} better" if improvement >= 0 else f"at most {-improvement:.4g} worse"
 
 
@@ -173,7 +175,7 @@ def judge(
     improvement, verdict = None, "no champion"
     if champion:
         improvement = sign * (candidate - champion.value)
-        change = f"{abs(improvement):.4g} {'better' if improvement >= 0 else 'worse'}"
+        change = f"{abs(improvement):.4g} {'better' if improvement > 0 else 'worse'}" if improvement else "as good"
         reason += f"champion v{champion.version} has {champion.value:.6g}, so it is {change}, and with {confidence:.4g}"
         reason += f" confidence {bound(champion.lowest)} ({bound(needed)} {'needed' if needed >= 0 else 'allowed'})"
         verdict = "passed" if champion.lowest >= needed else "failed"

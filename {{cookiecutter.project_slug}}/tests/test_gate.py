@@ -134,7 +134,7 @@ def test_the_reason_says_how_much_better_or_worse_in_words() -> None:
         return str(evaluate.judge("auc", candidate, evaluate.Champion(3, 0.75, *champion), 0.5, needed, 0.95)["reason"])
 
     same = reason(0.75, 0.0, 0.0, 0)
-    assert same.endswith("it is 0 better, and with 0.95 confidence at least 0 better (at least 0 better needed)")
+    assert same.endswith("so it is as good, and with 0.95 confidence not worse (not worse needed)")
     assert "it is 0.25 better, and with 0.95 confidence at least 0.2 better" in reason(1.0, 0.1, 0.2, 0)
     worse = "0.25 worse, and with 0.95 confidence at most 0.5 worse (at most 0.1 worse allowed); "
     assert f"{worse}it may have been trained on test rows" in reason(0.5, -0.1, -0.5, None)
