@@ -13,16 +13,33 @@ from typing import Any
 from campaigns.campaign import Campaign, Case, check_message
 from campaigns.in_project import project_cases
 
-RIGHT: list[Any] = [0, -1, 2.5, 10**20, 2**64, -(2**63) - 1, 1e39, "1.5", " 2 ", "1e3", "+1", None, "", "NA", math.nan]
+RIGHT: list[Any] = [
+    0,
+    -1,
+    2.5,
+    10**20,
+    2**64,
+    -(2**63) - 1,
+    1e39,
+    "1.5",
+    " 2 ",
+    "1e3",
+    "+1",
+    None,
+    "",
+    "NA",
+    " \t",
+    math.nan,
+]
 WRONG: list[Any] = [True, False, [], {}, [1], {"a": [None]}, "x", "1_0", "0x1", "\u0661", "1,5", "inf", "NAN", "\ud800"]
-WRONG += [10**400, -(10**400), math.inf, "1e400", "x" * 50_000, "\ufeff1", " ", "\0"]
+WRONG += [10**400, -(10**400), math.inf, "1e400", "x" * 50_000, "\ufeff1", "\0"]
 BODIES = b'|[|[]|{}|null|1|"x"|[[1]]|[{}]|[null]|\xff|{"instances": 1}|[NaN]|\0|\n\n|"|x,y\n|1,2\n3'.split(b"|")
 BODIES += [b"[" * 10_000, b"[" * 10**6, b'{"a":' * 10_000, b"1" + b"0" * 5000]
 
 
 def number(value: Any) -> float:
     """Return a right value as the model gets it."""
-    return math.nan if value in (None, "", "NA", "nan") else float(value)
+    return math.nan if value in (None, "", "NA", " \t", "nan") else float(value)
 
 
 def cases(scratch: Path) -> Case:
@@ -66,7 +83,7 @@ def cases(scratch: Path) -> Case:
         change, row, name = chance.random(), chance.choice(rows), chance.choice(columns)
         if change < 0.3:
             row[name], right = (
-                chance.choice(WRONG) if is_json else chance.choice(["x", "1_0", "inf", "NAN", "\u0661", " ", "\0"]),
+                chance.choice(WRONG) if is_json else chance.choice(["x", "1_0", "inf", "NAN", "\u0661", "\0"]),
                 False,
             )
         elif change < 0.4 and is_json:  # missing, in one row or in all

@@ -31,6 +31,8 @@ def judges(sk: Any, np: Any, classes: int) -> dict[str, dict[str, Any]]:
         "binary_classification": {
             "accuracy": called("accuracy_score"),
             "auc": plain("roc_auc_score"),
+            "average_precision": plain("average_precision_score"),
+            "balanced_accuracy": called("balanced_accuracy_score"),
             "f1": called("f1_score"),
             "log_loss": log_loss,
             "precision": called("precision_score"),
@@ -39,6 +41,7 @@ def judges(sk: Any, np: Any, classes: int) -> dict[str, dict[str, Any]]:
         },
         "multiclass_classification": {
             "accuracy": called("accuracy_score"),
+            "balanced_accuracy": called("balanced_accuracy_score"),
             "log_loss": log_loss,
             "weighted_f1": called("f1_score", **weighted),
             "weighted_precision": called("precision_score", **weighted),
@@ -61,7 +64,7 @@ def cases(scratch: Path) -> Case:
     def value(metric: Any, *arrays: Any) -> float:
         try:
             return float(metric(*arrays))
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ZeroDivisionError, IndexError):  # the last of scikit-learn, if all weights are 0
             return math.nan
 
     def case(chance: random.Random) -> None:
@@ -90,6 +93,8 @@ def cases(scratch: Path) -> Case:
                 continue  # scikit-learn has 0 for some of these
             if name == "r2" and len(np.unique(y[w > 0])) < 2:
                 theirs = math.nan  # no variance to explain
+            if name == "average_precision" and not w[y == 1].any():
+                theirs = math.nan  # scikit-learn has 0, as if a model had failed
             close = math.isclose(ours, theirs, rel_tol=1e-5 if p.dtype == np.float32 else 1e-9, abs_tol=1e-9)
             assert close or (math.isnan(ours) and math.isnan(theirs)), f"{problem} {name}: {ours}, not {theirs}"
         if problem != "regression":
