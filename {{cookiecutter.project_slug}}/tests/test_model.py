@@ -274,6 +274,9 @@ def test_evaluation_records_what_the_model_was_made_of(work: Path, no_champion: 
         "versions": recorded["versions"],
         "artifact_sha256": hashlib.sha256(archive).hexdigest(),
     }
+    curve = "receiver_operating_characteristic_curve" in found[f"{SCHEMA.problem_type}_metrics"]
+    assert curve == (SCHEMA.problem_type == "binary_classification")
+    assert ("confusion_matrix" in found[f"{SCHEMA.problem_type}_metrics"]) == SCHEMA.is_classification
     seen = np.load(work / "model" / artifact.SEEN)
     assert len(seen) == rows["train"] + rows["validation"]
     assert not np.isin(data.row_digests(data.read_split(work / "test"), SCHEMA), seen).any()
