@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from raw_data import DATA
 
 import data
 import evaluate
 import metrics
 import raw_files
+from tests.raw_data import DATA
 
 ROOT = Path(__file__).resolve().parent.parent
 GATE = tomllib.loads((ROOT / "mlops.toml").read_text(encoding="utf-8"))["gate"]

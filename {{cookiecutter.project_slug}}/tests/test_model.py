@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from raw_data import DATA
 from sklearn import metrics as sk
 
 import artifact
@@ -23,6 +22,7 @@ import metrics
 import preprocess
 import raw_files
 import train
+from tests.raw_data import DATA
 
 JSON = "application/json"
 ROOT = Path(__file__).resolve().parent.parent

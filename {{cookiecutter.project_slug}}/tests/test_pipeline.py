@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from raw_data import DATA
+
+from tests.raw_data import DATA
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("model", "pipeline", "environments", "infra", "data")

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xgboost as xgb
-from raw_data import DATA
 from xgboost import collective
 
 import artifact
 import data
 import preprocess
 import train
+from tests.raw_data import DATA
 
 ROOT = Path(__file__).resolve().parent.parent
 
