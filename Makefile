@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Not the environment of the shell: the one that is made here.
 unexport VIRTUAL_ENV
 
-.PHONY: help test quick demo lint bench example fake-aws real-actions aws-schema campaigns clean
+.PHONY: help test quick demo lint bench example fake-aws real-actions aws-schema campaigns mutation clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ aws-schema: .venv/ready  ## hold the definition to AWS's JSON schema of pipeline
 
 campaigns: .venv/ready  ## attack data, gate, engine, state and serving with thousands of cases; prints a table
 	$(RUN) python tests/campaigns
+
+mutation: .venv/ready  ## change gate, promotion and cache key in one place at a time; prints what no test notices
+	$(RUN) python scripts/mutation.py $(MODULES)
 
 clean:  ## remove everything that make made
 	rm -rf $(TOOLS) .venv build uv.lock .mypy_cache .pytest_cache .ruff_cache

@@ -64,16 +64,6 @@ def test_a_candidate_below_the_threshold_is_rejected(bake: Bake, run_in: RunIn) 
     assert models(run_in, project) == []
 
 
-def test_a_changed_champion_artifact_fails_the_run(bake: Bake, run_in: RunIn) -> None:
-    project = bake()
-    run_in(project, "sagegate", "run")
-    run_in(project, "sagegate", "approve", "1", "--reason", "fine")
-    newest(project, "champion/model.tar.gz").write_bytes(b"something else")
-    done = run_in(project, "sagegate", "run", "--again", check=False)
-    assert done.returncode == 1
-    assert "champion" in done.stdout.splitlines()[-1]
-
-
 def test_a_lost_champion_is_written_again_from_the_registry(bake: Bake, run_in: RunIn) -> None:
     """Not even a forged marker lets a candidate pass without a comparison."""
     project = bake()
@@ -102,15 +92,10 @@ def test_a_gate_that_contradicts_itself_is_not_approved(bake: Bake, run_in: RunI
     run_in(project, "sagegate", "run")
     file = newest(project, "evaluation.json")
     evaluation = json.loads(file.read_text())
-    for change, words in (
-        ({"threshold_margin": 1e308}, "threshold_margin 1e+308 is not what candidate and threshold say"),
-        ({"champion_verdict": "failed"}, "champion_verdict is 'failed', which the champion's numbers contradict"),
-        ({"passed": False}, "passed is false, which the gate's own numbers contradict"),
-        ({"candidate": None}, "candidate"),
-    ):
-        file.write_text(json.dumps(evaluation | {"gate": evaluation["gate"] | change}))
-        done = run_in(project, "sagegate", "approve", "1", "--reason", "fine", check=False)
-        assert done.returncode == 1 and words in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    file.write_text(json.dumps(evaluation | {"gate": evaluation["gate"] | {"passed": False}}))
+    done = run_in(project, "sagegate", "approve", "1", "--reason", "fine", check=False)
+    assert done.returncode == 1 and "passed is false, which the gate's own numbers contradict" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 WRITE = (
@@ -120,11 +105,6 @@ WRITE = (
 BREAKS = {
     "nan": (WRITE.format('{"gate": {"value": NaN}}'), "Step Gate failed", "NaN, which is not JSON"),
     "missing-metric": (WRITE.format('{"gate": {}}'), "Step Gate failed", "there is no 'threshold_margin'"),
-    "text": (
-        WRITE.format('{"gate": {"threshold_margin": "high", "champion_verdict": "no champion", "reason": ""}}'),
-        "Step Gate failed",
-        "cannot compare",
-    ),
     "not-json": (WRITE.format('{"gate": {}'), "Step Gate failed", "is not JSON"),
     "nothing": ("print('forgot to write')\n", "Step Gate failed", "evaluation.json) does not exist"),
     "error": ("{}['b']\n", "Step Evaluate failed", "KeyError: 'b'"),
@@ -140,12 +120,4 @@ def test_a_broken_evaluation_fails_the_execution(
     done = run_in(project, "sagegate", "run", check=False)
     assert done.returncode == 1, done.stdout
     assert message in done.stdout and failed in done.stdout and "Traceback" not in done.stderr
-    assert models(run_in, project) == []
-
-
-def test_an_unknown_metric_fails_the_execution(bake: Bake, run_in: RunIn) -> None:
-    project = bake()
-    done = run_in(project, "sagegate", "run", "--set", "GateMetric=auk", check=False)
-    assert done.returncode == 1
-    assert "auk" in done.stdout.splitlines()[-1] and "auc" in done.stdout.splitlines()[-1]
     assert models(run_in, project) == []

@@ -185,11 +185,10 @@ def test_cached_results_expire_and_need_their_outputs(lab: Lab) -> None:
     step = lab.processing("Step", write("'x'"), step=CACHED)
     first = lab.run(step)
     assert "CacheHitResult" not in lab.run({**step, **expired}).steps["Step"]
-    key = lab.output(first, "Step").removeprefix(f"s3://{BUCKET}/") + "/x.txt"
     again = lab.run(step)
     assert "CacheHitResult" in again.steps["Step"]
-    lab.store.delete_object(Bucket=BUCKET, Key=lab.output(again, "Step").removeprefix(f"s3://{BUCKET}/") + "/x.txt")
-    lab.store.delete_object(Bucket=BUCKET, Key=key)
+    for run in (first, again):
+        lab.store.delete_object(Bucket=BUCKET, Key=lab.output(run, "Step").removeprefix(f"s3://{BUCKET}/") + "/x.txt")
     assert "CacheHitResult" not in lab.run(step).steps["Step"]
 
 

@@ -21,8 +21,7 @@ CHANGES = [("Image", "a"), ("Image", "z"), ("ModelDataUrl", "s3://a"), ("ModelDa
 ADDED = "AdditionalInferenceSpecifications"
 
 
-def open_package(folder: Path, faster: Any = None) -> tuple[Any, Any]:
-    """Return a session, and its one model package; `faster` is what another process approves meanwhile."""
+def open_package(folder: Path, faster: Any = None) -> tuple[Any, Any]:  # `faster`: what another process approves
     specification = {"Containers": [CONTAINER], "SupportedContentTypes": ["text/csv"]}
     package = {"ModelPackageVersion": 7, "ModelPackageArn": "arn", "InferenceSpecification": specification}
     package = json.loads(json.dumps(package))
@@ -41,7 +40,7 @@ def open_package(folder: Path, faster: Any = None) -> tuple[Any, Any]:
 
 
 def approved(*containers: Any) -> Any:
-    found = [{"Name": name, "Containers": containers if name == "approved" else ()} for name in ("a", "approved", "z")]
+    found = [{"Name": name, "Containers": containers if name == "approved" else ()} for name in ("a", "z", "approved")]
     return json.loads(json.dumps(found))
 
 

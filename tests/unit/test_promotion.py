@@ -1,6 +1,8 @@
 """Manifests: the version to which a rollback goes, and what is not read."""
 
 import json
+from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +14,10 @@ from sagegate.config import convert
 from sagegate.errors import SagegateError
 from sagegate.promotion.promote import NothingToPromote, previous
 from sagegate.registry import deployments
-from sagegate.registry.deployments import Manifest
+from sagegate.registry.deployments import Manifest, Record
+from sagegate.session import open_session
 
-GROUP, SHA = "arn:aws:sagemaker:eu-west-1:111111111111:model-package/my-model", "b" * 64
+GROUP, SHA, OTHER = "arn:aws:sagemaker:eu-west-1:111111111111:model-package/my-model", "b" * 64, "c" * 64
 EVIDENCE: dict[str, Any] = {
     "code": {"commit": "c", "repository": "r"},
     "data": {"rows": {}, "uri": "u", "version": "v"},
@@ -49,6 +52,31 @@ def test_a_rollback_goes_to_the_version_before(versions: tuple[int, ...], to: in
     with pytest.raises(SagegateError) as error:
         previous(manifests, "prod", to)
     assert expected in str(error.value) and isinstance(error.value, NothingToPromote) == ("already" in expected)
+
+
+def record(at: int, version: int, sha256: str, result: str) -> Record:
+    content = {"environment": "staging", "version": version, "model_package_arn": f"{GROUP}/{version}", "at": str(at)}
+    content |= {"artifact_sha256": sha256, "result": result, "reason": "why", "commit": "c", "deployed_by": "ada"}
+    return convert(Record, content, "record")
+
+
+def test_the_last_healthy_deployment_is_what_is_served(own_project: Path) -> None:
+    with closing(open_session(own_project, "local")) as session:
+        kept = [record(1, 1, SHA, "healthy"), record(2, 2, OTHER, "healthy"), record(3, 2, SHA, "failed")]
+        for each in kept:
+            deployments.write_record(session, each)
+        assert list(deployments.records(session, "staging")) == kept[::-1] and not list(deployments.records(session))
+        healthy = [deployments.last_healthy(session, skipped, "staging") for skipped in ("", OTHER)]
+        found = [deployments.last_record_of(session, f"{GROUP}/2", digest, "staging") for digest in (SHA, "d" * 64)]
+        assert (healthy, found) == ([kept[1], kept[0]], [kept[2], None])
+        deployments.write_manifest(own_project, "prod", manifest(2))
+        (own_project / "deployments" / "staging.json").write_bytes(b"\xff")
+        names = {"root": own_project, "names": session.names, "s3": session.s3}
+        remote: Any = SimpleNamespace(environment=SimpleNamespace(is_local=False, name="dev"), **names)
+        assert deployments.stages(session) == {f"{GROUP}/2": "prod (pinned)"}
+        assert deployments.stages(remote) == {f"{GROUP}/2": "staging, prod (pinned)"}
+        with pytest.raises(SagegateError, match=r"^deployments/staging.json is not UTF-8"):
+            deployments.check_manifests(own_project)
 
 
 EDITS = {

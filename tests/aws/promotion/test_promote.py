@@ -180,18 +180,11 @@ def test_a_manifest_edited_by_hand_is_an_error_with_its_key(lab: Lab) -> None:
     lab.sagegate("promote", "staging", "--from", "local")
     file = lab.project / "deployments" / "staging.json"
     good = file.read_text()
-    edits = {
-        "model.artifact.sha256": re.sub(r'("sha256": ")[0-9a-f]{64}("[^}]*model.tar)', r"\1abc\2", good),
-        "extra": good.replace('"replaces"', '"extra": 1,\n  "replaces"'),
-    }
-    for words, text in edits.items():
-        assert text != good, words
-        file.write_text(text)
-        for command in (("check",), ("promote", "staging", "--from", "local")):
-            failed = lab.sagegate(*command, check=False)
-            assert failed.returncode == 1, words
-            assert "deployments/staging.json" in failed.stderr and words in failed.stderr
-            assert len(failed.stderr.strip().splitlines()) == 1
+    file.write_text(good.replace('"replaces"', '"extra": 1,\n  "replaces"'))
+    for command in (("check",), ("promote", "staging", "--from", "local")):
+        failed = lab.sagegate(*command, check=False)
+        assert failed.returncode == 1 and "deployments/staging.json: extra: no such key" in failed.stderr
+        assert len(failed.stderr.strip().splitlines()) == 1
     file.write_text(good)
     lab.sagegate("check")
     file.rename(file.with_name("production.json"))
