@@ -37,7 +37,7 @@ def manifest(version: int) -> Manifest:
 
 FIRST_ONE, NEVER = "model 1 is the first in prod: there is none to go back to", "model 7 was never promoted to prod"
 BACK: dict[tuple[int, ...], int | str] = {(1, 2, 3): 2, (1, 2, 3, 2): 1, (3, 1, 2): 1, (1, 2, 1, 4, 1): FIRST_ONE}
-TO: list[Any] = [((1, 2, 3), 1, 1), ((3, 2, 1), 3, 3), ((1, 2, 3), 3, "prod.json pins model 3 already")]
+TO: list[Any] = [((1, 2, 3), 1, 1), ((300, 2, 1), 300, 300), ((1, 300), 300, "prod.json pins model 300 already")]
 TO += [((9, 5, 300), 7, f"{NEVER}; 5, 9 were: "), ((5,), 7, f"{NEVER}: ")]
 
 

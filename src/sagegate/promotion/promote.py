@@ -109,10 +109,10 @@ def staging_candidate(
         versions = [p["ModelPackageVersion"] for p in packages if p["ModelApprovalStatus"] != "Rejected"]
         known = max(before.model.version, before.replaces or 0) if before else 0
         version = max((number for number in versions if number > known), default=None)
-        if version is None and before is None:
-            raise NothingToPromote("no model has passed the gate yet: `sagegate run --env dev` trains one")
         if version is None:
-            deployed = before.model.version if before else 0
+            if before is None:
+                raise NothingToPromote("no model has passed the gate yet: `sagegate run --env dev` trains one")
+            deployed = before.model.version
             undone = f" (model {known} was rolled back)" if known > deployed else ""
             raise NothingToPromote(
                 f"model {deployed} is pinned{undone} and no newer one has passed the gate: nothing to promote"

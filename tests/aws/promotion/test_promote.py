@@ -63,6 +63,7 @@ def test_no_newer_candidate_ends_without_a_pull_request(lab: Lab) -> None:
     lab.merge()
     said = lab.promote().stdout
     assert "model 3 is pinned and no newer one has passed the gate" in said
+    assert "staging pins model 3 already" in lab.promote("staging", "--model", "3").stdout
     assert lab.open() == [] and len(lab.github.pulls.pulls) == 1
 
 
