@@ -97,6 +97,7 @@ def nothing() -> float:
     """The gate's metric of a model that predicts the same for each row: the share of each class, or the mean."""
     y = data.encode_target(raw_files.read_folder(DATA, SCHEMA)[SCHEMA.target], SCHEMA)
     same = metrics.learned_nothing(y, np.zeros((len(y), len(SCHEMA.classes)) if IS_MULTICLASS else len(y)))
+    assert same.shape == ((len(y), len(SCHEMA.classes)) if IS_MULTICLASS else (len(y),))
     return METRICS[GATE["metric"]](y, same, np.ones(len(y)))
 
 
