@@ -64,6 +64,16 @@ def test_a_candidate_below_the_threshold_is_rejected(bake: Bake, run_in: RunIn) 
     assert models(run_in, project) == []
 
 
+def test_a_changed_champion_artifact_fails_the_run(bake: Bake, run_in: RunIn) -> None:
+    project = bake()
+    run_in(project, "sagegate", "run")
+    run_in(project, "sagegate", "approve", "1", "--reason", "fine")
+    newest(project, "champion/model.tar.gz").write_bytes(b"something else")
+    done = run_in(project, "sagegate", "run", "--again", check=False)
+    assert done.returncode == 1
+    assert "champion" in done.stdout.splitlines()[-1]
+
+
 def test_a_lost_champion_is_written_again_from_the_registry(bake: Bake, run_in: RunIn) -> None:
     """Not even a forged marker lets a candidate pass without a comparison."""
     project = bake()
