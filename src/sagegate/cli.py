@@ -312,14 +312,15 @@ def promote(environment: str, version: int | None, opens: bool, source: str) -> 
 
 @click.command()
 @click.argument("environment", metavar="ENV")
-@click.option("--yes", is_flag=True, help="Do not ask before prod changes. Without a terminal nothing is asked.")
+@click.option("--yes", is_flag=True, help="Do not ask before prod changes. In CI, or without a terminal, nothing asks.")
 def deploy(environment: str, yes: bool) -> None:
     """Deploy the model that deployments/ENV.json pins, and test it. With `local`, only test the champion."""
     from sagegate.config import find_root
     from sagegate.deployment.deploy import deploy
 
     def confirm(question: str) -> bool:
-        return yes or not sys.stdin.isatty() or click.confirm(question)
+        # CI may allocate a terminal at which nobody sits.
+        return yes or bool(os.environ.get("CI")) or not sys.stdin.isatty() or click.confirm(question)
 
     sys.exit(deploy(find_root(), environment, confirm=confirm))
 

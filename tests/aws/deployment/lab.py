@@ -132,7 +132,7 @@ class Lab:
         """The exit code and output of a verb whose question is answered on a terminal."""
         ours, theirs = pty.openpty()
         os.write(ours, f"{answer}\n".encode())
-        process = self._start(args, {}, theirs)
+        process = self._start(args, {"CI": ""}, theirs)
         said, _ = process.communicate(timeout=120)
         os.close(ours)
         os.close(theirs)
