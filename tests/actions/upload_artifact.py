@@ -23,8 +23,9 @@ def main() -> None:
         files = [f for f in files if not any(part.startswith(".") for part in f.relative_to(workspace).parts)]
     if not files and given["if-no-files-found"] == "error":
         fail("No files were found with the provided path")
-    if given["archive"] == "false" and len(files) != 1:
-        fail(f"archive: false takes a single file, not {len(files)}")
+    if given["archive"] == "false":
+        if len(files) != 1:
+            fail(f"archive: false takes a single file, not {len(files)}")
         target = target.with_name(files[0].name)  # such an artifact has the name of its file
     for file in files:
         copy = target / file.relative_to(workspace)

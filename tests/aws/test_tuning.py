@@ -105,7 +105,7 @@ def test_the_best_model_is_registered_with_its_hyperparameters(tuned_place: Plac
     if tuned_place.name == "dev":
         assert re.search(r"billed: \d+ instance seconds \(Preprocess \d+, Tune \d", first)
         assert "billed s" in tuned_place.run("status", execution(first))
-    again = tuned_place.run("run")
+    again = tuned_place.run("run", "--again")
     assert re.search(r"Tune +\d\.\d\d s  cached", again) and found[0] in again and "model 2 registered" in again
     tuned_place.run("approve", "1", "--reason", "the best of four")
     other = tuned_place.run("run", "--set", "num_round=20")

@@ -46,8 +46,8 @@ def prepare(folder: Path) -> Iterator[Case]:
         try:
             for command in chance.sample(["run", "models", "status", "approve", "reject", "explain"], 3):
                 executions, models = counts()
-                options = ("1", "--reason", "x") if command in ("approve", "reject") else ()
-                process = project.start(command, *options, "--env", "dev")
+                options = {"approve": ("1", "--reason", "x"), "reject": ("1", "--reason", "x"), "run": ("--again",)}
+                process = project.start(command, *options.get(command, ()), "--env", "dev")
                 out, error = process.communicate(timeout=300)
                 check_output(command, process.returncode, out, error)
                 started, registered = (now - before for now, before in zip(counts(), (executions, models), strict=True))
