@@ -149,7 +149,7 @@ def check_header(name: str, header: list[str], schema: Schema) -> None:
     for column in schema.kinds:
         if column not in header:
             near = difflib.get_close_matches(column, header, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(header)[:300]}"
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {' '.join(', '.join(header).split())[:300]}"
             if len(header) == 1 and (separator := re.search(r"[,;\t|]", header[0])):
                 hint = f"it has only {header[0][:200]!r}: set separator = {separator[0]!r} in its [files]"
             what = "the target column" if column == schema.target else "column"
