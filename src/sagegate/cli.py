@@ -52,7 +52,7 @@ def compile_(only_checks: bool, since: str | None, traceback: bool) -> None:
     from sagegate.pipeline.compile import check_compiled, compile_project
 
     if only_checks:
-        print(check_compiled(find_root(), since))
+        print(check_compiled(find_root(), since, traceback))
         return
     changed = compile_project(find_root(), traceback)
     print("pipeline/definition.json " + ("changed: commit it" if changed else "is up to date"))

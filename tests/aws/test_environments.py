@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from fakes.remote import client
-from places import Place, execution
+from places import ACCOUNT, Place, execution
 
 from sagegate.runs.executions import execution_definition
 from sagegate.runs.start import RunOptions, prepare, start, upsert
@@ -171,3 +171,22 @@ def test_a_model_records_its_commit(place: Place) -> None:
     git("commit", "-qm", "first")
     place.run("run")
     assert git("rev-parse", "HEAD") in place.run("models", "1")
+
+
+def test_a_model_that_no_pipeline_registered_stops_no_run(dev: Place) -> None:
+    container = {
+        "Image": f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/x:1",
+        "ModelDataUrl": "s3://elsewhere/model.tar.gz",
+    }
+    sagemaker = client("sagemaker", dev.env)
+    sagemaker.create_model_package_group(ModelPackageGroupName="my-model")
+    sagemaker.create_model_package(
+        ModelPackageGroupName="my-model",
+        ModelApprovalStatus="PendingManualApproval",
+        InferenceSpecification={
+            "Containers": [container],
+            "SupportedContentTypes": ["text/csv"],
+            "SupportedResponseMIMETypes": ["text/csv"],
+        },
+    )
+    assert "model 2 registered" in dev.run("run")

@@ -1,4 +1,4 @@
-"""What an approval keeps: the artifact where jobs cannot change it, and the champion."""
+"""Approvals keep the artifact where jobs cannot change it, and the champion."""
 
 import hashlib
 import json

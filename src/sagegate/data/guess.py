@@ -102,7 +102,7 @@ def guess_decimal(columns: list[Column], separator: str) -> str:
 
 
 class Guesser:
-    """What a table of texts holds. `files` is the form in which its numbers are written."""
+    """Guesses from a table of texts. `files` is the form in which its numbers are written."""
 
     def __init__(self, code: Code, files: Any, rows: int) -> None:
         self.code, self.files, self.rows = code, files, rows

@@ -65,7 +65,7 @@ def compile_project(root: Path, shows_traceback: bool = False) -> bool:
     return file.read_bytes() != before
 
 
-def check_compiled(root: Path, since: str | None) -> str:
+def check_compiled(root: Path, since: str | None, shows_traceback: bool = False) -> str:
     """Compile, keep the committed definition, and raise SagegateError if the two differ. Return a line for the user.
 
     The digest in the definition does not detect manual edits, so this compiles again. With `since`, skip that (and
@@ -78,7 +78,7 @@ def check_compiled(root: Path, since: str | None) -> str:
     file = path_of(root)
     before = file.read_bytes() if file.is_file() else b""
     try:
-        differs = compile_project(root)
+        differs = compile_project(root, shows_traceback)
     finally:
         if before:
             write_atomically(file, before)

@@ -112,6 +112,8 @@ def model_of(session: Session, request: RunRequest) -> str | None:
         return None
     package = describe_model(session, packages[0]["ModelPackageVersion"])
     arn = package.get("CustomerMetadataProperties", {}).get("execution", "")
+    if arn != session.names.execution(arn.rpartition("/")[2]):  # this pipeline did not register it
+        return None
     try:
         before, given = execution_definition(session, arn), execution_parameters(session, arn)
     except Exception as error:
@@ -127,7 +129,7 @@ def model_of(session: Session, request: RunRequest) -> str | None:
 
 def _without_origin(body: Json, given: dict[str, str]) -> Json:
     """Return a definition with its parameters' values, but without who started it at which commit."""
-    values = {p["Name"]: str(p.get("DefaultValue")) for p in body["Parameters"]} | given
+    values = {p["Name"]: str(p.get("DefaultValue")) for p in body.get("Parameters") or []} | given
     return body | {"Parameters": values | {"StartedBy": "", "CodeCommit": ""}}
 
 
