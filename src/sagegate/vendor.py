@@ -15,6 +15,7 @@ from sagegate.errors import SagegateError
 from sagegate.files import write_atomically
 
 DEPENDENCY = re.compile(r'(?m)^(\s*)"sagegate\b[^"]*"')
+SOURCES = re.compile(r"(?m)^\[tool\.uv\.sources\]")
 SOURCE = re.compile(r"(?m)^sagegate = \{ path = .*\}$")
 # What an installer adds beside the files of the wheel.
 INSTALLER_FILES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json")
@@ -41,7 +42,12 @@ def vendor(root: Path) -> Path:
         old.unlink()
     source = f'sagegate = {{ path = "vendor/{wheel.name}" }}'
     text = DEPENDENCY.sub(rf'\1"sagegate=={version}"', text, count=1)
-    text = SOURCE.sub(source, text) if SOURCE.search(text) else f"{text.rstrip()}\n\n[tool.uv.sources]\n{source}\n"
+    if SOURCE.search(text):
+        text = SOURCE.sub(source, text)
+    elif SOURCES.search(text):
+        text = SOURCES.sub(f"[tool.uv.sources]\n{source}", text)
+    else:
+        text = f"{text.rstrip()}\n\n[tool.uv.sources]\n{source}\n"
     write_atomically(project, text.encode())
     return wheel
 

@@ -93,9 +93,12 @@ def test_a_vendored_wheel_needs_nothing_but_the_repository(bake: Bake, tmp_path:
     project = bake()
     environment = without_shell_settings()
     uv = [find_uv(), "run", "--quiet", "--no-default-groups"]
+    with (project / "pyproject.toml").open("a", encoding="utf-8") as settings:
+        settings.write("\n[tool.uv.sources]\n# of the project's own\n")
     said = run(project, environment, *uv, "sagegate", "vendor")
     (wheel,) = (project / "vendor").iterdir()
     assert wheel.name in said
+    assert "sources]\nsagegate = {" in (project / "pyproject.toml").read_text(encoding="utf-8")
     version = dependency(project).removeprefix("sagegate==")
     assert re.fullmatch(r"\d+\.\d+\.\d+\+vendored\.[0-9a-f]{8}", version) and version in wheel.name
     assert run(project, environment, *uv, "sagegate", "--version").endswith(f" {version}\n")
