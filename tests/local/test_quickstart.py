@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import textwrap
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -57,6 +58,20 @@ def post(url: str, body: bytes, content_type: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
+def follow_the_page_about_batches(project: Path, python: Path, url: str) -> None:
+    """Run the local commands of docs/how-to/batch.md with a served model."""
+    page = (ROOT / "docs" / "how-to" / "batch.md").read_text(encoding="utf-8")
+    invoke, write, *_ = (textwrap.dedent(block) for block in re.findall(r"(?s)```sh\n(.*?)```", page))
+    uv = f'uv() {{ shift; [ "$1" = python ] || set -- python -m "$@"; shift; "{python}" "$@"; }}\n'  # uv run ...
+    answers = []
+    for command in (invoke, write + invoke.replace("data/breast_cancer.csv", "rows.csv")):
+        script = uv + command.replace(" > ", f" --url {url} > ")
+        env = without_shell_settings({"PYTHONPATH": str(ROOT / "src")})
+        subprocess.run(["bash", "-e", "-c", script], cwd=project, env=env, check=True)
+        answers.append(json.loads((project / "predictions.json").read_text(encoding="utf-8"))["predictions"])
+    assert len(answers[0]) == 569 and answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
 def test_from_run_to_prediction(bake: Bake, run_in: RunIn, project_env: Path, problem_type: str) -> None:
     project = bake(problem_type=problem_type)
@@ -76,6 +91,8 @@ def test_from_run_to_prediction(bake: Bake, run_in: RunIn, project_env: Path, pr
         with urllib.request.urlopen(f"{url}/ping", timeout=30) as ping:
             assert ping.status == 200
         answer = run_in(project, "sagegate", "invoke", "--url", url).stdout
+        if problem_type == PROBLEM_TYPES[0]:
+            follow_the_page_about_batches(project, project_env, url)
         predictions = json.loads(answer)["predictions"]
         assert len(predictions) > 0
         assert {"value"} == set(predictions[0]) or {"label", "probabilities"} == set(predictions[0])

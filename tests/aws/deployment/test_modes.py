@@ -3,6 +3,8 @@
 import json
 import re
 
+from clean_copy import ROOT
+
 from deployment.lab import BUCKET, GOOD, OTHER, PROJECT, Lab, same
 
 
@@ -56,6 +58,21 @@ def test_asynchronous_then_batch(shop: Lab) -> None:
     assert found and found[1].startswith(f"{PROJECT}/batch/staging/{PROJECT}-staging-{OTHER}-"), said
     answer = shop.s3.get_object(Bucket=BUCKET, Key=f"{found[1]}a.json.out")["Body"].read()
     assert same(json.loads(answer), expected)
+    follow_the_page_about_batches(shop)
     shop.s3.put_object(Bucket=BUCKET, Key="bad/a.csv", Body=b"not,a,row\n")
     failed = shop.sagegate("invoke", "--env", "staging", "--batch", f"s3://{BUCKET}/bad/", code=1)
     assert "Failed" in failed and "/aws/sagemaker/TransformJobs" in failed
+
+
+def follow_the_page_about_batches(shop: Lab) -> None:
+    """Run the commands of docs/how-to/batch.md on AWS with rows of the sample data."""
+    page = (ROOT / "docs" / "how-to" / "batch.md").read_text(encoding="utf-8").replace("BUCKET", BUCKET)
+    (copied,) = re.findall(rf"aws s3 cp rows.csv s3://{BUCKET}/(\S+)", page)
+    (command,) = re.findall(r"uv run sagegate (invoke --env staging --batch .*)", page)
+    rows = (shop.project / "data" / "breast_cancer.csv").read_text(encoding="utf-8").splitlines()[1:21]
+    without_target = "".join(f"{row.rpartition(',')[0]}\n" for row in rows)
+    shop.s3.put_object(Bucket=BUCKET, Key=copied, Body=without_target.encode())
+    found = re.search(rf"the answers are at s3://{BUCKET}/(\S+)", shop.sagegate(*command.split()))
+    assert found
+    lines = shop.s3.get_object(Bucket=BUCKET, Key=f"{found[1]}rows.csv.out")["Body"].read().decode().splitlines()
+    assert len(lines) == 20 and {line.split(",")[0] for line in lines} == {"benign", "malignant"}
