@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clean_copy import ROOT
 from conftest import Bake, RunIn
 from fakes.github import Failure, FakeGitHub
 from setup_lab import DEV, PLATFORM, PROD, STAGING, SUBJECT, SetupLab
@@ -190,6 +192,33 @@ def test_bootstrap_creates_a_github_environment_with_reviewers(lab: SetupLab, gi
     said = lab.sagegate("doctor", "staging", account=None)
     assert "GitHub environment staging: from main only; reviewers: ml-platform, reviewer" in said
     assert "branch main is protected" in said and "workflows may open pull requests" in said
+
+
+def test_the_page_about_several_accounts_works_as_written(lab: SetupLab, github: FakeGitHub, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "several-accounts.md").read_text(encoding="utf-8")
+    profiles = re.findall(r"\[profile (\S+)\]\s+sso_session = .*\s+sso_account_id = (\d+)", page)
+    assert [account for _, account in profiles] == [DEV, STAGING, PROD]
+    lines = []
+    for name, account in profiles:
+        keys = lab.fake_aws.environment(account)
+        secret = f"aws_secret_access_key = {keys['AWS_SECRET_ACCESS_KEY']}"
+        lines += [f"[profile {name}]", f"aws_access_key_id = {keys['AWS_ACCESS_KEY_ID']}", secret]
+    (tmp_path / "config").write_text("\n".join(lines), encoding="utf-8")
+    lab.extra |= {"AWS_CONFIG_FILE": str(tmp_path / "config")}
+    elsewhere = "999999999999"  # the account of the shell's own credentials, which no profile names
+    (block,) = re.findall(r"(?s)```sh\n(.*?)```", page)
+    *made, doctor = (line.split()[3:] for line in block.splitlines() if "uv run" in line)
+    for command in made:
+        people = {"YOUR_LOGIN": "reviewer", "YOUR_ORG/YOUR_TEAM": "acme/ml-platform"}
+        said = lab.sagegate(*(people.get(word, word) for word in command), "--yes", account=elsewhere)
+        assert "CREATE_COMPLETE" in said
+    assert lab.stacks(DEV) == lab.stacks(STAGING) == lab.stacks(PROD) == [PLATFORM]
+    assert lab.parameters(DEV)["DeployingAccountIds"] == f"{STAGING},{PROD}"
+    good = "\n".join(found(lab.sagegate(*doctor, account=elsewhere, code=1), "ok"))  # main is not protected
+    for _, account in profiles:
+        assert f"credentials of account {account}" in good
+    for environment in ("staging", "prod"):
+        assert f"role my-model-github-deploy-{environment} trusts {SUBJECT}:environment:{environment} only" in good
 
 
 def test_the_rules_of_the_branch_and_errors_in_codeowners(lab: SetupLab, github: FakeGitHub) -> None:
