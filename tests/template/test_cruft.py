@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,24 +50,50 @@ def cruft(tmp_path: Path, folder: Path, *args: str) -> subprocess.CompletedProce
     )
 
 
-def test_create_check_and_update(template_repository: Path, tmp_path: Path) -> None:
+ADDRESS = "https://github.com/my-org/template.git"
+
+
+def test_create_check_and_update(
+    template_repository: Path, tmp_path: Path, run_in: RunIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It follows docs/how-to/updates.md."""
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{template_repository}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", ADDRESS)
+    page = (ROOT / "docs" / "how-to" / "updates.md").read_text(encoding="utf-8")
+    followed, plan, _ = re.findall(r"(?s)```sh\n(.*?)```", page)
+    check, update, _, sagegate_check, _ = (line.partition("#")[0].split() for line in followed.splitlines())
+    assert (check[:2], update[:2]) == (["uvx", "cruft"], ["uvx", "cruft"])
+
     answers = json.dumps({"project_name": 'The "best" \\ model', "project_slug": "best", "problem_type": "regression"})
-    done = cruft(tmp_path, tmp_path, "create", str(template_repository), "--no-input", "--extra-context", answers)
+    done = cruft(tmp_path, tmp_path, "create", ADDRESS, "--no-input", "--extra-context", answers)
     assert done.returncode == 0, done.stdout + done.stderr
     project = tmp_path / "best"
     git(project, "init", "--quiet", "--initial-branch=main")
+    features = project / "model" / "features.py"
+    features.write_text(features.read_text(encoding="utf-8") + "# mine\n", encoding="utf-8")
     commit_all(project, "project")
-    assert cruft(tmp_path, project, "check").returncode == 0
+    assert cruft(tmp_path, project, *check[2:]).returncode == 0
+    dependency = (project / "pyproject.toml").read_text(encoding="utf-8")
 
     readme = template_repository / PROJECT_FOLDER / ".editorconfig"
     readme.write_text(readme.read_text(encoding="utf-8") + "\n[*.md]\nindent_size = 4\n", encoding="utf-8")
     commit_all(template_repository, "change")
-    assert cruft(tmp_path, project, "check").returncode == 1
-    done = cruft(tmp_path, project, "update", "--skip-apply-ask")
+    assert cruft(tmp_path, project, *check[2:]).returncode == 1
+    done = cruft(tmp_path, project, *update[2:], "--skip-apply-ask")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[*.md]" in (project / ".editorconfig").read_text(encoding="utf-8")
+    assert features.read_text(encoding="utf-8").endswith("# mine\n")
     assert [path.name for path in (project / "data").glob("*.csv")] == ["diabetes.csv"]
-    assert cruft(tmp_path, project, "check").returncode == 0
+    updated = (project / "pyproject.toml").read_text(encoding="utf-8")
+    commits = [
+        re.findall(r'"sagegate @ git\+https://github.com/my-org/template.git@([0-9a-f]{40})"', text)
+        for text in (dependency, updated)
+    ]
+    assert len(commits[0]) == len(commits[1]) == 1 and commits[0] != commits[1]
+    assert cruft(tmp_path, project, *check[2:]).returncode == 0
+    assert "ok: " in run_in(project, *sagegate_check[2:]).stdout
+    assert "against HEAD" in run_in(project, *plan.split()[2:]).stdout
 
 
 BEFORE_THE_PACKAGE = "4aa11c4"  # the last commit whose projects carried the machinery in mlops/

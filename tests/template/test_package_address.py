@@ -9,7 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from clean_copy import copy_template
+from clean_copy import ROOT, copy_template
 from conftest import Bake, find_uv, without_shell_settings
 from test_bad_answers import RIGHT, hook
 
@@ -95,7 +95,10 @@ def test_a_vendored_wheel_needs_nothing_but_the_repository(bake: Bake, tmp_path:
     uv = [find_uv(), "run", "--quiet", "--no-default-groups"]
     with (project / "pyproject.toml").open("a", encoding="utf-8") as settings:
         settings.write("\n[tool.uv.sources]\n# of the project's own\n")
-    said = run(project, environment, *uv, "sagegate", "vendor")
+    page = (ROOT / "docs" / "how-to" / "updates.md").read_text(encoding="utf-8")
+    command = re.findall(r"(?s)```sh\n(.*?)```", page)[-1].split()
+    assert command[:2] == ["uv", "run"]
+    said = run(project, environment, *uv, *command[2:])
     (wheel,) = (project / "vendor").iterdir()
     assert wheel.name in said
     assert "sources]\nsagegate = {" in (project / "pyproject.toml").read_text(encoding="utf-8")
