@@ -58,6 +58,25 @@ def post(url: str, body: bytes, content_type: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
+def shape(text: str) -> list[str]:
+    """Return the lines of an output without what differs between runs: spaces, execution, numbers."""
+    text = re.sub(r"execution [a-z0-9]{12}", "execution E", text)
+    return [" ".join(line.split()) for line in re.sub(r"\d+(\.\d+)?(e-\d+)?", "N", text).splitlines()]
+
+
+def is_shown(readme: str, said: str) -> bool:
+    """Return True if each part of the README's output is in what the commands said, in this order."""
+    (block,) = re.findall(r"```text\n(.*?)```", readme, re.DOTALL)
+    parts = [part for part in re.split(r"(?m)^(?:\$.*|\.\.\.)\n", block) if part]
+    assert len(parts) == 5
+    rest = "\n".join(shape(said))
+    for part in parts:
+        _, found, rest = rest.partition("\n".join(shape(part)))
+        if not found:
+            return False
+    return True
+
+
 def follow_the_page_about_batches(project: Path, python: Path, url: str) -> None:
     """Run the local commands of docs/how-to/batch.md with a served model."""
     page = (ROOT / "docs" / "how-to" / "batch.md").read_text(encoding="utf-8")
@@ -83,7 +102,7 @@ def test_from_run_to_prediction(bake: Bake, run_in: RunIn, project_env: Path, pr
     serve = run_in(project, "sagegate", "serve", check=False)
     assert serve.returncode == 1 and "no model is approved yet" in serve.stderr
 
-    run_in(project, "sagegate", "approve", "1", "--reason", "first model")
+    approved = run_in(project, "sagegate", "approve", "1", "--reason", "first model").stdout
     assert "champion" in run_in(project, "sagegate", "models").stdout
     assert "first model" in run_in(project, "sagegate", "models", "1").stdout
 
@@ -92,6 +111,9 @@ def test_from_run_to_prediction(bake: Bake, run_in: RunIn, project_env: Path, pr
             assert ping.status == 200
         answer = run_in(project, "sagegate", "invoke", "--url", url).stdout
         if problem_type == PROBLEM_TYPES[0]:
+            readme = (ROOT / "README.md").read_text(encoding="utf-8")
+            said = run.stdout + approved + answer
+            assert is_shown(readme, said) and not is_shown(readme.replace("the champion", "a champion"), said)
             follow_the_page_about_batches(project, project_env, url)
         predictions = json.loads(answer)["predictions"]
         assert len(predictions) > 0
