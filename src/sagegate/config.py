@@ -137,7 +137,7 @@ class TuningSection(Section, frozen=True):
     `{ values = [2, 4, 8] }`.
     """
 
-    metric: Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_:-]{0,254}\Z", examples=["validation-logloss"])]
+    metric: Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_:-]{0,254}\Z", examples=["validation-log_loss"])]
     goal: Literal["Minimize", "Maximize"]
     jobs: Annotated[int, Meta(ge=1)]
     parallel_jobs: Annotated[int, Meta(ge=1)]

@@ -58,7 +58,7 @@ def test_a_search_takes_the_place_of_the_training(tuned: Path, run_in: RunIn) ->
     assert list(steps) == ["Preprocess", "Tune", "Evaluate", "Gate"]
     config = steps["Tune"]["Arguments"]["HyperParameterTuningJobConfig"]
     assert config["ResourceLimits"] == {"MaxNumberOfTrainingJobs": 4, "MaxParallelTrainingJobs": 2}
-    assert config["HyperParameterTuningJobObjective"] == {"Type": "Minimize", "MetricName": "validation-logloss"}
+    assert config["HyperParameterTuningJobObjective"] == {"Type": "Minimize", "MetricName": "validation-log_loss"}
     job = steps["Tune"]["Arguments"]["TrainingJobDefinition"]
     assert job["RoleArn"] == {"Get": "Parameters.RoleArn"}
     assert job["ResourceConfig"]["VolumeSizeInGB"] == {"Get": "Parameters.TrainingVolumeSizeInGB"}
@@ -97,7 +97,7 @@ def test_the_best_model_is_registered_with_its_hyperparameters(tuned_place: Plac
     first = tuned_place.run("run")
     assert re.search(r"Succeeded +Tune ", first) and "model 1 registered" in first
     found = re.search(
-        r"tuning: validation-logloss [\d.]+ of 4 models: eta=(\S+) max_depth=(\d) min_child_weight=", first
+        r"tuning: validation-log_loss [\d.]+ of 4 models: eta=(\S+) max_depth=(\d) min_child_weight=", first
     )
     assert found, first
     shown = tuned_place.run("models", "1")
@@ -127,10 +127,10 @@ def test_a_search_without_any_model_is_explained(tuned_place: Place) -> None:
 
 def test_a_metric_that_nothing_prints_fails_the_search(tuned: Path, run_in: RunIn) -> None:
     file = tuned / "pipeline" / "definition.json"
-    file.write_text(file.read_text().replace("validation-logloss", "validation-auc"), encoding="utf-8")
+    file.write_text(file.read_text().replace("validation-log_loss", "validation-gini"), encoding="utf-8")
     done = run_in(tuned, "sagegate", "run", check=False)
     assert (
-        done.returncode == 1 and "no line of the log has a number that the Regex of validation-auc finds" in done.stdout
+        done.returncode == 1 and "no line of the log has a number that the Regex of validation-gini finds" in done.stdout
     )
 
 

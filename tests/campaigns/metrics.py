@@ -25,7 +25,15 @@ def judges(sk: Any, np: Any, classes: int) -> dict[str, dict[str, Any]]:
     def plain(name: str, **options: Any) -> Any:
         return lambda y, p, w: getattr(sk, name)(y, p, sample_weight=w, **options)
 
+    def calibration_error(y: Any, p: Any, w: Any) -> float:  # which scikit-learn does not have
+        bins = [np.minimum((p * 10).astype(int), 9) == k for k in range(10)]
+        return float(sum(abs((w[b] * (p[b] - y[b])).sum()) for b in bins) / w.sum())
+
+    def error_quantile(share: float) -> Any:
+        return lambda y, p, w: np.quantile(np.abs(y - p), share, method="inverted_cdf", weights=w)
+
     log_loss = plain("log_loss", labels=range(classes))
+    brier = plain("brier_score_loss", labels=range(classes), scale_by_half=classes == 2)
     weighted = {"average": "weighted", "labels": range(classes)}
     return {
         "binary_classification": {
@@ -33,6 +41,8 @@ def judges(sk: Any, np: Any, classes: int) -> dict[str, dict[str, Any]]:
             "auc": plain("roc_auc_score"),
             "average_precision": plain("average_precision_score"),
             "balanced_accuracy": called("balanced_accuracy_score"),
+            "brier": brier,
+            "calibration_error": calibration_error,
             "f1": called("f1_score"),
             "log_loss": log_loss,
             "precision": called("precision_score"),
@@ -42,12 +52,15 @@ def judges(sk: Any, np: Any, classes: int) -> dict[str, dict[str, Any]]:
         "multiclass_classification": {
             "accuracy": called("accuracy_score"),
             "balanced_accuracy": called("balanced_accuracy_score"),
+            "brier": brier,
             "log_loss": log_loss,
             "weighted_f1": called("f1_score", **weighted),
             "weighted_precision": called("precision_score", **weighted),
             "weighted_recall": called("recall_score", **weighted),
         },
         "regression": {
+            "error_p50": error_quantile(0.5),
+            "error_p90": error_quantile(0.9),
             "mae": plain("mean_absolute_error"),
             "mse": plain("mean_squared_error"),
             "r2": plain("r2_score", force_finite=False),
@@ -99,10 +112,10 @@ def cases(scratch: Path) -> Case:
             assert close or (math.isnan(ours) and math.isnan(theirs)), f"{problem} {name}: {ours}, not {theirs}"
         if problem != "regression":
             theirs = sk.confusion_matrix(y, p > 0.5 if p.ndim == 1 else p.argmax(axis=1), labels=range(classes))
-            ours = metrics.confusion(y, p, tuple(map(str, range(classes))))
+            ours = metrics.confusion(y, p, tuple(map(str, range(classes))), 0.5)
             assert [list(row.values()) for row in ours.values()] == theirs.tolist()
         p[chance.randrange(rows)] = chance.choice(NOT_NUMBERS)
-        assert not any(map(math.isfinite, metrics.measure(metrics.METRICS[problem], y, p).values()))
+        assert not any(map(math.isfinite, metrics.measure(metrics.METRICS[problem], y, p, 0.5).values()))
 
     return case
 

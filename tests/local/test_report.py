@@ -239,7 +239,7 @@ SCHEMA = data.Schema("regression", "target", (), dict.fromkeys(ROWS.columns, "nu
 
 
 class Repeats:
-    booster, schema = None, SCHEMA
+    estimator, schema, threshold = None, SCHEMA, 0.5
 
     def predict(self, table):
         return table["age"].to_numpy()

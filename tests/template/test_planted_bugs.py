@@ -77,7 +77,7 @@ GATE_BUGS: dict[str, dict[str, Plant]] = {
         "margin-of-one-direction": text(EVALUATE, "sign = -1.0 if metric in LOWER_IS_BETTER else 1.0", "sign = 1.0"),
     },
     "test_each_metric_has_its_direction[log_loss]": {
-        "metric-without-its-direction": text("model/metrics.py", '= {"log_loss", ', "= {"),
+        "metric-without-its-direction": text("model/metrics.py", '"error_p90", "log_loss", ', '"error_p90", '),
     },
     "test_a_metric_that_is_no_number_fails_the_evaluation[nan]": {
         "nan-as-a-metric": text(EVALUATE, "if not math.isfinite(value):", "if False:"),
@@ -94,7 +94,7 @@ CODE_BUGS = {
         f"{MODEL}::test_evaluate_fails_in_one_line_if_it_cannot_judge",
     ),
     "candidate-compared-with-itself": (
-        text(EVALUATE, "measure(table, y, scores)", "measure(table, y, predicted)"),
+        text(EVALUATE, "measure(table, y, scores, thresholds[1])", "measure(table, y, predicted, thresholds[0])"),
         f"{MODEL}::test_the_champion_is_compared_on_the_same_rows",
     ),
     "every-candidate-is-better": (

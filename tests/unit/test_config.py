@@ -82,7 +82,7 @@ MISTAKES = {
 }
 TUNING = """
 [tuning]
-metric = "validation-logloss"
+metric = "validation-log_loss"
 goal = "Minimize"
 jobs = 12
 parallel_jobs = 3
@@ -94,7 +94,7 @@ objective = { values = ["binary:logistic", "binary:hinge"] }
 """
 LIMITS, SCALE, VALUES = "{ min = 2, max = 8 }", "min = 0.01, max = 0.5", '"binary:logistic", "binary:hinge"'
 TUNING_MISTAKES = {
-    ("validation-logloss", "loss(.*)"): "tuning.metric: expected text like `validation-logloss`",
+    ("validation-log_loss", "loss(.*)"): "tuning.metric: expected text like `validation-log_loss`",
     ('"Minimize"', '"min"'): "tuning.goal: Invalid enum value 'min'",
     ("jobs = 12", "jobs = 0"): "tuning.jobs: Expected `int` >= 1",
     ("parallel_jobs = 3", "parallel_jobs = 13"): "tuning: parallel_jobs is 13: there are only 12 jobs",

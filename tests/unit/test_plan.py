@@ -19,7 +19,7 @@ def test_a_plan_names_what_the_next_run_changes(place: Place) -> None:
     assert place.run("plan").strip() == f"pipeline my-model in {place.name}: unchanged"
 
     place.edit("mlops.toml", "max_depth = 4", "max_depth = 6")
-    place.edit("model/train.py", "kept {record", "keeps {record")
+    place.edit("model/train.py", "kept the model with", "keeps the model with")
     changed = place.run("plan")
     assert f"pipeline my-model in {place.name}: updated" in changed
     assert re.search(r"^~ +max_depth +4 +6", changed, re.MULTILINE), changed

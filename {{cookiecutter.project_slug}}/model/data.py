@@ -1,10 +1,11 @@
 """The data: what `schema.toml` says about it, and the tables that preprocess.py writes."""
 
+import math
 import os
 import re
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,20 +21,22 @@ PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regressi
 SPLIT = "_split.json"  # how a split was made, beside its Parquet files, whose reader skips names with _
 SCHEMA_FILE = Path(__file__).with_name("schema.toml")
 # The keys of schema.toml: the type, and what to write.
-KEYS: dict[str, tuple[type, str]] = {
+KEYS: dict[str, tuple[Any, str]] = {
     "problem_type": (str, 'a text: problem_type = "regression"'),
     "ignore": (list, 'a list of texts: ignore = ["id"]'),
     "split_by": (list, 'a list of texts: split_by = ["customer_id"]'),
     "target": (dict, 'a table: a line [target], below it name = "..."'),
     "target.name": (str, 'the name of a column, a text: name = "..."'),
     "target.classes": (list, 'a list of the values in the column: classes = ["no", "yes"]'),
+    "target.class_weights": (str | list, '"balanced", or a number above 0 for each class: class_weights = [1, 5]'),
+    "target.decision": (str | float | dict, '"f1" or another F-beta, a probability, or { miss = 20, false_alarm = 1 }'),
     "columns": (dict, 'a table: a line [columns], below it a line for each column: age = "number"'),
     "files": (dict, 'a table: a line [files], below it separator = ";"'),
     "files.separator": (str, 'a character: separator = ";"'),
     "files.decimal": (str, '"." or ","'),
     "files.encoding": (str, 'the name of an encoding that Python knows: encoding = "cp1252"'),
 }
-OPTIONAL = ("ignore", "split_by", "target.classes", "files", "files.separator", "files.decimal", "files.encoding")
+OPTIONAL = [name for name in KEYS if name not in ("problem_type", "target", "target.name", "columns")]
 
 
 class DataError(Exception):
@@ -118,6 +121,8 @@ class Schema:
     ignore: tuple[str, ...]
     split_by: tuple[str, ...] = ()
     files: Files = Files()
+    class_weights: tuple[float, ...] | str = ()  # in training: one for each class, or "balanced"
+    decision: float | str | dict[str, float] = 0.5  # of two classes: how decision.py finds the threshold
 
     @property
     def is_classification(self) -> bool:
@@ -186,7 +191,38 @@ def _parse(keys: dict[str, Any]) -> Schema:
             raise ValueError(message)
     files = Files(**keys.get("files", {}))
     files.check()
-    return Schema(problem_type, target, classes, columns, ignore, split_by, files)
+    schema = Schema(problem_type, target, classes, columns, ignore, split_by, files)
+    return replace(schema, **_parse_weights(keys, count), **_parse_decision(keys, is_binary))
+
+
+def _parse_weights(keys: dict[str, Any], count: int) -> dict[str, Any]:
+    """Return `class_weights` for a target with that many classes."""
+    given = keys.get("target.class_weights", [])
+    numbers = given if isinstance(given, list) and all(is_number(value) and value > 0 for value in given) else []
+    if given and given != "balanced" and (len(numbers) != count or not count):
+        raise ValueError(f"target.class_weights {given!r} must be {KEYS['target.class_weights'][1]}")
+    return {"class_weights": given if isinstance(given, str) else tuple(map(float, given))}
+
+
+def _parse_decision(keys: dict[str, Any], is_binary: bool) -> dict[str, Any]:
+    """Return `decision`, which has no place beside more than two classes, because no threshold decides there."""
+    given = keys.get("target.decision", 0.5)
+    if "target.decision" in keys and not is_binary:
+        raise ValueError("target.decision: only binary_classification has one: leave it out")
+    if isinstance(given, dict):
+        is_right = set(given) == {"miss", "false_alarm"} and all(is_number(v) and v > 0 for v in given.values())
+    elif isinstance(given, str):
+        is_right = bool(re.fullmatch(r"f(0[.]\d*[1-9]|[1-9]\d?([.]\d+)?)", given))
+    else:
+        is_right = is_number(given) and 0 < given < 1
+    if not is_right:
+        raise ValueError(f"target.decision {given!r} must be {KEYS['target.decision'][1]}")
+    return {"decision": given}
+
+
+def is_number(value: Any) -> bool:
+    """Return True for a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_split(folder: Path) -> pd.DataFrame:
@@ -209,6 +245,27 @@ def row_digests(table: pd.DataFrame, schema: Schema) -> NDArray[Any]:
     """Return a digest (uint64) of each row's columns in the schema, or of its key; other columns change nothing."""
     names = sorted(schema.split_by or schema.kinds)
     return pd.util.hash_pandas_object(table[names], index=False, categorize=False).to_numpy()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What an estimator learns from: features (rows, features), the target as `encode_target` returns it, weights."""
+
+    matrix: NDArray[Any]
+    target: NDArray[Any]
+    weight: NDArray[np.float64]
+
+
+def row_weights(target: NDArray[Any], schema: Schema) -> NDArray[np.float64]:
+    """Return each row's weight in training. "balanced" gives each class the same sum, as in scikit-learn."""
+    if not schema.class_weights:
+        return np.ones(len(target))
+    if isinstance(schema.class_weights, str):
+        counts = np.bincount(target, minlength=len(schema.classes))
+        weights: NDArray[np.float64] = len(target) / (len(schema.classes) * np.maximum(1, counts))
+    else:
+        weights = np.array(schema.class_weights, dtype=np.float64)
+    return np.take(weights, target)
 
 
 def encode_target(target: pd.Series, schema: Schema) -> NDArray[Any]:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from artifact import SCHEMA, SEEN, load
 from data import DataError, Schema, encode_target, fail, join_negatives, load_schema, read_split, row_digests
 from metrics import (
+    CALLS,
     LOWER_IS_BETTER,
     METRICS,
     bootstrap,
@@ -38,6 +39,7 @@ from metrics import (
     lowest_difference,
     measure,
     roc_curve,
+    seen_by,
 )
 
 # Test rows, their target as numbers, and what candidate and champion predict for them.
@@ -91,7 +93,7 @@ def predict_with_own_code(folder: Path, rows: pd.DataFrame) -> NDArray[np.float6
 
     Where that differs from today's code, it runs in a process of its own.
     """
-    names = ["artifact.py", "data.py", "features.py"]
+    names = ["artifact.py", "data.py", "estimator.py", "features.py"]
     if filecmp.cmpfiles(Path(__file__).parent, folder / "code", names, shallow=False)[0] == names:
         return load(folder).predict(rows)
     rows.to_parquet(folder / "rows.parquet")
@@ -114,6 +116,12 @@ def score(whose: str, predict: Callable[[], NDArray[np.float64]], rows: int, sch
         found = f"{predicted.dtype} of shape {predicted.shape}"
         raise DataError(f"{whose} cannot score the test rows: it predicts {found}, not floats of shape {shape}")
     return predicted
+
+
+def threshold_of(folder: Path) -> float:
+    """Return the probability above which the model in `folder` calls a row positive: 0.5 if it does not say."""
+    record = folder / "training.json"  # another train.py may not write it
+    return float(json.loads(record.read_text(encoding="utf-8")).get("threshold", 0.5)) if record.is_file() else 0.5
 
 
 def finite(value: float, name: str) -> float:
@@ -143,6 +151,19 @@ def check_threshold(metric: str, threshold: float, value: float) -> None:
     if value <= threshold if metric in LOWER_IS_BETTER else value >= threshold:
         what = f"a model that learned nothing has {metric} {value:.6g}, which meets the threshold {threshold:.6g}"
         raise DataError(f"{what}: choose a stricter one, or another metric, in [gate] of mlops.toml")
+
+
+def hint(metric: str, threshold: float, y: NDArray[Any], schema: Schema) -> str:
+    """Return why a metric says little about a classification: a constant call meets the threshold. Else empty."""
+    for number, label in enumerate(schema.classes):
+        calls = (
+            np.full(len(y), float(number)) if len(schema.classes) == 2 else np.eye(len(schema.classes))[y * 0 + number]
+        )
+        value = METRICS[schema.problem_type][metric](y, calls, np.ones(len(y)))
+        if metric in CALLS and value >= threshold:
+            better = "f1, balanced_accuracy or average_precision"
+            return f"a model that calls every row {label!r} has {metric} {value:.6g}: {better} would say more"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -234,33 +255,39 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], Scored]:
                     " few to compare on: split as it was (split_seed, fractions, split_by), or reject the champion"
                 )
         predicted = score("the candidate", lambda: load(candidate).predict(rows), len(rows), schema)
-        scores, says = None, (champion / SEEN).is_file()
+        scores, says, thresholds = None, (champion / SEEN).is_file(), [threshold_of(candidate), threshold_of(champion)]
         if version:
             scores = score("the champion", lambda: predict_with_own_code(champion, rows), len(rows), schema)
     y = encode_target(rows[schema.target], schema)
-    check_threshold(args.metric, args.threshold, table[args.metric](y, learned_nothing(y, predicted), np.ones(len(y))))
-    values = {name: finite(v, f"{name} of the candidate") for name, v in measure(table, y, predicted).items()}
-    spread = bootstrap(table, y, predicted, args.bootstrap, args.seed)
+    baseline = measure(table, y, learned_nothing(y, predicted), 0.5)
+    check_threshold(args.metric, args.threshold, baseline[args.metric])
+    measured = measure(table, y, predicted, thresholds[0])
+    values = {name: finite(value, f"{name} of the candidate") for name, value in measured.items()}
+    spread = bootstrap(table, y, predicted, args.bootstrap, args.seed, thresholds[0])
     theirs, against = {}, None
     if version and scores is not None:
-        theirs, name = measure(table, y, scores), args.metric
+        theirs, name = measure(table, y, scores, thresholds[1]), args.metric
         value = finite(theirs[name], f"{name} of the champion")
-        pair = (scores, predicted) if name in LOWER_IS_BETTER else (predicted, scores)
-        lowest = lowest_difference(table[name], y, *pair, args.confidence, 5 * args.bootstrap, args.seed)
+        pair = [seen_by(name, p, t) for p, t in zip((predicted, scores), thresholds, strict=True)]
+        first, second = reversed(pair) if name in LOWER_IS_BETTER else pair
+        lowest = lowest_difference(table[name], y, first, second, args.confidence, 5 * args.bootstrap, args.seed)
         against = Champion(version, value, finite(lowest, f"the improvement of {name}"), left_out if says else None)
     found: dict[str, Any] = {
         name: {"value": value} | ({"standard_deviation": spread[name]} if math.isfinite(spread[name]) else {})
         for name, value in values.items()
     }
     if schema.is_classification:
-        found["confusion_matrix"] = confusion(y, predicted, schema.classes)
+        found["confusion_matrix"] = confusion(y, predicted, schema.classes, thresholds[0])
     if schema.problem_type == "binary_classification":
         found["receiver_operating_characteristic_curve"] = roc_curve(y, predicted)
     evaluation = {
         f"{schema.problem_type}_metrics": found,
         "gate": judge(args.metric, values[args.metric], against, args.threshold, args.min_improvement, args.confidence),
+        "baseline_values": {name: value for name, value in baseline.items() if math.isfinite(value)},
+        "hint": hint(args.metric, args.threshold, y, schema),
         "champion_values": {name: value for name, value in theirs.items() if math.isfinite(value)},
         "greater_is_better": {name: name not in LOWER_IS_BETTER for name in table},
+        "decision_thresholds": thresholds[: 2 if version else 1],
         "lineage": {
             "rows": recorded.get("rows", {}) | {"test": len(rows)},
             "split": recorded.get("split", {}),
@@ -306,7 +333,7 @@ def main(argv: list[str] | None = None) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(evaluation, indent=1, sort_keys=True, allow_nan=False)
     (args.output / "evaluation.json").write_text(text, encoding="utf-8")
-    print(evaluation["gate"]["reason"])
+    print(evaluation["gate"]["reason"], *filter(None, [evaluation["hint"]]), sep="\n")
     draw(args, evaluation, scored)
 
 

@@ -79,7 +79,8 @@ def predict(table: pd.DataFrame, model: Model) -> dict[str, Any]:
     if not model.schema.is_classification:
         return {"predictions": [{"value": value} for value in predicted.tolist()]}
     both = predicted if predicted.ndim == 2 else np.column_stack([1.0 - predicted, predicted])
-    labels = [classes[index] for index in both.argmax(axis=1)]
+    called = predicted.argmax(axis=1) if predicted.ndim == 2 else (predicted > model.threshold).astype(int)
+    labels = [classes[index] for index in called]
     probabilities = [dict(zip(classes, row, strict=True)) for row in both.tolist()]
     rows = zip(labels, probabilities, strict=True)
     return {"predictions": [{"label": label, "probabilities": row} for label, row in rows]}

@@ -2,7 +2,8 @@
 
 A metric takes (target, prediction, weight), arrays with one row each, so a scikit-learn metric fits in as
 `lambda y, p, w: fbeta_score(y, p > 0.5, beta=2, sample_weight=w)`. Binary: target 0 or 1, prediction the probability
-of 1. Multiclass: target a class's number, prediction a row of probabilities. Regression: both are values.
+of 1, or for the metrics in CALLS 1 for a row that is called positive and 0 for another. Multiclass: target a class's
+number, prediction a row of probabilities. Regression: both are values.
 
 Most are written in NumPy, because the bootstrap calls each a hundred times and scikit-learn's checks take longer. They
 equal scikit-learn's: 0 for a precision, recall or f1 without rows to divide by; nan for an auc of one class.
@@ -88,6 +89,17 @@ def balanced_accuracy(y: Array, p: Array, w: Array) -> float:
     return float((right[rows > 0] / rows[rows > 0]).mean())
 
 
+def brier(y: Array, p: Array, w: Array) -> float:
+    """Return the mean squared distance of the probabilities from the truth (of more classes, summed over them)."""
+    return mse(y, p, w) if p.ndim == 1 else float(np.average(((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1), weights=w))
+
+
+def calibration_error(y: Array, p: Array, w: Array) -> float:
+    """Return how far probabilities are from the share that is true: the mean over ten bins (Naeini et al., 2015)."""
+    bins = np.minimum((p * 10).astype(int), 9)
+    return float(np.abs(np.bincount(bins, w * (p - y))).sum() / w.sum())
+
+
 def log_loss(y: Array, p: Array, w: Array) -> float:
     """Return the mean negative logarithm of the probability given to the true class, nan if one is not in 0 to 1."""
     given = np.where(y == 1, p, 1 - p) if p.ndim == 1 else p[np.arange(len(y)), y]
@@ -98,6 +110,18 @@ def log_loss(y: Array, p: Array, w: Array) -> float:
 def mse(y: Array, p: Array, w: Array) -> float:
     """Return the mean squared error."""
     return float(np.average((y - p) ** 2, weights=w))
+
+
+def error_quantile(share: float) -> Metric:
+    """Return a metric: the absolute error that this share of the rows does not exceed."""
+
+    def metric(y: Array, p: Array, w: Array) -> float:
+        error = np.abs(y - p)
+        order = np.argsort(error, kind="stable")
+        below = np.cumsum(w[order])
+        return float(error[order][np.searchsorted(below, share * below[-1] * (1 - 1e-12))])
+
+    return metric
 
 
 def r2(y: Array, p: Array, w: Array) -> float:
@@ -114,6 +138,8 @@ METRICS: dict[str, dict[str, Metric]] = {
         "auc": auc,
         "average_precision": average_precision,
         "balanced_accuracy": balanced_accuracy,
+        "brier": brier,
+        "calibration_error": calibration_error,
         "f1": f1,
         "log_loss": log_loss,
         "precision": precision,
@@ -123,26 +149,36 @@ METRICS: dict[str, dict[str, Metric]] = {
     "multiclass_classification": {
         "accuracy": accuracy,
         "balanced_accuracy": balanced_accuracy,
+        "brier": brier,
         "log_loss": log_loss,
         "weighted_f1": _weighted(f1),
         "weighted_precision": _weighted(precision),
         "weighted_recall": _weighted(recall),
     },
     "regression": {
+        "error_p50": error_quantile(0.5),
+        "error_p90": error_quantile(0.9),
         "mae": lambda y, p, w: float(np.average(np.abs(y - p), weights=w)),
         "mse": mse,
         "r2": r2,
         "rmse": lambda y, p, w: mse(y, p, w) ** 0.5,
     },
 }
-LOWER_IS_BETTER = {"log_loss", "mae", "mse", "rmse"}
+LOWER_IS_BETTER = {"brier", "calibration_error", "error_p50", "error_p90", "log_loss", "mae", "mse", "rmse"}
+# Of two classes, these judge the class that is called, so the model's threshold matters to them.
+CALLS = {"accuracy", "balanced_accuracy", "f1", "precision", "recall", "true_negative_rate"}
 # --- end ---
 
 
-def measure(table: dict[str, Metric], y: Array, p: Array) -> dict[str, float]:
+def seen_by(name: str, p: Array, threshold: float) -> Array:
+    """Return what a metric judges: of two classes, the calls for one in CALLS, else the predictions as they are."""
+    return (p > threshold).astype(float) if p.ndim == 1 and name in CALLS else p
+
+
+def measure(table: dict[str, Metric], y: Array, p: Array, threshold: float) -> dict[str, float]:
     """Return each metric's value, nan if a prediction is not finite: to a comparison, nan is one of the classes."""
-    is_finite = bool(np.isfinite(p).all())
-    return {name: metric(y, p, np.ones(len(y))) if is_finite else np.nan for name, metric in table.items()}
+    w, is_finite = np.ones(len(y)), bool(np.isfinite(p).all())
+    return {name: metric(y, seen_by(name, p, threshold), w) if is_finite else np.nan for name, metric in table.items()}
 
 
 def learned_nothing(y: Array, p: Array) -> Array:
@@ -164,11 +200,14 @@ def resample(rows: int, count: int, seed: int, most: int = ENOUGH) -> tuple[Arra
     return used, weights, (len(used) / rows) ** 0.5
 
 
-def bootstrap(table: dict[str, Metric], y: Array, p: Array, count: int, seed: int) -> dict[str, float]:
+def bootstrap(
+    table: dict[str, Metric], y: Array, p: Array, count: int, seed: int, threshold: float = 0.5
+) -> dict[str, float]:
     """Return each metric's standard deviation over `count` resamples of the rows, nan where it is not defined."""
     used, weights, scale = resample(len(y), count, seed)
     y, p = y[used], p[used]
-    values = {name: [metric(y, p, weight) for weight in weights] for name, metric in table.items()}
+    seen = {name: seen_by(name, p, threshold) for name in table}
+    values = {name: [metric(y, seen[name], weight) for weight in weights] for name, metric in table.items()}
     return {
         name: float(np.nanstd(found, ddof=1)) * scale if np.isfinite(found).any() else np.nan
         for name, found in values.items()
@@ -202,8 +241,8 @@ def roc_curve(y: Array, p: Array) -> dict[str, list[float]]:
     }
 
 
-def confusion(y: Array, p: Array, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """Return the number of rows by true class and, inside, by predicted class."""
+def confusion(y: Array, p: Array, classes: tuple[str, ...], threshold: float) -> dict[str, dict[str, int]]:
+    """Return the number of rows by true class and, inside, by called class."""
     counts = np.zeros((len(classes), len(classes)), dtype=int)
-    np.add.at(counts, (y, _called(p)), 1)
+    np.add.at(counts, (y, _called(seen_by("accuracy", p, threshold))), 1)
     return {t: {c: int(counts[i, j]) for j, c in enumerate(classes)} for i, t in enumerate(classes)}

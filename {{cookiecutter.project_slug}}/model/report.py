@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import xgboost as xgb
 
 import drift
-from artifact import Model, load, threads
+from artifact import Model, load
 from charts import Array, Chart, Range, intervals, safe, span
 from data import Schema, load_schema
-from metrics import LOWER_IS_BETTER, METRICS, Metric, resample
+from metrics import LOWER_IS_BETTER, METRICS, Metric, resample, seen_by
 
 RESAMPLES, RESAMPLED = 200, 10_000  # of the rows; how many rows at most
 EXPLAINED = 500  # rows to explain
@@ -64,14 +63,15 @@ def page(evaluation: Json, folder: Path, seed: int, rows: pd.DataFrame, y: Array
     title = f"{word} by the gate: {safe(gate['metric'])} {gate['candidate']:.4g}"
     with np.errstate(all="ignore"):
         sections = {
-            "Metrics": metrics_table(gate, METRICS[schema.problem_type], y, p, q, seed),
-            "Predictions": "".join(predictions(schema, y, p, q)),
+            "Metrics": metrics_table(evaluation, METRICS[schema.problem_type], y, p, q, seed),
+            "Predictions": "".join(predictions(schema, y, p, q, evaluation["decision_thresholds"])),
             "What the model uses": contributions(load(folder), rows, y, gate["metric"], seed),
             "Where it is worst": worst_slices(schema, rows, y, p, q),
             "Data": data_summary(schema, recorded.get("profile"), rows, lineage["rows"]),
             "How it was made": origin(recorded, gate, lineage),
         }
     body = "".join(f"<section>\n<h2>{heading}</h2>\n{content}</section>\n" for heading, content in sections.items())
+    hint = f"<p>{safe(evaluation['hint'], 300)}</p>\n" if evaluation["hint"] else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -85,7 +85,7 @@ def page(evaluation: Json, folder: Path, seed: int, rows: pd.DataFrame, y: Array
 <main>
 <h1 class="{css}">{title}</h1>
 <p>{safe(gate["reason"], 600)}</p>
-{body}</main>
+{hint}{body}</main>
 </body>
 </html>
 """
@@ -120,8 +120,9 @@ def with_interval(value: float, ends: Range, sign: str = "") -> str:
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------------
-def metrics_table(gate: Json, metrics: dict[str, Metric], y: Array, p: Array, q: Array | None, seed: int) -> str:
+def metrics_table(found: Json, metrics: dict[str, Metric], y: Array, p: Array, q: Array | None, seed: int) -> str:
     """Return candidate beside champion on every metric, with intervals; the gate's metric first."""
+    gate, baseline, thresholds = found["gate"], found["baseline_values"], found["decision_thresholds"]
     used, weights, scale = resample(len(y), RESAMPLES, seed, RESAMPLED)
     weights = [np.ones(len(used)), *weights]  # first the rows as they are
 
@@ -135,19 +136,20 @@ def metrics_table(gate: Json, metrics: dict[str, Metric], y: Array, p: Array, q:
     rows = []
     for name in sorted(metrics, key=lambda name: (name != gate["metric"], name)):
         metric, is_gate, sign = metrics[name], name == gate["metric"], -1.0 if name in LOWER_IS_BETTER else 1.0
-        both = [p] if q is None else [p, q]
+        both = [seen_by(name, each, t) for each, t in zip([p] if q is None else [p, q], thresholds, strict=True)]
         values = [metric(y, each, np.ones(len(y))) for each in both]
-        found = [np.array([metric(y[used], each[used], weight) for weight in weights]) for each in both]
-        spread = [(css, value, ends(value, each)) for css, value, each in zip("ab", values, found, strict=False)]
+        samples = [np.array([metric(y[used], each[used], weight) for weight in weights]) for each in both]
+        spread = [(css, value, ends(value, each)) for css, value, each in zip("ab", values, samples, strict=False)]
         cells = [with_interval(value, each) for _, value, each in spread]
         if q is not None:
             better = sign * (values[0] - values[1]) + 0.0  # not -0
-            low, high = ends(better, sign * (found[0] - found[1]))
+            low, high = ends(better, sign * (samples[0] - samples[1]))
             low = gate["lowest_improvement"] if is_gate else low  # of more resamples: the gate decided by it
             clear = "better" if low > 0 else "worse" if high < 0 else "same" if low == high == 0 else "not clear"
             cells += [with_interval(better, (low, high), "+"), f'<td class="words">{clear}</td>']
         strip = intervals(spread, gate["threshold"] if is_gate else None, f"the intervals of {name} on one scale")
         first = f"{named(name)} {'↓' if sign < 0 else '↑'}"
+        cells.append(f"{baseline[name]:.4g}" if name in baseline else "")
         rows.append([first, *cells, f'<td class="strip-cell">{strip}</td>'])
     headings = ["metric", '<span class="a-text">candidate</span>']
     caption = f"{len(y):,} test rows. ↑ higher is better, ↓ lower. Each end of an interval holds with"
@@ -155,18 +157,20 @@ def metrics_table(gate: Json, metrics: dict[str, Metric], y: Array, p: Array, q:
     if q is not None:
         headings += [f'<span class="b-text">champion v{gate["champion_version"]}</span>', "improvement", ""]
     caption += "There is no champion yet." if q is None else "Above 0, an improvement is one, of errors too."
-    return table(caption, [*headings, '<span class="strip-cell">│ threshold</span>'], rows, marked=0)
+    caption += f" The baseline gives every row {'the share of each class' if y.dtype.kind == 'i' else 'the mean'}."
+    return table(caption, [*headings, "baseline", '<span class="strip-cell">│ threshold</span>'], rows, marked=0)
 
 
 # --- predictions -----------------------------------------------------------------------------------------------------
-def predictions(schema: Schema, y: Array, p: Array, q: Array | None) -> Iterator[str]:
+def predictions(schema: Schema, y: Array, p: Array, q: Array | None, thresholds: list[float]) -> Iterator[str]:
     """Yield the charts that go with the problem type."""
     yield '<div class="figures">'
     if schema.problem_type == "binary_classification":
         series = [("candidate", "a", y, p)] + ([] if q is None else [("champion", "b", y, q)])
         yield from curves(series, f"of {schema.classes[1]}")
         yield calibration(y == 1, p)
-        yield f"</div>\n{confusion_table(schema, y, (p > 0.5).astype(int), 'a probability above 0.5')}"
+        how = f"a probability above {thresholds[0]:.4g}"
+        yield f"</div>\n{confusion_table(schema, y, (p > thresholds[0]).astype(int), how)}"
     elif schema.is_classification:
         auc, count = METRICS["binary_classification"]["auc"], len(schema.classes)
         ranked = [(auc((y == k).astype(int), p[:, k], np.ones(len(y))), k) for k in range(count)]
@@ -242,14 +246,11 @@ def confusion_table(schema: Schema, y: Array, called: Array, how: str) -> str:
 def contributions(model: Model, rows: pd.DataFrame, y: Array, metric: str, seed: int) -> str:
     """Return how much each column moves predictions: XGBoost's contributions, else what shuffling it costs."""
     at = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), EXPLAINED)).astype(int))
-    rows, y, booster = rows.iloc[at], y[at], model.booster
+    rows, y, fitted = rows.iloc[at], y[at], model.estimator
     sizes = dict.fromkeys(model.schema.columns, 0.0)
-    if type(booster) is xgb.Booster:
+    if hasattr(fitted, "contributions"):
         what = "Mean size of a column's contribution to a prediction (TreeSHAP, before the link function)"
-        matrix = model.preprocessing.transform(rows[list(sizes)]).astype(np.float32)
-        booster.set_param({"nthread": threads(matrix.size)})
-        found = booster.predict(xgb.DMatrix(matrix, nthread=threads(matrix.size)), pred_contribs=True)
-        each = np.abs(found[..., :-1]).reshape(len(rows), -1, matrix.shape[1]).mean(axis=0).sum(axis=0)
+        each = fitted.contributions(model.preprocessing.transform(rows[list(sizes)]))
         for feature, size in zip(model.preprocessing.get_feature_names_out(), each.tolist(), strict=True):
             name = feature.partition("__")[2] or feature  # of a category: its column, _, the value
             owner = max((c for c in sizes if name == c or name.startswith(f"{c}_")), key=len, default=name)
@@ -257,11 +258,12 @@ def contributions(model: Model, rows: pd.DataFrame, y: Array, metric: str, seed:
     else:
         what = f"How much worse {metric} is if the column's values are shuffled"
         measured, sign = METRICS[model.schema.problem_type][metric], 1.0 if metric in LOWER_IS_BETTER else -1.0
+        ones, threshold = np.ones(len(y)), model.threshold
         order = np.random.default_rng(seed).permutation(len(rows))
-        base = measured(y, model.predict(rows), np.ones(len(y)))
+        base = measured(y, seen_by(metric, model.predict(rows), threshold), ones)
         for name in sizes:
             shuffled = model.predict(rows.assign(**{name: rows[name].to_numpy()[order]}))
-            sizes[name] = max(0.0, sign * (measured(y, shuffled, np.ones(len(y))) - base))
+            sizes[name] = max(0.0, sign * (measured(y, seen_by(metric, shuffled, threshold), ones) - base))
     names = sorted(sizes, key=lambda name: (-sizes[name], name))
     shares = [sizes[name] / (sizes[names[0]] or 1.0) for name in names[:SHOWN]]
     bars = [f'<td class="words"><i class="bar" style="--share:{share:.3f}"></i></td>' for share in shares]
@@ -330,8 +332,7 @@ def data_summary(schema: Schema, profile: Json | None, rows: pd.DataFrame, sizes
 def origin(recorded: Json, gate: Json, lineage: Json) -> str:
     """Return parameters and lineage."""
     groups = {
-        "Hyperparameters": recorded.get("hyperparameters", {})
-        | {"rounds kept": recorded.get("rounds", "not recorded")},
+        "Hyperparameters": recorded.get("hyperparameters", {}),
         "Gate": {name: gate[name] for name in ("metric", "threshold", "min_improvement", "confidence")},
         "Split": lineage["split"],
         "Libraries": lineage["versions"],

@@ -1,23 +1,27 @@
-"""Training: wrong hyperparameters are one line, and two hosts (here two processes) make one model from all rows."""
+"""Training, whatever the estimator: hyperparameters, weights of classes, the decision, and what the log says."""
 
-import json
-import os
-import subprocess
-import sys
+import re
+import tomllib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import xgboost as xgb
-from xgboost import collective
+from sklearn.dummy import DummyClassifier, DummyRegressor
 
 import artifact
 import data
+import decision
+import estimator
+import metrics
 import preprocess
 import train
 from tests.raw_data import DATA
 
 ROOT = Path(__file__).resolve().parent.parent
+SCHEMA = data.load_schema()
+TWO = data.Schema("binary_classification", "label", ("no", "yes"), {"age": "number"}, ())
 
 
 @pytest.fixture(scope="module")
@@ -31,96 +35,119 @@ def flags(splits: Path, model: Path) -> list[str]:
     return ["--train", str(splits / "train"), "--validation", str(splits / "validation"), "--model-dir", str(model)]
 
 
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("--max_depth=-3", "XGBoost: value -3 for Parameter max_depth should be greater equal to 0"),
-        ("--subsample=3", "XGBoost: value 3 for Parameter subsample exceed bound [0,1]"),
-        ("--num_round=0", "--num_round must be at least 1, not 0: correct [hyperparameters]"),
-        ("--early_stopping_rounds=0", "--early_stopping_rounds must be at least 1, not 0: correct [hyperparameters]"),
-    ],
-)
-def test_a_wrong_hyperparameter_is_one_line_with_value_and_rule(
-    splits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], argument: str, message: str
+def test_the_hyperparameters_in_the_settings_are_those_of_the_estimator() -> None:
+    settings = tomllib.loads((ROOT / "mlops.toml").read_text(encoding="utf-8"))["hyperparameters"]
+    assert settings.keys() == train.hyperparameters().keys()
+
+
+@pytest.mark.parametrize("name", ["no_such_name", min(train.hyperparameters())[:-1]])
+def test_a_wrong_or_shortened_name_is_no_hyperparameter(
+    splits: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    with pytest.raises(SystemExit) as end:
-        train.main([*flags(splits, tmp_path / "model"), argument])
-    assert end.value.code == 1
-    assert capsys.readouterr().err == f"{message}\n"
-    assert not (tmp_path / "model").exists()
-
-
-def test_a_shortened_name_is_no_hyperparameter(splits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        train.main([*flags(splits, splits), "--max=3"])
-    assert "unrecognized arguments: --max=3" in capsys.readouterr().err
+        train.main([*flags(splits, splits), f"--{name}=3"])
+    assert f"unrecognized arguments: --{name}=3" in capsys.readouterr().err
 
 
-def test_the_last_line_has_the_metrics_of_the_model_that_was_kept(
+def test_a_default_tells_the_type(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fit(*_: object, rounds: int = 5, deep: bool = False) -> None: ...
+
+    monkeypatch.setattr(estimator, "fit", fit)
+    with pytest.raises(SystemExit):
+        train.parse(["--rounds=7"])
+    assert "deep needs a default that is an integer, a decimal or a text" in capsys.readouterr().err
+
+
+def test_the_last_line_has_the_metrics_of_the_model_on_the_validation_rows(
     splits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train.main([*flags(splits, tmp_path), "--num_round=40", "--early_stopping_rounds=3"])
-    *rounds, last = capsys.readouterr().out.splitlines()
-    kept, _, metrics = last.removeprefix("kept ").partition(" rounds, ")
-    assert int(kept) <= len(rounds) and metrics.split() == rounds[int(kept) - 1].split()[-2:]
+    train.main(flags(splits, tmp_path))
+    last = capsys.readouterr().out.splitlines()[-1]
+    model, rows = artifact.load(tmp_path), data.read_split(splits / "validation")
+    y = data.encode_target(rows[SCHEMA.target], SCHEMA)
+    for name, value in metrics.measure(
+        metrics.METRICS[SCHEMA.problem_type], y, model.predict(rows), model.threshold
+    ).items():
+        assert re.search(f"^kept .* validation-{name}={value:.5f}( |$)", last), name
 
 
-def test_an_error_of_xgboost_has_no_place_in_its_code() -> None:
-    error = "[15:59:13] /src/objective/objective.cc:25: Unknown objective function: `guess`\nhelp\nStack trace:\n  [bt]"
-    assert train.reason(xgb.core.XGBoostError(error)) == "Unknown objective function: `guess`"
-    lost = (
-        "[15:59:13] /src/result.cc:83: [histogram.h:197]:\n\n- [allreduce.cc:135]: failed.\n- [socket.h:79]: Poll error"
-    )
-    assert train.reason(xgb.core.XGBoostError(lost)).endswith("was lost, and its log says why: Poll error")
+class Recorder:
+    """An estimator that learned nothing, and what it was given."""
+
+    def __call__(self, rows: data.Rows, *_: object) -> Any:
+        self.rows = rows
+        return (DummyClassifier() if SCHEMA.is_classification else DummyRegressor()).fit(rows.matrix, rows.target)
 
 
-def start(splits: Path, output: Path, hosts: list[str], host: str, before: str = "") -> subprocess.Popen[str]:
-    """Start train.py as one of several hosts. The code `before` runs first."""
-    job = {
-        "SM_HOSTS": json.dumps(hosts),
-        "SM_CURRENT_HOST": host,
-        "SM_NETWORK_INTERFACE_NAME": "lo",
-        "TRAINING_JOB_NAME": str(output.parent),
-        "SM_OUTPUT_DIR": str(output / "out"),
-    }
-    code = f"import sys\nsys.path.insert(0, {str(ROOT / 'model')!r})\nimport train\n{before}\ntrain.main(sys.argv[1:])"
-    command = [sys.executable, "-c", code, *flags(splits, output / "model"), "--num_round", "8"]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=os.environ | job, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+def test_the_first_host_writes_the_model(
+    splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(estimator, "fit", Recorder())
+    monkeypatch.setenv("SM_HOSTS", '["algo-2", "algo-1"]')
+    for host, writes in (("algo-2", False), ("algo-1", True)):
+        monkeypatch.setenv("SM_CURRENT_HOST", host)
+        train.main(flags(splits, tmp_path / host))
+        assert (tmp_path / host).is_dir() == writes
+    assert capsys.readouterr().out.startswith("the first host writes the model\nkept the model with ")
 
 
-def wait(process: subprocess.Popen[str]) -> str:
-    try:
-        return process.communicate(timeout=60)[0]
-    finally:
-        process.kill()
+def test_an_estimator_with_other_predictions_is_one_line(
+    splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Wrong:
+        def predict(self, matrix: Any) -> Any:
+            return np.zeros((len(matrix), 9))
+
+        predict_proba = predict
+
+    monkeypatch.setattr(estimator, "fit", lambda *_: Wrong())
+    with pytest.raises(SystemExit):
+        train.main(flags(splits, tmp_path / "model"))
+    err = capsys.readouterr().err
+    assert err.startswith("the estimator predicts float64 of shape (") and len(err.splitlines()) == 1
 
 
-def test_two_hosts_train_one_model_like_one_host(splits: Path, tmp_path: Path) -> None:
-    alone = start(splits, tmp_path / "alone", ["algo-1"], "algo-1")
-    second = start(splits, tmp_path / "algo-2", ["algo-1", "algo-2"], "algo-2")  # it may come first, and waits
-    first = start(splits, tmp_path / "algo-1", ["algo-1", "algo-2"], "algo-1")
-    logs = [wait(process) for process in (alone, first, second)]
-    assert [process.returncode for process in (alone, first, second)] == [0, 0, 0], logs
-    assert not (tmp_path / "algo-2" / "model").exists(), "only the first host writes the model"
-    rounds = [[line for line in log.splitlines() if line.startswith("[7]")] for log in logs]
-    assert rounds[1] == rounds[2] and len(rounds[1]) == 1, "both measure on all rows"
-    rows = data.read_split(splits / "test")
-    one, two = (artifact.load(tmp_path / name / "model").predict(rows) for name in ("alone", "algo-1"))
-    assert np.abs(one - two).mean() < 0.2 * np.std(one)
-    record = json.loads((tmp_path / "algo-1" / "model" / "training.json").read_text())
-    assert record["rows"]["train"] == len(data.read_split(splits / "train")), "all rows, not a share of them"
+@pytest.mark.skipif(not SCHEMA.is_classification, reason="a regression has no classes")
+def test_the_weights_of_classes_reach_the_estimator(splits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {name: data.read_split(splits / name) for name in ("train", "validation")}
+    recorder = Recorder()
+    monkeypatch.setattr(estimator, "fit", recorder)
+    train.train(tables, SCHEMA, {})
+    assert (recorder.rows.weight == 1).all()
+    train.train(tables, replace(SCHEMA, class_weights="balanced"), {})
+    sums = np.bincount(recorder.rows.target, recorder.rows.weight)
+    assert sums == pytest.approx(np.full(len(sums), len(recorder.rows.target) / len(sums)))
+    train.train(tables, replace(SCHEMA, class_weights=tuple(range(1, len(sums) + 1))), {})
+    assert (recorder.rows.weight == recorder.rows.target + 1).all()
 
 
-def test_a_first_host_that_never_comes_is_one_line(splits: Path, tmp_path: Path) -> None:
-    second = start(splits, tmp_path / "algo-2", ["algo-1", "algo-2"], "algo-2", "import hosts\nhosts.STARTING = 0.2")
-    last = wait(second).splitlines()[-1]
-    assert second.returncode == 1
-    assert "the hosts of this job do not meet on port 2" in last and "security groups" in last
+@pytest.mark.parametrize("rule", ["f0.5", "f1", "f2", {"miss": 20, "false_alarm": 1}, {"miss": 1, "false_alarm": 5}])
+def test_no_other_threshold_is_better(rule: Any) -> None:
+    rng = np.random.default_rng(1)
+    for trial in range(60):
+        count = int(rng.integers(1, 12))
+        y = (rng.random(count) < 0.4).astype(np.int64)
+        p = rng.random(count).round(1) if trial % 2 else rng.random(count)
+
+        def score(threshold: float, y: Any = y, p: Any = p) -> float:
+            hits, called = int(y[p > threshold].sum()), int((p > threshold).sum())
+            if isinstance(rule, dict):
+                return -float(rule["miss"] * (y.sum() - hits) + rule["false_alarm"] * (called - hits))
+            b = float(rule[1:]) ** 2
+            return (1 + b) * hits / ((b * y.sum() + called) or 1)
+
+        chosen = decision.choose_threshold(y, p, replace(TWO, decision=rule))
+        assert 0 <= chosen <= 1
+        assert score(chosen) == pytest.approx(max(score(t) for t in np.r_[0, p, 1]))
 
 
-def test_more_hosts_than_rows_are_one_line(monkeypatch: pytest.MonkeyPatch, splits: Path) -> None:
-    monkeypatch.setattr(collective, "get_world_size", lambda: 1000)
-    tables = {"train": data.read_split(splits / "train")}
-    with pytest.raises(data.DataError, match=r"the train set has \d+ rows for 1000 hosts: use fewer hosts"):
-        train.train(tables, data.load_schema(), train.parse(flags(splits, splits)))
+@pytest.mark.skipif(SCHEMA.problem_type != "binary_classification", reason="two classes only")
+def test_the_threshold_travels_with_the_model(splits: Path, tmp_path: Path) -> None:
+    tables = {name: data.read_split(splits / name) for name in ("train", "validation")}
+    model, record = train.train(tables, replace(SCHEMA, decision={"miss": 1, "false_alarm": 500}), {})
+    artifact.save(model, tmp_path)
+    assert artifact.load(tmp_path).threshold == model.threshold == record["threshold"] > 0.5
+
+
+def test_without_a_rule_a_row_is_positive_above_one_half() -> None:
+    assert decision.choose_threshold(np.array([1]), np.array([0.9]), TWO) == 0.5

@@ -76,7 +76,7 @@ def test_a_model_that_could_not_be_tested_does_not_go_live(shop: Lab) -> None:
     shop.pin("staging", GOOD)
     shop.sagegate("deploy", "staging")
     before = len(shop.proxy.writes)
-    digest = shop.replace_artifact(OTHER, {"model.ubj": b"a model without a sample"})
+    digest = shop.replace_artifact(OTHER, {"model.joblib": b"a model without a sample"})
     pin = shop.snapshot.pins[OTHER]
     shop.snapshot.pins[OTHER] = re.sub('"sha256": ".*"', f'"sha256": "{digest}"', pin)
     try:
@@ -116,7 +116,7 @@ def test_a_job_cannot_change_a_model_once_it_is_approved(shop: Lab) -> None:
     kept = f"{PROJECT}/models/{digest}/model.tar.gz"
     assert hashlib.sha256(shop.s3.get_object(Bucket=BUCKET, Key=kept)["Body"].read()).hexdigest() == digest
 
-    shop.replace_artifact(GOOD, {"model.ubj": b"what a later job wrote"})
+    shop.replace_artifact(GOOD, {"model.joblib": b"what a later job wrote"})
     settings = shop.project / "environments" / "staging.toml"
     text = settings.read_text(encoding="utf-8")
     settings.write_text(text.replace("max_5xx_errors = 5", "max_5xx_errors = 6"), encoding="utf-8")
