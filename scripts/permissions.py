@@ -10,14 +10,15 @@ PAGE = ROOT / "docs" / "permissions.md"
 INTRODUCTION = """# Permissions
 
 Generated from `infra/platform.yaml` by `python scripts/permissions.py`. The page shows project `tumour` in one account
-with dev, staging and prod, where only these policies separate the environments. With an account for each environment,
+with dev, staging and prod, where only these policies separate the environments. It has its own container image; without
+`image_repository = true` in `dev.toml` there is no role `github-image`. With an account for each environment,
 an account has only the roles of its own environments. A key adds `kms` statements, and a VPC adds `ec2` statements.
 """
 
 
 def page() -> str:
     """Return the whole page."""
-    stack = platform("dev staging prod")
+    stack = platform("dev staging prod", CreateImageRepository="true")
     roles = sorted(stack.of_type("AWS::IAM::Role").values(), key=lambda role: str(role["RoleName"]))
     return "\n".join([INTRODUCTION, *(section(role, stack.statements(role["RoleName"])) for role in roles)])
 

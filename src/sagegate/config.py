@@ -260,6 +260,7 @@ class Platform(Section, frozen=True):
         | None
     ) = None
     create_kms_key: bool = False
+    image_repository: bool = False
     schedule: Annotated[str, Meta(pattern=r"^(cron|rate)\(.+\)\Z", examples=["cron(0 4 ? * MON *)"])] | None = None
     data_arrival: bool = False
 
@@ -405,8 +406,9 @@ def load_environment(root: Path, name: str) -> Environment:
     if environment.training.spot and (wait is None or wait < longest):
         least = f"at least limits.max_runtime_in_seconds ({longest})"
         raise SagegateError(f"{file}: training.max_wait_in_seconds: spot training needs it, {least}", USAGE)
-    if name != "dev" and (environment.platform.schedule or environment.platform.data_arrival):
-        key = "schedule" if environment.platform.schedule else "data_arrival"
+    of_dev = ("schedule", "data_arrival", "image_repository")
+    key = next((key for key in of_dev if getattr(environment.platform, key)), None)
+    if key and name != "dev":
         raise SagegateError(f"{file}: platform.{key}: pipelines run in dev, so only dev.toml can have it", USAGE)
     return environment
 

@@ -213,6 +213,8 @@ def check_trust(session: Session, repository: str) -> Iterator[Finding]:
         except GitHubError as error:
             yield warning(f"whether GitHub sends the subject that the roles trust, {prefix}, is not known", str(error))
     roles = {"train": ["dev"], "approve": ["prod", "staging"]} if environment == "dev" else {}
+    if session.environment.platform.image_repository:
+        roles["image"] = ["dev"]
     for purpose, environments in (roles or {f"deploy-{environment}": [environment]}).items():
         name, remedy = f"{session.names.project}-github-{purpose}", f"`sagegate bootstrap {environment}`"
         try:

@@ -328,6 +328,14 @@ TYPES: dict[str, Kind] = {
         "RoleName",
         {"AWSServiceName": "AWSServiceName"},
     ),
+    "AWS::ECR::Repository": ByIdentity(
+        "ecr",
+        "create_repository",
+        "delete_repository",
+        "repository.repositoryName",
+        "repositoryName",
+        {"RepositoryName": "repositoryName"},
+    ),
     "AWS::KMS::Key": ByIdentity("kms", "create_key", "schedule_key_deletion", "KeyMetadata.Arn", "KeyId", {}),
     "AWS::SNS::Topic": ByIdentity("sns", "create_topic", "delete_topic", "TopicArn", "TopicArn", {"TopicName": "Name"}),
     **{

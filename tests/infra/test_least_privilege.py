@@ -79,12 +79,16 @@ CALLS = [
     ("deploy-prod", "sagemaker:UpdateEndpoint", f"{SM}:endpoint/tumour-staging", False),
     ("deploy-prod", "sagemaker:StartPipelineExecution", f"{SM}:pipeline/tumour", False),
 ]
+ECR = f"arn:aws:ecr:{REGION}"
+PULL = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability")
+# IAM permissions for pushing an image to an Amazon ECR private repository, ECR user guide
+PUSH = ("CompleteLayerUpload", "UploadLayerPart", "InitiateLayerUpload", "BatchCheckLayerAvailability", "PutImage")
 CHANGES_OF_IAM = ("CreateRole", "PutRolePolicy", "AttachRolePolicy", "UpdateAssumeRolePolicy", "DeleteRole", "TagRole")
 
 
 @pytest.fixture(scope="module")
 def stack() -> Stack:
-    return platform("dev staging prod")
+    return platform("dev staging prod", CreateImageRepository="true")
 
 
 def test_calls_are_allowed_or_denied_as_listed(stack: Stack) -> None:
@@ -179,6 +183,44 @@ def test_a_deploying_account_reads_models_and_nothing_else() -> None:
     assert not allowed(group, "sagemaker:UpdateModelPackage", PACKAGE)
 
 
+def test_only_the_image_role_pushes_the_image_and_only_containers_pull_it(stack: Stack) -> None:
+    own, base, other = (
+        f"{ECR}:{DEV}:repository/tumour",
+        f"{ECR}:141502667606:repository/sagemaker-xgboost",
+        f"{ECR}:{DEV}:repository/x",
+    )
+    for role in ("github-image", "execution", "endpoint", "github-train", "github-deploy-prod"):
+        statements = stack.statements(f"tumour-{role}")
+        pulls = role in ("github-image", "execution", "endpoint")
+        assert allowed(statements, "ecr:GetAuthorizationToken", "*") == pulls, role
+        for action in PULL:
+            assert [allowed(statements, action, each) for each in (base, other)] == [pulls, False], (role, action)
+        assert allowed(statements, "ecr:BatchGetImage", own) == pulls, role
+        for call in (*PUSH[:3], "PutImage"):
+            assert allowed(statements, f"ecr:{call}", own) == (role == "github-image"), (role, call)
+            assert not allowed(statements, f"ecr:{call}", other) and not allowed(statements, f"ecr:{call}", base)
+    image = stack.statements("tumour-github-image")
+    assert all(allowed(image, f"ecr:{call}", own) for call in (*PUSH, "BatchGetImage", "DescribeImages"))
+    assert not any(allowed(image, f"ecr:{call}", own) for call in ("BatchDeleteImage", "SetRepositoryPolicy"))
+
+
+def test_a_deploying_account_pulls_the_image() -> None:
+    """Sources: "Deploy a Model Version from a Different Account", SageMaker guide; both sides must allow it."""
+    dev, ops = platform("dev", DeployingAccountIds=OPS, CreateImageRepository="true"), platform("staging prod", OPS)
+    repository = dev.resources["ImageRepository"]["Properties"]
+    (shared,) = repository["RepositoryPolicyText"]["Statement"]
+    assert (
+        shared["Principal"] == {"AWS": [OPS]}
+        and tuple(shared["Action"]) == PULL
+        and repository["RepositoryName"] == "tumour"
+    )
+    assert repository["ImageTagMutability"] == "IMMUTABLE"
+    assert all(allowed(ops.statements("tumour-endpoint"), action, f"{ECR}:{DEV}:repository/tumour") for action in PULL)
+    alone = platform("dev", CreateImageRepository="true").resources["ImageRepository"]["Properties"]
+    assert "RepositoryPolicyText" not in alone
+    assert {"ImageRepository", "ImageRole"}.isdisjoint({*platform("dev").resources, *ops.resources})
+
+
 def test_the_endpoint_may_read_its_rollback_alarms(stack: Stack) -> None:
     """Source: "Auto-Rollback Configuration and Monitoring", SageMaker developer guide."""
     statements = stack.statements("tumour-endpoint")
@@ -199,7 +241,7 @@ WILDCARDS = {
     "Action: kms:*": 1,  # for the account, as in the default key policy of AWS
     "Action: s3:*": 1,  # a Deny
     'Resource: "*"  # the key itself': 3,
-    '- {Sid: LogInToEcr, Effect: Allow, Action: ecr:GetAuthorizationToken, Resource: "*"}  # not resource-based': 1,
+    '- {Sid: LogInToEcr, Effect: Allow, Action: ecr:GetAuthorizationToken, Resource: "*"}  # not resource-based': 2,
     'Resource: "*"  # not resource-based; limited by namespace': 1,
     'Resource: "*"  # not resource-based': 2,
     'Principal: "*"': 2,  # Deny without TLS

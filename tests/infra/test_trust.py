@@ -8,11 +8,12 @@ from templates import DEV, OPS, PLATFORM, Json, Stack, as_list, conditions_hold,
 ISSUER = "token.actions.githubusercontent.com"
 ROLES = {
     "tumour-github-train": (["dev"], ["train.yml", "promote.yml"]),
+    "tumour-github-image": (["dev"], ["image.yml"]),
     "tumour-github-approve": (["prod", "staging"], ["deploy.yml"]),
     "tumour-github-deploy-staging": (["staging"], ["deploy.yml"]),
     "tumour-github-deploy-prod": (["prod"], ["deploy.yml"]),
 }
-FILES = ("ci.yml", "train.yml", "promote.yml", "deploy.yml", "maintenance.yml", "added.yml")
+FILES = ("ci.yml", "train.yml", "image.yml", "promote.yml", "deploy.yml", "maintenance.yml", "added.yml")
 OURS = "repo:my-org@1/tumour@2"
 # Subjects of tokens by kind of job. Source: https://docs.github.com/en/actions/reference/security/oidc
 OTHERS = {
@@ -52,7 +53,7 @@ def trusts(role: Json, claims: dict[str, str], provider: str = f"oidc-provider/{
 
 @pytest.fixture(scope="module")
 def stack() -> Stack:
-    return platform("dev staging prod")
+    return platform("dev staging prod", CreateImageRepository="true")
 
 
 @pytest.mark.parametrize("name", ROLES)
@@ -143,7 +144,7 @@ def test_every_role_has_the_permissions_boundary() -> None:
 
 
 def test_session_durations(stack: Stack) -> None:
-    hours = {name: stack.role(name)["MaxSessionDuration"] / 3600 for name in ROLES}
+    hours = {name: stack.role(name).get("MaxSessionDuration", 3600) / 3600 for name in ROLES}
     assert hours["tumour-github-train"] == 12  # IAM's maximum, because a pipeline can run long
     assert all(hours[f"tumour-github-deploy-{e}"] == 4 for e in ("staging", "prod"))
     assert hours["tumour-github-approve"] == 4  # it sets the champion once the canary is over

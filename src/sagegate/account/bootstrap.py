@@ -152,8 +152,9 @@ def credentials(root: Path, name: str, purpose: str | None) -> dict[str, str]:
     environment, because dev has the model registry.
     """
     purpose = purpose or ("train" if name == "dev" else "deploy")
-    if purpose == "train" and name != "dev":
-        raise SagegateError(f"--purpose train: pipelines run in dev, not in {name}", USAGE)
+    if purpose in ("train", "image") and name != "dev":
+        what = "pipelines run" if purpose == "train" else "the images are"
+        raise SagegateError(f"--purpose {purpose}: {what} in dev, not in {name}", USAGE)
     if purpose == "deploy" and name == "dev":
         raise SagegateError("--purpose deploy: models are deployed to staging and prod, not to dev", USAGE)
     environment = load_environment(root, "dev" if purpose == "approve" else name)

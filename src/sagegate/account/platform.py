@@ -159,6 +159,7 @@ def stack_parameters(
         "CreateKmsKey": _flag(owns_key or any(e.platform.create_kms_key for e in here)),
         "KmsKeyArn": key,
         "TrainingKmsKeyArn": training_key,
+        "CreateImageRepository": _flag(serves_dev and dev.platform.image_repository),
         "PermissionsBoundaryArn": boundary,
         "InVpc": _flag(any(e.network for e in here)),
         "NotificationEmail": email,
