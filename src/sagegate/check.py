@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from sagegate import pins
 from sagegate.config import ENVIRONMENTS, Environment, Settings, load_environment, load_settings
 from sagegate.data.project import check_data
-from sagegate.errors import SagegateError
+from sagegate.errors import SagegateError, warn
 from sagegate.files import Json
 from sagegate.names import Names
 from sagegate.pipeline import definition, parameters, shapes
@@ -17,9 +18,10 @@ from sagegate.registry.deployments import check_manifests
 
 
 def check(root: Path) -> None:
-    """Check the settings, all environments, deployments/, the compiled definition, and data, schema and gate.
+    """Check the settings, all environments, deployments/, the compiled definition, data, schema and gate, and versions.
 
-    Raises SagegateError for the first file with an error; each error in the definition is a line on standard error.
+    Raises SagegateError for the first file with an error. Each error in the definition, and each version that differs
+    from the image's, is a line on standard error.
     """
     settings = load_settings(root)
     environments = [load_environment(root, name) for name in ENVIRONMENTS]
@@ -40,6 +42,17 @@ def check(root: Path) -> None:
             "what it was compiled from): run `sagegate compile` and commit it"
         )
     found = check_data(root, settings, environments[0])
+    for doubt in pins.doubts(root, settings):
+        warn(f"warning: {doubt}")
+    differing = list(pins.differences(root))
+    for difference in differing:
+        print(difference, file=sys.stderr)
+    if differing:
+        raise SagegateError(
+            f"versions that differ from the image's: {len(differing)}: jobs would not run what you test"
+        )
+    if settings.image:
+        print(f"image: compared with {pins.REQUIREMENTS}; what else image/Dockerfile changes is not known")
     print(f"ok: {len(definition.steps_of(compiled))} steps, {len(compiled['Parameters'])} parameters, {found}")
 
 

@@ -392,7 +392,7 @@ def doctor(environment: str | None) -> None:
 @click.argument("environment", metavar="ENV")
 @click.option(
     "--purpose",
-    type=click.Choice(["train", "approve", "deploy"]),
+    type=click.Choice(["train", "image", "approve", "deploy"]),
     help="What for: train in dev, deploy in staging and prod unless given.",
 )
 def credentials(environment: str, purpose: str | None) -> None:
@@ -402,6 +402,20 @@ def credentials(environment: str, purpose: str | None) -> None:
 
     for name, value in credentials(find_root(), environment, purpose).items():
         print(f"{name}={value}")
+
+
+@click.command()
+@click.option("--pull-request", "opens", is_flag=True, help="Open a pull request with the digest, or update it.")
+def image(opens: bool) -> None:
+    """Build image/, push it to dev's registry, and write its digest into mlops.toml.
+
+    For libraries that SageMaker's image lacks. image/Dockerfile begins with `ARG BASE` and `FROM $BASE`, which is
+    SageMaker's image, and installs image/requirements.txt. docs/how-to/own-image.md of the template has both files.
+    """
+    from sagegate.config import find_root
+    from sagegate.own_image import image
+
+    image(find_root(), opens)
 
 
 @click.command()
@@ -418,7 +432,7 @@ SECTIONS = {
     "Every day": (data, run, status, explain, report, stop, models, approve, reject, serve, invoke, clean),
     "Changing the pipeline": (compile_, check, plan),
     "Promotion and deployment": (promote, deploy, rollback),
-    "Set-up": (bootstrap, doctor, credentials, vendor),
+    "Set-up": (bootstrap, doctor, credentials, image, vendor),
 }
 FILE_SYSTEM = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -149,6 +149,16 @@ class TuningSection(Section, frozen=True):
             raise ValueError(f"parallel_jobs is {self.parallel_jobs}: there are only {self.jobs} jobs")
 
 
+class ImageSection(Section, frozen=True):
+    """The project's own container image in place of SageMaker's: its digest in the ECR repository of dev's account.
+
+    `source` is the digest of the files in `image/` that it was built from. `sagegate image` writes both.
+    """
+
+    digest: Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z", examples=["sha256:" + "0" * 64])]
+    source: Sha256
+
+
 class Settings(Section, frozen=True):
     """`mlops.toml`. `template` is the version of the project's shape."""
 
@@ -157,6 +167,7 @@ class Settings(Section, frozen=True):
     gate: GateSection
     hyperparameters: dict[str, int | float | str]
     tuning: TuningSection | None = None
+    image: ImageSection | None = None
     template: int = SHAPE
 
     def parameter_types(self) -> dict[str, str]:

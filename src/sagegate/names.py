@@ -53,6 +53,11 @@ class Names:
         return self.iam_role("execution")
 
     @property
+    def image_repository(self) -> str:
+        """The ECR repository of the project's own container image."""
+        return self.project
+
+    @property
     def endpoint(self) -> str:
         """The endpoint's name."""
         return f"{self.project}-{self.environment}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from sagegate.config import Environment, Settings
 from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json, local_files, split_uri
-from sagegate.images import image_uri
+from sagegate.images import image_uri, repository_uri
 from sagegate.names import Names
 from sagegate.pipeline.code import code_parameters, objects, package
 
@@ -175,10 +175,10 @@ def environment_values(
     settings: Settings, environment: Environment, names: Names, data: Data, code: dict[str, str], commit: str
 ) -> Json:
     """Return the value of every parameter that sagegate fills in; pipeline.py declares those that it needs."""
-    processing, training = environment.processing, environment.training
+    processing, training, own = environment.processing, environment.training, settings.image
     return {
         "RoleArn": names.role,
-        "ImageUri": image_uri(environment.region),
+        "ImageUri": f"{repository_uri(names)}@{own.digest}" if own else image_uri(environment.region),
         "ArtifactsUri": names.artifacts,
         "ModelPackageGroupName": names.group,
         "ProcessingInstanceType": processing.instance_type,

@@ -13,6 +13,7 @@ from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json, split_uri
 from sagegate.markdown import append_summary, verdict_summary
 from sagegate.output import verdict
+from sagegate.pins import stale_image
 from sagegate.pipeline import definition, parameters
 from sagegate.pipeline.code import libraries
 from sagegate.pipeline.validate import reference_errors
@@ -80,6 +81,8 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
         compile_project(root)
     session = open_session(root, environment, launcher)
     try:
+        if not session.environment.is_local and not options.retry and (stale := stale_image(root, session.settings)):
+            raise SagegateError(stale)
         request = None if options.retry else prepare(session, options)
         if request and options.reads_cache and not options.again and (model := model_of(session, request)):
             again = f"sagegate run --again{session.option} runs it all the same"
