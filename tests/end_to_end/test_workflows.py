@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,9 @@ import pytest
 import yaml
 from clean_copy import ROOT
 from conftest import PROJECT_FOLDER, Once, bake_template, find_uv, run_module, without_shell_settings
+from fakes.docker import install
 from fakes.osv import Osv
+from fakes.remote import client
 from workflow_lab import REPOSITORY, SUBJECT, Repository, jobs_of, workflow_files
 
 if TYPE_CHECKING:
@@ -218,6 +222,42 @@ def test_wrong_requests_for_credentials_fail(with_aws: Repository) -> None:
     with_aws.commit("On a branch", branch="feature")
     run = with_aws.run("train.yml", (name, event | {"ref": "refs/heads/feature"}), job="train")
     assert run.jobs["train"] == "failure" and "Not authorized to perform" in run.output, run.output
+
+
+@covers("image.yml", "image")
+def test_an_own_image_is_built_and_proposed(
+    with_aws: Repository, project_env: Path, fake_aws: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/how-to/own-image.md, as a reader follows it."""
+    repository, admin = with_aws, fake_aws.environment(ACCOUNTS["dev"])
+    page = (ROOT / "docs" / "how-to" / "own-image.md").read_text(encoding="utf-8")
+    repository.edit("environments/dev.toml", "# [platform]", "[platform]")
+    repository.edit("environments/dev.toml", "# image_repository", "image_repository")
+    run_module(project_env, repository.work, "sagegate", "bootstrap", "dev", "--yes", env=admin)
+    env = without_shell_settings({"UV_NO_SYNC": "1", "PATH": f"{Path(find_uv()).parent}:{os.environ['PATH']}"})
+    commands = re.findall(r"(?ms)^ *```sh\n(.*?)^ *```$", page)
+    for command in commands:
+        subprocess.run(["bash", "-ec", textwrap.dedent(command)], cwd=repository.work, env=env, check=True)
+    assert len(commands) == 2 and not re.search(
+        r"https?://", (repository.work / "image" / "requirements.txt").read_text()
+    )
+
+    calls = install(tmp_path / "docker")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'docker'}:{os.environ['PATH']}")
+    before = repository.git("rev-parse", "HEAD")
+    repository.commit("Add LightGBM to the image")
+    assert repository.triggered(repository.changed(before)) == ["ci.yml", "image.yml", "train.yml"]
+    run = repository.run("image.yml", repository.push())
+    assert run.jobs == {"image": "success"} and "https://github.com/acme/my-model/pull/1" in run.summary, run.output
+    assert [json.loads(call)[0] for call in calls.read_text().splitlines()] == ["login", "login", "buildx"]
+    (image,) = client("ecr", admin).describe_images(repositoryName="my-model")["imageDetails"]
+    (pull,) = repository.github.pulls.all("open")
+    assert pull["title"] == f"Use container image {image['imageDigest'][:19]}" and image["imageDigest"] in pull["body"]
+    assert repository.changed("HEAD^1") == repository.changed(before)
+    repository.merge(pull["number"])
+    assert repository.triggered(repository.changed("HEAD^1")) == ["ci.yml", "train.yml"]
+    checked = run_module(project_env, repository.work, "sagegate", "check")
+    assert "image: compared with image/requirements.txt" in checked.stdout and checked.stderr == ""
 
 
 def test_without_an_account_nothing_trains_and_nothing_is_red(repository: Repository) -> None:
