@@ -1,9 +1,9 @@
-"""Lines of the project, the package and the tests (docs/decisions/0015-*.md)."""
+"""Lines of the project, the package and the tests (docs/decisions/0016-*.md)."""
 
 import pytest
 from clean_copy import ROOT, tracked_files
 
-BUDGETS = {"{{cookiecutter.project_slug}}": 6_200, "src": 13_200, "tests": 17_300, "tests/campaigns": 1_900}
+BUDGETS = {"{{cookiecutter.project_slug}}": 6_300, "src": 13_500, "tests": 17_600, "tests/campaigns": 1_900}
 
 
 @pytest.mark.parametrize("folder", BUDGETS)
