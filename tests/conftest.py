@@ -211,8 +211,9 @@ def project_env(template: Path, tmp_path_factory: pytest.TempPathFactory, warm: 
 
 @pytest.fixture(scope="session")
 def sdk_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`project_env` with the SageMaker SDK, for tests that compile."""
-    return shared_environment(bake_template(template, tmp_path_factory.mktemp("environment")), "compile")
+    """`project_env` with the SageMaker SDK, for tests that compile, and LightGBM, as another estimator."""
+    project = bake_template(template, tmp_path_factory.mktemp("environment"))
+    return shared_environment(project, "compile", extra=("lightgbm==4.7.0",))
 
 
 @pytest.fixture(scope="session")

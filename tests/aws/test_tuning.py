@@ -130,7 +130,8 @@ def test_a_metric_that_nothing_prints_fails_the_search(tuned: Path, run_in: RunI
     file.write_text(file.read_text().replace("validation-log_loss", "validation-gini"), encoding="utf-8")
     done = run_in(tuned, "sagegate", "run", check=False)
     assert (
-        done.returncode == 1 and "no line of the log has a number that the Regex of validation-gini finds" in done.stdout
+        done.returncode == 1
+        and "no line of the log has a number that the Regex of validation-gini finds" in done.stdout
     )
 
 

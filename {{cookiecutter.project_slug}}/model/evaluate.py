@@ -154,15 +154,13 @@ def check_threshold(metric: str, threshold: float, value: float) -> None:
 
 
 def hint(metric: str, threshold: float, y: NDArray[Any], schema: Schema) -> str:
-    """Return why a metric says little about a classification: a constant call meets the threshold. Else empty."""
-    for number, label in enumerate(schema.classes):
-        calls = (
-            np.full(len(y), float(number)) if len(schema.classes) == 2 else np.eye(len(schema.classes))[y * 0 + number]
-        )
+    """Return an addition to the gate's reason if calling every row the same class meets the threshold, else nothing."""
+    count = len(schema.classes)
+    for number, label in enumerate(schema.classes if metric in CALLS else ()):
+        calls = np.full(len(y), float(number)) if count == 2 else np.eye(count)[np.full(len(y), number)]
         value = METRICS[schema.problem_type][metric](y, calls, np.ones(len(y)))
-        if metric in CALLS and value >= threshold:
-            better = "f1, balanced_accuracy or average_precision"
-            return f"a model that calls every row {label!r} has {metric} {value:.6g}: {better} would say more"
+        if value >= threshold:
+            return f"; but a model that calls every row {label!r} has {metric} {value:.6g}: choose another metric"
     return ""
 
 
@@ -280,11 +278,12 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], Scored]:
         found["confusion_matrix"] = confusion(y, predicted, schema.classes, thresholds[0])
     if schema.problem_type == "binary_classification":
         found["receiver_operating_characteristic_curve"] = roc_curve(y, predicted)
+    gate = judge(args.metric, values[args.metric], against, args.threshold, args.min_improvement, args.confidence)
+    gate["reason"] += hint(args.metric, args.threshold, y, schema)
     evaluation = {
         f"{schema.problem_type}_metrics": found,
-        "gate": judge(args.metric, values[args.metric], against, args.threshold, args.min_improvement, args.confidence),
+        "gate": gate,
         "baseline_values": {name: value for name, value in baseline.items() if math.isfinite(value)},
-        "hint": hint(args.metric, args.threshold, y, schema),
         "champion_values": {name: value for name, value in theirs.items() if math.isfinite(value)},
         "greater_is_better": {name: name not in LOWER_IS_BETTER for name in table},
         "decision_thresholds": thresholds[: 2 if version else 1],
@@ -333,7 +332,7 @@ def main(argv: list[str] | None = None) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(evaluation, indent=1, sort_keys=True, allow_nan=False)
     (args.output / "evaluation.json").write_text(text, encoding="utf-8")
-    print(evaluation["gate"]["reason"], *filter(None, [evaluation["hint"]]), sep="\n")
+    print(evaluation["gate"]["reason"])
     draw(args, evaluation, scored)
 
 

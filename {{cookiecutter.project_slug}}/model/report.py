@@ -71,7 +71,6 @@ def page(evaluation: Json, folder: Path, seed: int, rows: pd.DataFrame, y: Array
             "How it was made": origin(recorded, gate, lineage),
         }
     body = "".join(f"<section>\n<h2>{heading}</h2>\n{content}</section>\n" for heading, content in sections.items())
-    hint = f"<p>{safe(evaluation['hint'], 300)}</p>\n" if evaluation["hint"] else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -85,7 +84,7 @@ def page(evaluation: Json, folder: Path, seed: int, rows: pd.DataFrame, y: Array
 <main>
 <h1 class="{css}">{title}</h1>
 <p>{safe(gate["reason"], 600)}</p>
-{hint}{body}</main>
+{body}</main>
 </body>
 </html>
 """

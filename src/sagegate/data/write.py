@@ -40,6 +40,16 @@ name = {target}
 {columns}
 """
 
+WEIGHTS = """\
+# Optional: let rows of a rare class count for more in training; or a weight for each class, as [1, 20].
+#class_weights = "balanced"
+"""
+DECISION = """\
+# Optional: call a row positive where F-beta is highest on the validation rows, or the cost lowest, as
+# { miss = 20, false_alarm = 1 }. Else it is one with a probability above 0.5.
+#decision = "f2"
+"""
+
 
 def toml_text(text: str) -> str:
     """Return a text as TOML writes it, whatever it holds."""
@@ -65,6 +75,7 @@ def schema_text(guesses: list[Guess], target: str, problem: Target, files: Any) 
     if problem.classes:
         last = " The last class is the positive one." if len(problem.classes) == 2 else ""
         classes = f"# {problem.why}.{last}\nclasses = [{', '.join(map(toml_text, problem.classes))}]\n"
+        classes += WEIGHTS + (DECISION if len(problem.classes) == 2 else "")
     return SCHEMA.format(
         problem_type=toml_text(problem.problem_type),
         ignore=listed(""),
