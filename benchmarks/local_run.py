@@ -5,6 +5,7 @@ round. The contenders do the work of the same three scripts on the same data:
 
     shell chain   python preprocess.py && python train.py && tar && python evaluate.py
     one process   the three main functions in one interpreter: no isolation, no record, the least there can be
+    imports       importing what they import, which `sagegate run` does once and the shell chain for each script
     sagegate run     every step, in processes of their own (`--no-cache`)
     nothing new   `sagegate run` again: every job comes from the cache
     --help        what each command costs before it does anything
@@ -133,6 +134,10 @@ class Contest:
         calls = f"import preprocess, train, evaluate\npreprocess.main({first!r})\ntrain.main({second!r})\npack()\n"
         self._call([self.python, "-c", f"{CHAIN}{calls}evaluate.main({third!r})", str(self.work)])
 
+    def imports(self) -> None:
+        """The libraries of the three scripts, and nothing else."""
+        self._call([self.python, "-c", f"{CHAIN}import preprocess, train, evaluate", str(self.work)])
+
     def run_all(self) -> None:
         """Every step."""
         self._call([self.python, "-m", "sagegate", "run", "--no-cache"])
@@ -158,6 +163,7 @@ def main() -> None:
         contenders: dict[str, Callable[[], None]] = {
             "shell chain": contest.shell_chain,
             "one process": contest.one_process,
+            "imports": contest.imports,
             "sagegate run": contest.run_all,
             "nothing new": contest.run_again,
             "--help": contest.help,
