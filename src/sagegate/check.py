@@ -13,6 +13,7 @@ from sagegate.errors import SagegateError, warn
 from sagegate.files import Json
 from sagegate.names import Names
 from sagegate.pipeline import definition, parameters, shapes
+from sagegate.pipeline.code import check_hyperparameters
 from sagegate.pipeline.validate import reference_errors
 from sagegate.registry.deployments import check_manifests
 
@@ -27,6 +28,7 @@ def check(root: Path) -> None:
     environments = [load_environment(root, name) for name in ENVIRONMENTS]
     on_aws = [environment for environment in environments if not environment.is_local]
     check_manifests(root)
+    check_hyperparameters(root, settings.hyperparameters)
     compiled = definition.load(root)
     errors = [f"pipeline/definition.json: {error}" for error in reference_errors(compiled)]
     errors = errors or list(request_errors(compiled, settings, on_aws))

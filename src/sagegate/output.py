@@ -42,10 +42,13 @@ def verdict(passed: bool, line: str, todo: str | None) -> None:
         console.print(f"  next: {escape(todo)}")
 
 
-def log(step: str, lines: list[str]) -> None:
-    """Print the last lines of a failed step's log."""
+def log(step: str, lines: list[str], said: str = "") -> None:
+    """Print the last lines of a failed step's log, without those at its end that the text `said` repeats."""
     if not lines:
         console.print(f"[dim]--- {step} printed nothing ---[/]")
+    while lines and lines[-1].strip() in said:
+        lines = lines[:-1]
+    if not lines:
         return
     console.print(f"[dim]--- last lines of {step}'s log ---[/]")
     for line in lines:

@@ -101,6 +101,10 @@ SETTINGS = {
         ["environments/local.toml: name: no such key"],
     ),
     "mlops-is-a-file": (lambda project: (project / ".mlops").write_text(""), [".mlops", "Not a directory"]),
+    "a-hyperparameter-that-fit-does-not-take": (
+        written("mlops.toml", lambda text: text.replace("max_depth = 4", "max_dept = 4")),
+        ["mlops.toml: hyperparameters.max_dept: fit in model/estimator.py takes num_round, max_depth, eta"],
+    ),
     "no-script": (removed("model/evaluate.py"), ["model/evaluate.py"]),
     "syntax-error": (written("model/train.py", lambda text: "def main(:\n"), ["model/train.py", "line 1"]),
 }
@@ -148,3 +152,14 @@ def test_outside_a_project(run_in: RunIn, baked: Bake, tmp_path: Path) -> None:
         tmp_path, "sagegate", "status", check=False, env={"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     )
     assert done.returncode == 2 and "no mlops.toml" in done.stderr
+
+
+def test_a_failure_is_said_once(bake: Bake, run_in: RunIn) -> None:
+    """The log's end is shown only if it has more than the reason."""
+    project = bake()
+    failed = run_in(project, "sagegate", "run", "--set", "max_depth=-3", check=False).stdout
+    assert failed.count("value -3 for Parameter max_depth") == 1 and "last lines" not in failed
+    file = project / "model" / "train.py"
+    file.write_text(file.read_text().replace("def main(", "print('before')\n\n\ndef main(", 1))
+    failed = run_in(project, "sagegate", "run", "--set", "max_depth=-3", check=False).stdout
+    assert failed.count("value -3 for Parameter max_depth") == 1 and "| before" in failed

@@ -77,7 +77,7 @@ def _explain_step(
         attempts = f", attempt {step['AttemptCount']}" if step.get("AttemptCount", 1) > 1 else ""
         output.verdict(False, f"step {name} failed{after}{attempts}", None)
         if log:
-            output.log(name, log[-SHOWN_LINES:])
+            output.log(name, log[-SHOWN_LINES:], reason)
         _print_item("reason", reason)
     _print_item("cause", diagnosis.cause)
     _print_item("fix", diagnosis.fix)

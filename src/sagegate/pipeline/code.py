@@ -10,12 +10,12 @@ import ast
 import hashlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sagegate.errors import SagegateError
+from sagegate.errors import USAGE, SagegateError
 from sagegate.files import Json, archive, local_files
 from sagegate.pipeline.definition import hyperparameters_of, steps_of, training_requests
 
@@ -40,6 +40,22 @@ def package(root: Path, script: str) -> CodePackage:
     files = {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted([*modules, *others])}
     lines = [f"{name} {hashlib.sha256(content).hexdigest()}" for name, content in files.items()]
     return CodePackage(files, hashlib.sha256("\n".join([script, *lines]).encode()).hexdigest()[:16])
+
+
+def check_hyperparameters(root: Path, names: Iterable[str]) -> None:
+    """Raise SagegateError for a hyperparameter that `fit` in model/estimator.py does not take, if there is a `fit`."""
+    file = root / "model" / "estimator.py"
+    try:
+        body = ast.parse(file.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):  # another project's model/; `package` tells what is wrong with a file
+        return
+    for function in body:
+        if isinstance(function, ast.FunctionDef) and function.name == "fit" and not function.args.kwarg:
+            known = [argument.arg for argument in function.args.kwonlyargs]
+            for name in names:
+                if name not in known:
+                    what = f"hyperparameters.{name}: fit in model/estimator.py takes {', '.join(known) or 'none'}"
+                    raise SagegateError(f"mlops.toml: {what}", USAGE)
 
 
 def code_parameters(definition: Json) -> dict[str, tuple[str, bool]]:

@@ -20,6 +20,7 @@ from typing import Any
 from sagegate.config import Settings, load_environment, load_settings
 from sagegate.errors import FAILED, SagegateError
 from sagegate.files import Json, write_atomically
+from sagegate.pipeline.code import check_hyperparameters
 from sagegate.pipeline.definition import path_of, source_digest, steps_of, training_requests
 from sagegate.pipeline.document import check_document
 from sagegate.pipeline.validate import reference_errors
@@ -42,7 +43,9 @@ def compile_project(root: Path, shows_traceback: bool = False) -> bool:
     The SDK reads its environment at import, so this runs in a process of its own. It fetches the SDK if it is missing.
     Raises SagegateError with pipeline.py's own error and line.
     """
-    source_digest(root, load_settings(root))  # raises SagegateError if pipeline.py or the settings cannot be read
+    settings = load_settings(root)
+    source_digest(root, settings)  # raises SagegateError if pipeline.py cannot be read
+    check_hyperparameters(root, settings.hyperparameters)
     command = ["python", "-m", "sagegate.pipeline.compile", str(root)]
     if find_spec("sagemaker"):
         command[0] = sys.executable

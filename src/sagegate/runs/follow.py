@@ -172,7 +172,7 @@ def report(session: Session, arn: str, definition: Json) -> int:
     failed = _failed_step(steps)
     if verdict.exit_code == FAILED and failed:
         log = last_log_lines(session, arn, failed, LOG_LINES)
-        output.log(failed["StepName"], log)
+        output.log(failed["StepName"], log, verdict.line)
     passed = verdict.exit_code == 0
     output.verdict(passed, verdict.line, verdict.todo)
     lines = markdown.run_summary(

@@ -15,7 +15,7 @@ from sagegate.markdown import append_summary, verdict_summary
 from sagegate.output import verdict
 from sagegate.pins import stale_image
 from sagegate.pipeline import definition, parameters
-from sagegate.pipeline.code import libraries
+from sagegate.pipeline.code import check_hyperparameters, libraries
 from sagegate.pipeline.validate import reference_errors
 from sagegate.registry.models import describe_model, ensure_champion, packages_of
 from sagegate.runs.executions import execution_definition, execution_parameters
@@ -74,7 +74,9 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
     """Run the pipeline; return the exit code: 0 succeeded, 3 rejected by the gate, 1 failed."""
     options.check(environment)
     options.parameters()  # raises an error before anything is compiled
-    if not options.retry and definition.is_stale(root, load_settings(root)):
+    settings = load_settings(root)
+    check_hyperparameters(root, settings.hyperparameters)
+    if not options.retry and definition.is_stale(root, settings):
         from sagegate.pipeline.compile import compile_project
 
         print("pipeline/pipeline.py, [hyperparameters] or [tuning] changed: compiling", flush=True)

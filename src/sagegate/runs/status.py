@@ -55,12 +55,12 @@ def show_execution(session: Session, name: str) -> None:
     if "PipelineExecutionDescription" in execution:
         output.line(f"reason: {execution['PipelineExecutionDescription']}")
     output.table(headings, rows)
+    reason, status = execution.get("FailureReason"), execution["PipelineExecutionStatus"]
     for step in steps:
         if step["StepStatus"] == "Failed" and "Fail" not in step.get("Metadata", {}):
-            output.log(step["StepName"], last_log_lines(session, arn, step, LOG_LINES))
+            output.log(step["StepName"], last_log_lines(session, arn, step, LOG_LINES), reason or "")
     if not session.environment.is_local:
         output.line(f"logs: {output.job_logs(session.names.partition, session.names.region)}")
-    reason, status = execution.get("FailureReason"), execution["PipelineExecutionStatus"]
     if rejection := evaluations.rejection_message(steps):
         reason, status = rejection, "Rejected"
     output.verdict(status in ("Succeeded", "Executing"), f"{status}: {reason}" if reason else status, None)
