@@ -148,7 +148,7 @@ def metrics_table(found: Json, metrics: dict[str, Metric], y: Array, p: Array, q
             cells += [with_interval(better, (low, high), "+"), f'<td class="words">{clear}</td>']
         strip = intervals(spread, gate["threshold"] if is_gate else None, f"the intervals of {name} on one scale")
         first = f"{named(name)} {'↓' if sign < 0 else '↑'}"
-        cells.append(f"{baseline[name]:.4g}" if name in baseline else "")
+        cells.append(f"{round(baseline[name], 12):.4g}" if name in baseline else "")
         rows.append([first, *cells, f'<td class="strip-cell">{strip}</td>'])
     headings = ["metric", '<span class="a-text">candidate</span>']
     caption = f"{len(y):,} test rows. ↑ higher is better, ↓ lower. Each end of an interval holds with"
