@@ -16,6 +16,7 @@ DEPENDENCIES = frozenset(
         "click",
         "msgspec",
         "mypy",
+        "nbstripout",
         "numpy",
         "optuna",
         "pandas",
