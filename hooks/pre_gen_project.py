@@ -14,6 +14,7 @@ DEPENDENCIES = frozenset(
         "boto3",
         "cfn-lint",
         "click",
+        "jupyterlab",
         "msgspec",
         "mypy",
         "nbstripout",

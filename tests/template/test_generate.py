@@ -43,7 +43,7 @@ def assert_well_formed(project: Path) -> None:
     for path, text in texts(project).items():
         if path.suffix == ".toml":
             tomllib.loads(text)
-        elif path.suffix == ".json":
+        elif path.suffix in (".json", ".ipynb"):
             json.loads(text)
         elif path.suffix in (".yaml", ".yml") and "infra" not in path.parts:
             yaml.safe_load(text)
@@ -82,6 +82,7 @@ def test_the_files_a_user_looks_for_are_there(baked: Bake) -> None:
         "environments/staging.toml",
         "mlops.toml",
         "model",
+        "notebooks/explore.ipynb",
         "pipeline/definition.json",
         "pipeline/pipeline.py",
         "pyproject.toml",
@@ -96,6 +97,7 @@ def test_files_copied_without_rendering_are_the_same_bytes(baked: Bake, template
     project = baked()
     copied = [
         *project.rglob("*.py"),
+        *project.rglob("*.ipynb"),
         *(project / ".github").rglob("*.yml"),
         *(project / "tests").glob("*"),
     ]
