@@ -139,6 +139,16 @@ REFUSED = {
         [],
         ["no column"],
     ),
+    "alike-rows": (
+        "churn.csv",
+        b"one,two,churned\n" + b"".join(b"a%d,b%d,%d\n" % (n % 5, n % 7, n % 35 < 2) for n in range(600)),
+        [],
+        [
+            "average_precision cannot be measured on the",
+            "test rows",
+            "equal rows count once (clean in model/preprocess",
+        ],
+    ),
     "faults": (
         "churn.csv",
         rows(put("age", lambda n: "?" if n in (3, 9) else n % 50)),

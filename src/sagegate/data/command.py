@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import shutil
 import tempfile
@@ -135,6 +136,10 @@ def propose(code: Code, schema: Any, parts: dict[str, Any], problem: Target) -> 
     if shares and min(shares) < RARE:
         metric = "average_precision" if len(shares) == 2 else "balanced_accuracy"
     nothing = code.without_learning(schema, parts, metric)
+    if not math.isfinite(nothing):
+        what = f"{metric} cannot be measured on the {len(parts['test'])} test rows, which all have the same class"
+        advice = "equal rows count once (clean in model/preprocess.py): use more rows, or another test_fraction"
+        raise SagegateError(f"{what}; {advice}", USAGE)
     way = BETTER * (nothing if metric in code.metrics.LOWER_IS_BETTER else 1 - nothing)
     threshold = nothing - way if metric in code.metrics.LOWER_IS_BETTER else nothing + way
     return {
