@@ -112,7 +112,7 @@ def test_the_weights_of_classes_reach_the_estimator(splits: Path, monkeypatch: p
     tables = {name: data.read_split(splits / name) for name in ("train", "validation")}
     recorder = Recorder()
     monkeypatch.setattr(estimator, "fit", recorder)
-    train.train(tables, SCHEMA, {})
+    train.train(tables, replace(SCHEMA, class_weights=()), {})
     assert (recorder.rows.weight == 1).all()
     train.train(tables, replace(SCHEMA, class_weights="balanced"), {})
     sums = np.bincount(recorder.rows.target, recorder.rows.weight)

@@ -164,7 +164,7 @@ def _changes(root: Path, path: str, place: Path, gate: dict[str, str | float]) -
         texts[mlops] = edit(texts[mlops], mlops, "data", {"source": inside})
         here = None
     else:
-        here = os.fspath(place)
+        here = os.path.abspath(place)
     texts[local] = edit(texts[local], local, "", {"data_source": here})
     return texts
 
