@@ -13,12 +13,11 @@ from sagegate import output
 from sagegate.errors import SagegateError
 from sagegate.explain.explain import explain
 from sagegate.files import write_atomically
-from sagegate.registry.evaluation import evaluation_uri, statistics_uri
+from sagegate.registry.evaluation import REPORT, evaluation_uri, read_report, statistics_uri
 from sagegate.registry.models import describe_model
 from sagegate.runs.executions import describe_execution, execution_definition, execution_steps, latest_executions
-from sagegate.session import Session, read_object
+from sagegate.session import Session
 
-FILE = "report.html"
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -48,7 +47,7 @@ def report(session: Session, name: str | None, opens: bool | None) -> None:
     By default the latest execution's. `opens` None means to open it on a terminal that has a browser.
     """
     if name is not None and name.isascii() and name.isdigit() and len(name) < 12:  # an execution's name has 12
-        page = _written(session, statistics_uri(describe_model(session, int(name))))
+        page = read_report(session, statistics_uri(describe_model(session, int(name))))
         what, why = f"model-{name}", f"model {name}"
     else:
         if name is None:
@@ -60,24 +59,19 @@ def report(session: Session, name: str | None, opens: bool | None) -> None:
         arn, status = execution["PipelineExecutionArn"], execution["PipelineExecutionStatus"]
         what = str(arn).rpartition("/")[2]
         uri = evaluation_uri(session, execution_definition(session, arn), execution_steps(session, arn))
-        page = _written(session, uri)
+        page = read_report(session, uri)
         if page is None and status in ("Failed", "Stopped"):
             page = failure_page(session, what, status)
         why = f"execution {what} ({status})"
     if page is None:
         raise SagegateError(
-            f"{why} has no {FILE}: Evaluate's log says why it was not drawn, or the project's evaluate.py draws none"
+            f"{why} has no {REPORT}: Evaluate's log says why it was not drawn, or the project's evaluate.py draws none"
         )
     file = session.root / ".mlops" / "reports" / f"{session.environment.name}-{what}.html"
     write_atomically(file, page, sync=False)
     output.line(str(file))
     if opens or (opens is None and _has_browser()):
         webbrowser.open(Path(file).as_uri())
-
-
-def _written(session: Session, uri: str | None) -> bytes | None:
-    """Return the page beside the evaluation at `uri`, None without one."""
-    return read_object(session, f"{uri.rpartition('/')[0]}/{FILE}") if uri else None
 
 
 def failure_page(session: Session, name: str, status: str) -> bytes:

@@ -9,6 +9,8 @@ from sagegate.evaluation import Evaluation
 from sagegate.files import Json
 from sagegate.session import Session, is_missing, read_object
 
+REPORT = "report.html"
+
 
 def read_evaluation(session: Session, uri: str) -> Evaluation | None:
     """Return the evaluation stored at `uri`, or None if it does not exist or is not a JSON object."""
@@ -29,6 +31,11 @@ def read_evaluation(session: Session, uri: str) -> Evaluation | None:
     for name in ("gate", "lineage"):
         body[name] = body[name] if isinstance(body.get(name), dict) else {}
     return Evaluation(metrics, body["gate"], uri, hashlib.sha256(content).hexdigest(), body)
+
+
+def read_report(session: Session, uri: str | None) -> bytes | None:
+    """Return the page that Evaluate wrote beside the evaluation at `uri`, or None without one."""
+    return read_object(session, f"{uri.rpartition('/')[0]}/{REPORT}") if uri else None
 
 
 def evaluation_of_package(session: Session, package: Json) -> Evaluation | None:
