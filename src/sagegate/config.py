@@ -276,6 +276,24 @@ class Platform(Section, frozen=True):
     data_arrival: bool = False
 
 
+class Tracking(Section, frozen=True):
+    """MLflow, in which each execution becomes a run; without this table there is none.
+
+    `mlflow` is an SQLite file below the project's folder or elsewhere, a server's URL, or the ARN of a SageMaker
+    MLflow tracking server or app. A URL has no password: MLflow takes it from MLFLOW_TRACKING_PASSWORD.
+    """
+
+    # The ARN's form is that of MlflowConfig's MlflowResourceArn in SageMaker's API.
+    mlflow: Annotated[
+        str,
+        Meta(
+            pattern=r"^(sqlite:///[^?#\n]+|https?://[^@\s]+|"
+            r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:[0-9]{12}:mlflow-(app|tracking-server)/[^/\s]+)\Z",
+            examples=["sqlite:///mlflow.db", "https://...", "arn:aws:sagemaker:..."],
+        ),
+    ]
+
+
 class Limits(Section, frozen=True):
     """Limits of a job."""
 
@@ -296,6 +314,7 @@ class Environment(Section, frozen=True):
     network: Network | None = None
     encryption: Encryption | None = None
     platform: Platform = Platform()
+    tracking: Tracking | None = None
 
     @property
     def is_local(self) -> bool:

@@ -33,6 +33,7 @@ class Session:
         self.environment = environment
         self.names = Names(settings.project.name, environment.name, environment.account_id, environment.region)
         self.store = Store(root / ".mlops" / "s3")  # the local S3; on AWS only its cache of digests is used
+        self.profile: str | None = None  # of boto3
 
     @cached_property
     def sagemaker(self) -> Any:
@@ -114,10 +115,8 @@ class AwsSession(Session):
 
         self._clients: dict[str, Any] = {}
         profile = f"{settings.project.name}-{environment.name}"
-        has_profile = profile in boto3.Session().available_profiles
-        self._session: Any = boto3.Session(
-            profile_name=profile if has_profile else None, region_name=environment.region
-        )
+        self.profile = profile if profile in boto3.Session().available_profiles else None
+        self._session: Any = boto3.Session(profile_name=self.profile, region_name=environment.region)
         account = self.client("sts").get_caller_identity()["Account"]
         if account != environment.account_id:
             raise SagegateError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -16,11 +17,14 @@ class JsonServer:
     def __init__(self) -> None:
         """Start on a free port."""
         answer = self.answer
+        self.headers: list[Message] = []  # of each request
+        seen = self.headers
 
         class Handler(BaseHTTPRequestHandler):
             def any(self) -> None:
                 content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 body = json.loads(content) if content else None
+                seen.append(self.headers)
                 status, result, headers = answer(self.command, self.path, self.headers.get("Authorization", ""), body)
                 text = b"" if result is None else json.dumps(result).encode()
                 self.send_response(status)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sagegate.config import Section, convert, load_environment, load_settings, parse_settings
+from sagegate.config import Section, Tracking, convert, load_environment, load_settings, parse_settings
 from sagegate.errors import SagegateError
 
 PROJECT = """
@@ -143,6 +143,16 @@ ENVIRONMENT_MISTAKES = {
         "[limits]",
         '[encryption]\nkms_key_arn = "mine"\n[limits]',
     ): "encryption.kms_key_arn: expected text like `arn:aws:kms:us-east-1:123456789012:key/...`",
+    **{
+        (
+            "[limits]",
+            f'[tracking]\nmlflow = "{uri}"\n[limits]',
+        ): "tracking.mlflow: expected text like `sqlite:///mlflow.db`"
+        for uri in (
+            *("mlruns", "file:///mlruns", "sqlite:///", "databricks", "https://me:secret@mlflow.example.org"),
+            *("arn:aws:s3:::mlflow-app/team", "arn:aws:sagemaker:us-east-1:111122223333:mlflow-app"),
+        )
+    },
     ('"111122223333"', '"1111-2222"'): "account_id: expected text like `123456789012`",
     ("account_id", 'name = "prod"\naccount_id'): "name: no such key",
     ("[network]", "[netwerk]"): "netwerk: no such key",
@@ -207,7 +217,11 @@ def test_valid_files_are_read(tmp_path: Path) -> None:
     assert settings.parameter_types() == {"max_depth": "Integer", "eta": "Float", "objective": "String"}
     assert dev.network is not None and dev.network.subnet_ids == ["subnet-1", "subnet-2"]
     assert (dev.endpoint.traffic, dev.platform.create_kms_key) == ("canary", False)
-    assert dev.encryption is not None and dev.encryption.kms_key_arn == key
+    assert dev.encryption is not None and dev.encryption.kms_key_arn == key and dev.tracking is None
+    arn = "arn:aws:sagemaker:eu-west-1:111122223333:mlflow-"
+    for uri in ("sqlite:////srv/runs.db", "http://127.0.0.1:5000", f"{arn}app/app-A1", f"{arn}tracking-server/team"):
+        (tmp_path / "environments" / "dev.toml").write_text(f'{DEV}[tracking]\nmlflow = "{uri}"\n')
+        assert load_environment(tmp_path, "dev").tracking == Tracking(uri)
     with pytest.raises(AttributeError):
         settings.gate.threshold = 0.0  # type: ignore[misc]
 

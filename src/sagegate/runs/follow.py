@@ -23,6 +23,7 @@ from sagegate.runs.executions import (
     last_log_lines,
     tuning_result,
 )
+from sagegate.runs.tracking import track
 from sagegate.session import Session
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def report(session: Session, arn: str, definition: Json) -> int:
         lines += ["", *markdown.folded(f"The end of the log of {failed['StepName']}", markdown.fenced(log))]
     markdown.append_summary(lines)
     markdown.set_output("execution", name)
+    track(session, execution, definition, steps, evaluation, verdict.line)
     return verdict.exit_code
 
 

@@ -20,6 +20,7 @@ from sagegate.pipeline.validate import reference_errors
 from sagegate.registry.models import describe_model, ensure_champion, packages_of
 from sagegate.runs.executions import execution_definition, execution_parameters
 from sagegate.runs.follow import follow_and_report
+from sagegate.runs.tracking import check_installed
 from sagegate.session import Session, is_missing, open_session, paginate
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def run(root: Path, environment: str, options: RunOptions, launcher: Launcher | 
     try:
         if not session.environment.is_local and not options.retry and (stale := stale_image(root, session.settings)):
             raise SagegateError(stale)
+        check_installed(session)
         request = None if options.retry else prepare(session, options)
         if request and options.reads_cache and not options.again and (model := model_of(session, request)):
             again = f"sagegate run --again{session.option} runs it all the same"
