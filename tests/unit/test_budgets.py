@@ -1,9 +1,9 @@
-"""Lines of the project, the package and the tests (docs/decisions/0016-*.md)."""
+"""Lines of the project, the package and the tests (docs/decisions/0017-*.md)."""
 
 import pytest
 from clean_copy import ROOT, tracked_files
 
-BUDGETS = {"{{cookiecutter.project_slug}}": 6_300, "src": 13_500, "tests": 17_600, "tests/campaigns": 1_900}
+BUDGETS = {"{{cookiecutter.project_slug}}": 6_800, "src": 13_700, "tests": 18_400, "tests/campaigns": 1_900}
 
 
 @pytest.mark.parametrize("folder", BUDGETS)
