@@ -59,6 +59,9 @@ def test_compiling_takes_new_hyperparameters_and_types(bake: Bake, run_in: RunIn
         done = run_in(project, "sagegate", command, check=False)
         assert done.returncode == 2 and "hyperparameters.min_child_weight: the pipeline has a Float" in done.stderr
         assert "write 2.0, or run `sagegate compile`" in done.stderr and len(done.stderr.splitlines()) == 1
+    estimator = project / "model" / "estimator.py"
+    taken = estimator.read_text().replace("    seed: int = 42,\n", "    gamma: float = 0.0,\n    note: str = '',\n")
+    estimator.write_text(taken)
     settings.write_text(original.replace("\nseed = 42\n", "\ngamma = 0.5\nnote = 'short'\n"))
     stale = run_in(project, "sagegate", "check", check=False)
     assert stale.returncode == 1 and "stale" in stale.stderr

@@ -26,8 +26,8 @@ def test_two_hosts_make_one_model_and_say_what_each_did(place: Place, step: str)
 def test_a_host_that_is_lost_fails_the_run_and_leaves_no_model(place: Place) -> None:
     one = f"{RESOURCES['Train']}\ninstance_count = 1"
     place.edit(f"environments/{place.name}.toml", one, one[:-1] + "2")
-    lost = 'if epoch == 3 and os.environ["SM_CURRENT_HOST"] == "algo-2":\n            os._exit(9)\n        return False'
-    place.edit("model/train.py", "return False", lost)
+    lost = 'import os; os._exit(9) if epoch == 3 and os.environ["SM_CURRENT_HOST"] == "algo-2" else None'
+    place.edit("model/estimator.py", "return False", f"{lost}\n        return False")
     said = place.run("run", code=1)
     assert re.search(r"Step Train failed: .*on algo-[12]", said) or "AlgorithmError" in said, said
     assert "no model is registered yet" in place.run("models")

@@ -168,9 +168,13 @@ def serve_folder(folder: Path, port: int, title: str, test: Callable[[str], bool
         server = Server(port, model)
     except OSError as error:
         raise SagegateError(f"port {port}: {error.strerror}: choose another with --port", USAGE) from None
-    wake, wake_write = os.pipe()  # a handler may not take a lock that the interrupted code holds, as Event.set does
+    # Python itself writes to the pipe when a signal comes. A handler runs in this thread only, which would not wake up
+    # if another thread got the signal; nor may one take a lock that the interrupted code holds, as Event.set does.
+    wake, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os.write(wake_write, b"."))
+        signal.signal(number, lambda *_: None)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="serve")
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}"
