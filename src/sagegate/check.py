@@ -44,7 +44,7 @@ def check(root: Path) -> None:
             "what it was compiled from): run `sagegate compile` and commit it"
         )
     found = check_data(root, settings, environments[0])
-    for doubt in pins.doubts(root, settings):
+    for doubt in pins.doubts(root, settings, any(environment.tracking for environment in environments)):
         warn(f"warning: {doubt}")
     differing = list(pins.differences(root))
     for difference in differing:

@@ -17,6 +17,7 @@ from sagegate.errors import SagegateError
 from sagegate.images import IMAGE, VERSIONS, source_digest
 
 REQUIREMENTS = "image/requirements.txt"
+TRACKING = {"mlflow", "sagemaker-mlflow"}
 REQUIREMENT = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])? *(?:== *([^\s;,\\*]+)(?![^\s;,\\]))?", re.MULTILINE)
 LOCKED = re.compile(r'^\[\[package\]\]\nname = "([^"\n]+)"\nversion = "([^"\n]+)"', re.MULTILINE)
 
@@ -50,9 +51,12 @@ def differences(root: Path) -> Iterator[str]:
             yield f"{where}: {name} {' and '.join(versions[where])}, but {image} has {have}: {remedy}"
 
 
-def doubts(root: Path, settings: Settings) -> Iterator[str]:
-    """Yield a line for each dependency that the image is not known to have, and one if image/ changed since."""
-    known = VERSIONS.keys() | _versions(_read(root / REQUIREMENTS)).keys()
+def doubts(root: Path, settings: Settings, is_tracked: bool) -> Iterator[str]:
+    """Yield a line for each dependency that the image is not known to have, and one if image/ changed since.
+
+    With `[tracking]` in an environment, sagegate needs MLflow, and no job does.
+    """
+    known = VERSIONS.keys() | _versions(_read(root / REQUIREMENTS)).keys() | (TRACKING if is_tracked else set())
     for name in sorted(_dependencies(root).keys() - known):
         yield (
             f"pyproject.toml: {name} may be missing in jobs and endpoints, {IMAGE} is not known to have it: put it "

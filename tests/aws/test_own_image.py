@@ -65,6 +65,12 @@ def test_check_knows_what_is_installed_and_what_an_own_image_was_made_from(
     file.write_text(file.read_text("utf-8").replace('"numpy==', '"lightgbm==4.6.0",\n    "numpy=='), encoding="utf-8")
     missing = run_in(own_project, "sagegate", "check")
     assert "warning: pyproject.toml: lightgbm may be missing in jobs and endpoints" in missing.stderr
+    file.write_text(file.read_text("utf-8").replace("lightgbm==4.6.0", "mlflow"), encoding="utf-8")
+    assert "mlflow may be missing" in run_in(own_project, "sagegate", "check").stderr
+    with (own_project / "environments" / "local.toml").open("a", encoding="utf-8") as local:
+        local.write('\n[tracking]\nmlflow = "sqlite:///mlflow.db"\n')
+    assert run_in(own_project, "sagegate", "check").stderr == "", "sagegate uses it, no job does"
+    file.write_text(file.read_text("utf-8").replace('"mlflow"', '"lightgbm==4.6.0"'), encoding="utf-8")
 
     add_image(own_project, "joblib==1.5.3 \\\n    --hash=sha256:0\nlightgbm==4.5.0\n")
     (own_project / "uv.lock").write_text(LOCK, encoding="utf-8")
