@@ -19,9 +19,9 @@ def choose_threshold(y: NDArray[np.int64], p: NDArray[np.float64], schema: Schem
     y, p = y[order], p[order]
     last = np.flatnonzero(np.r_[p[1:] != p[:-1], True])  # of rows with one probability, all are called or none
     hits, called = np.r_[0, np.cumsum(y)[last]], np.r_[0, last + 1]
-    if isinstance(rule, str):
+    if isinstance(rule, str):  # van Rijsbergen, Information Retrieval, 1979, chapter 7
         beta2 = float(rule[1:]) ** 2
-        score = (1 + beta2) * hits / np.maximum(1, beta2 * y.sum() + called)  # Fawcett, An introduction to ROC analysis
+        score = (1 + beta2) * hits / np.maximum(1, beta2 * y.sum() + called)
     else:
         score = -1.0 * (rule["miss"] * (y.sum() - hits) + rule["false_alarm"] * (called - hits))
     upper, lower = np.r_[1.0, p[last]], np.r_[p[last], 0.0]  # between the two: the rows above are called
