@@ -240,6 +240,18 @@ ATTACKS: dict[str, tuple[Change, str, str]] = {
     "the candidate links outside": (member("x", tarfile.SYMTYPE, "/etc/passwd"), REFUSED, "is not a model artifact"),
     "the candidate has no estimator": (inside("model", "model.joblib", None), REFUSED, "has no model.joblib"),
     "the candidate's estimator is damaged": (inside("model", "model.joblib", b"x"), REFUSED, "model.joblib in the"),
+    "the candidate's threshold is text": (inside("model", "training.json", b'{"threshold": "x"}'), REFUSED, "damaged"),
+    "the candidate's record is a list": (inside("model", "training.json", b"[1]"), REFUSED, "damaged"),
+    "the champion's threshold is nan": (
+        inside("champion", "training.json", b'{"threshold": NaN}'),
+        REFUSED,
+        "no probability",
+    ),
+    "the champion's threshold is 2": (
+        inside("champion", "training.json", b'{"threshold": 2}'),
+        REFUSED,
+        "no probability",
+    ),
     "the candidate is the weak one": (weak, REJECTED, "worse"),
     "metric nan": (flag("metric", "nan"), REFUSED, "is not one of"),
     "threshold nan": (flag("threshold", "nan"), REFUSED, "finite"),

@@ -42,7 +42,8 @@ class Model:
         if predicted.shape != shape or predicted.dtype.kind != "f":
             what = f"{predicted.dtype} of shape {predicted.shape}, not floats of shape {shape}"
             raise DataError(f"the estimator predicts {what}: correct model/estimator.py")
-        return (predicted[:, 1] if classes == 2 else predicted).astype(np.float64)
+        predicted = predicted[:, 1] if classes == 2 else predicted
+        return predicted.astype(np.float64)
 
 
 def save(model: Model, folder: Path) -> None:

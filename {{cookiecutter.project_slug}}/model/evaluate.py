@@ -118,10 +118,17 @@ def score(whose: str, predict: Callable[[], NDArray[np.float64]], rows: int, sch
     return predicted
 
 
-def threshold_of(folder: Path) -> float:
-    """Return the probability above which the model in `folder` calls a row positive: 0.5 if it does not say."""
-    record = folder / "training.json"  # another train.py may not write it
-    return float(json.loads(record.read_text(encoding="utf-8")).get("threshold", 0.5)) if record.is_file() else 0.5
+def record_of(folder: Path) -> dict[str, Any]:
+    """Return training.json of the model in `folder`, with a threshold: 0.5 if it has none. Raises DataError."""
+    file = folder / "training.json"  # another train.py may not write it
+    try:
+        record: dict[str, Any] = {"threshold": 0.5} | (json.loads(file.read_text("utf-8")) if file.is_file() else {})
+        record["threshold"] = float(record["threshold"])
+    except (ValueError, TypeError):
+        raise DataError("training.json in a model artifact is damaged: train the model again") from None
+    if not 0 <= record["threshold"] <= 1:
+        raise DataError(f"threshold {record['threshold']} in training.json of a model artifact is no probability")
+    return record
 
 
 def finite(value: float, name: str) -> float:
@@ -239,8 +246,7 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], Scored]:
     with tempfile.TemporaryDirectory() as scratch:
         candidate, champion = Path(scratch) / "candidate", Path(scratch) / "champion"
         unpack(args.model / "model.tar.gz", candidate)
-        record = candidate / "training.json"  # another train.py may not write it
-        recorded = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        recorded = record_of(candidate)
         if seen := int((~not_trained_on(rows, candidate)).sum()):
             raise DataError(f"the candidate was trained on {seen} of the test rows: a row must be in one split only")
         version, left_out = unpack_champion(args.champion, schema, champion), 0
@@ -253,7 +259,11 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], Scored]:
                     " few to compare on: split as it was (split_seed, fractions, split_by), or reject the champion"
                 )
         predicted = score("the candidate", lambda: load(candidate).predict(rows), len(rows), schema)
-        scores, says, thresholds = None, (champion / SEEN).is_file(), [threshold_of(candidate), threshold_of(champion)]
+        scores, says, thresholds = (
+            None,
+            (champion / SEEN).is_file(),
+            [each["threshold"] for each in (recorded, record_of(champion))],
+        )
         if version:
             scores = score("the champion", lambda: predict_with_own_code(champion, rows), len(rows), schema)
     y = encode_target(rows[schema.target], schema)
