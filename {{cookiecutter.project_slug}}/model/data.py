@@ -249,7 +249,7 @@ def row_digests(table: pd.DataFrame, schema: Schema) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Rows:
-    """What an estimator learns from: features (rows, features), the target as `encode_target` returns it, weights."""
+    """Rows for an estimator: features (rows, features), the target as `encode_target` returns it, and weights."""
 
     matrix: NDArray[Any]
     target: NDArray[Any]

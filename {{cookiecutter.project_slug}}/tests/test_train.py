@@ -40,7 +40,7 @@ def test_the_hyperparameters_in_the_settings_are_those_of_the_estimator() -> Non
     assert settings.keys() == train.hyperparameters().keys()
 
 
-@pytest.mark.parametrize("name", ["no_such_name", min(train.hyperparameters())[:-1]])
+@pytest.mark.parametrize("name", ["no_such_name", min(train.hyperparameters(), default="none")[:-1]])
 def test_a_wrong_or_shortened_name_is_no_hyperparameter(
     splits: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

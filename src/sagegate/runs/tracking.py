@@ -34,7 +34,7 @@ NOT_CHOSEN = {
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What MLflow gets to know about an execution; times are milliseconds since 1970."""
+    """An execution as MLflow gets it; times are milliseconds since 1970."""
 
     name: str
     tags: dict[str, str]
