@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -320,3 +321,28 @@ def test_the_how_to_page_works_as_it_is_written(bake: Bake, run_in: RunIn) -> No
         run_in(project, *command.removeprefix("uv run ").split())
     shown, _ = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)  # test_estimators.py follows the second
     assert shown in (project / "model" / "schema.toml").read_text(encoding="utf-8")
+
+
+THREADS = """
+import os, sys
+sys.path.insert(0, "model")
+import data, raw_files
+from pathlib import Path
+
+schema, before = data.load_schema(), len(os.listdir("/proc/self/task"))
+try:
+    raw_files.read_folder(Path("faulty"), schema)
+except data.DataError:
+    print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads by /proc")
+def test_a_faulty_file_is_read_without_arrow_s_threads(bake: Bake, run_in: RunIn) -> None:
+    """One of them, of three or more, may wait for itself; then the job never ends (apache/arrow 48741)."""
+    project = bake()
+    (project / "faulty").mkdir()
+    header, *_ = next((project / "data").glob("*.csv")).read_text(encoding="utf-8").partition("\n")
+    (project / "faulty" / "rows.csv").write_text(f"{header}\n1,2\n1,2\n", encoding="utf-8")
+    (project / "threads.py").write_text(THREADS, encoding="utf-8")
+    assert int(run_in(project, "threads").stdout) < 3

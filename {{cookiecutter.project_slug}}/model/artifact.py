@@ -69,5 +69,8 @@ def load(folder: Path) -> Model:
 
 
 if __name__ == "__main__":  # evaluate.py scores a champion with the champion's own copy of this file
+    from pyarrow import parquet  # here, because an endpoint imports this file and needs no Parquet
+
     model_folder, rows, output = map(Path, sys.argv[1:])
-    np.save(output, load(model_folder).predict(pd.read_parquet(rows)))
+    table = parquet.read_table(rows).to_pandas()  # not by pandas: Arrow may hang with an open file, its issue 50482
+    np.save(output, load(model_folder).predict(table))

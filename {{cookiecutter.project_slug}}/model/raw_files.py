@@ -173,6 +173,9 @@ def read_cells(name: str, content: bytes, kinds: dict[str, str], files: Files) -
         return {column: parquet_column(name, content, column, kind, files) for column, kind in kinds.items()}
     types = {column: pa.float64() if kind == "number" else pa.string() for column, kind in kinds.items()}
     options = arrow_csv.ParseOptions(newlines_in_values=True, delimiter=files.separator)
+    # With threads, a file with an error may leave one that waits for itself, and the process never exits: Arrow's issue
+    # 48741, "Deadlock in CSV AsyncThreadedTableReader destructor". The image's version has it.
+    alone = arrow_csv.ReadOptions(use_threads=False)
 
     def read(missing: list[str]) -> dict[str, pa.ChunkedArray]:
         convert = arrow_csv.ConvertOptions(
@@ -182,7 +185,7 @@ def read_cells(name: str, content: bytes, kinds: dict[str, str], files: Files) -
             strings_can_be_null=False,
             decimal_point=files.decimal,
         )
-        table = arrow_csv.read_csv(pa.BufferReader(content), parse_options=options, convert_options=convert)
+        table = arrow_csv.read_csv(pa.BufferReader(content), alone, options, convert)
         return {column: table[column] for column in kinds}
 
     try:
