@@ -5,14 +5,16 @@ Replaces operations of moto, which creates a stack within the request, ignores u
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, cast
 
 import boto3
 from botocore.config import Config
+from botocore.loaders import create_loader
 from moto.cloudformation.exceptions import AlreadyExistsException, CloudFormationError, ValidationError
 from moto.cloudformation.models import ChangeSet, Stack
 from moto.cloudformation.parsing import OutputMap
@@ -29,6 +31,7 @@ NAME_OF = {"AWS::IAM::Role": "RoleName", "AWS::IAM::ManagedPolicy": "ManagedPoli
 LOCK = threading.Lock()
 THREADS: list[threading.Thread] = []
 URL: list[str] = []  # of the server that creates the resources
+LOADER = create_loader()  # keeps service models: each request has a session of its own, and SageMaker's model is large
 
 
 class ChangeSetNotFound(CloudFormationError):
@@ -52,6 +55,15 @@ class InsufficientCapabilities(CloudFormationError):
 # --- checks of a request -----------------------------------------------------------------------------------------
 def parse(body: str) -> Json:
     """Return a template; raises ValidationError if it has no resources."""
+    template = json.loads(as_json(body))
+    if not isinstance(template, dict) or not template.get("Resources"):
+        raise ValidationError(message="Template format error: At least one Resources member must be defined.")
+    return template
+
+
+@cache
+def as_json(body: str) -> str:
+    """Return a template as JSON. Parsing YAML takes half a second, and the same one comes again and again."""
 
     def fix_conditions(value: Any) -> Any:
         """Rename moto's Fn::Condition, which it does not know itself."""
@@ -59,10 +71,7 @@ def parse(body: str) -> Json:
             return {"Condition" if k == "Fn::Condition" else k: fix_conditions(v) for k, v in value.items()}
         return [fix_conditions(item) for item in value] if isinstance(value, list) else value
 
-    template = fix_conditions(Stack.parse_template(body))
-    if not isinstance(template, dict) or not template.get("Resources"):
-        raise ValidationError(message="Template format error: At least one Resources member must be defined.")
-    return template
+    return json.dumps(fix_conditions(Stack.parse_template(body)))
 
 
 def check_capabilities(template: Json, given: list[str]) -> None:
@@ -121,6 +130,7 @@ class Operations(CloudFormationResponse):
         """Return a function that gives clients with the caller's credentials."""
         token = self.headers.get("X-Amz-Security-Token")
         session = boto3.Session(self.get_access_key(), "secret", token, region_name=self.region)
+        session._session.register_component("data_loader", LOADER)
         config, clients = Config(retries={"total_max_attempts": 1}), {}
 
         def client(service: str) -> Any:

@@ -24,7 +24,7 @@ from fakes.jobs import publish_log
 from sagegate.files import Json
 
 BUSY = ("Creating", "Updating", "RollingBack", "SystemUpdating", "Deleting")
-TIME_SCALE = 0.01  # seconds here for each second of AWS's waits
+TIME_SCALE = 0.001  # seconds here for each second of AWS's waits
 THREADS: list[threading.Thread] = []
 
 

@@ -36,10 +36,6 @@ def train_three(template: Path, folder: Path, run_in: RunIn, fake_aws_process: R
     """Make the project and the snapshot of `snapshot` in a folder."""
     project = bake_template(template, folder)
     use_account(project)
-    staging = project / "environments" / "staging.toml"
-    staging.write_text(staging.read_text(encoding="utf-8").replace("wait_in_seconds = 120", "wait_in_seconds = 30"))
-    prod = project / "environments" / "prod.toml"
-    prod.write_text(prod.read_text(encoding="utf-8").replace("wait_in_seconds = 300", "wait_in_seconds = 30"))
     fake_aws_process.reset()
     fake_aws_process.prepare(PROJECT, ACCOUNT)
     environment = fake_aws_process.environment(ACCOUNT)
