@@ -38,6 +38,18 @@ LIBRARIES = (
     "sklearn",
     "xgboost",
 )
+SDK = (  # slow to import: what pipelines are compiled with, and what a run is logged to
+    "mlflow",
+    "sagemaker.core.lambda_helper",
+    "sagemaker.core.processing",
+    "sagemaker.core.transformer",
+    "sagemaker.mlops.workflow.lambda_step",
+    "sagemaker.mlops.workflow.model_step",
+    "sagemaker.mlops.workflow.pipeline",
+    "sagemaker.serve.model_builder",
+    "sagemaker.train.tuner",
+)
+MORE = ("lightgbm==4.7.0", "ipykernel==7.4.0", "nbclient==0.11.0")
 PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
 
 
@@ -49,6 +61,7 @@ class RunIn(Protocol):
 
 Bake = Callable[..., Path]
 Once = Callable[[str, Callable[[Path], object]], Path]
+Warm = Callable[..., Path]
 
 
 def bake_template(template: Path, output: Path, **answers: str) -> Path:
@@ -80,10 +93,15 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
-    """`once(name, make)` returns a folder that `make(folder)` has filled, once for all workers. Read-only."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for all workers."""
     own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def once(shared: Path) -> Once:
+    """`once(name, make)` returns a folder that `make(folder)` has filled, once for all workers. Read-only."""
 
     def make_once(name: str, make: Callable[[Path], object]) -> Path:
         folder, ready = shared / name, shared / f"{name}.ready"
@@ -183,17 +201,18 @@ def fake_aws_python(project: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Path]]:
-    """`warm(python)` lets the processes of an environment's Python start as forks of one (warm_python.py)."""
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """`warm(python, *modules)` lets the processes of an environment's Python start as forks of one (warm_python.py)."""
     folder, processes = tmp_path_factory.mktemp("warm"), []
     os.environ["WARM_PYTHON"] = str(folder)
 
-    def start(python: Path) -> Path:
+    def start(python: Path, *modules: str) -> Path:
         if sys.platform == "linux":
             with socket.socket(socket.AF_UNIX) as listener:
                 listener.bind(socket_path(str(folder), str(python.parents[1])))
                 listener.listen(64)
-                command = [str(python), str(ROOT / "tests" / "warm_python.py"), str(listener.fileno()), *LIBRARIES]
+                command = [str(python), str(ROOT / "tests" / "warm_python.py"), str(listener.fileno())]
+                command += [*LIBRARIES, *modules]
                 env, files = without_shell_settings({"WARM_PYTHON": ""}), [listener.fileno()]
                 processes.append(subprocess.Popen(command, env=env, pass_fds=files, stdin=subprocess.PIPE))
         return python
@@ -204,20 +223,21 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], 
 
 
 @pytest.fixture(scope="session")
-def project_env(template: Path, tmp_path_factory: pytest.TempPathFactory, warm: Callable[[Path], Path]) -> Path:
+def project_env(template: Path, tmp_path_factory: pytest.TempPathFactory, warm: Warm, shared: Path) -> Path:
     """The Python of the environment that generated projects share: dependencies and `dev` group."""
+    os.environ["MYPY_CACHE_DIR"] = str(shared / "mypy")  # mypy checks pandas and others once for all projects
     return warm(shared_environment(bake_template(template, tmp_path_factory.mktemp("environment"))))
 
 
 @pytest.fixture(scope="session")
-def sdk_env(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`project_env` with the SageMaker SDK, for tests that compile, and LightGBM, as another estimator."""
+def sdk_env(template: Path, tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
+    """`project_env` with the SageMaker SDK, LightGBM, and what runs a notebook without JupyterLab."""
     project = bake_template(template, tmp_path_factory.mktemp("environment"))
-    return shared_environment(project, "compile", extra=("lightgbm==4.7.0",))
+    return warm(shared_environment(project, "compile", extra=MORE), *SDK)
 
 
 @pytest.fixture(scope="session")
-def fake_aws_env(template: Path, tmp_path_factory: pytest.TempPathFactory, warm: Callable[[Path], Path]) -> Path:
+def fake_aws_env(template: Path, tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
     """`project_env` with moto: the Python of the fake AWS, whose jobs can train."""
     return warm(fake_aws_python(bake_template(template, tmp_path_factory.mktemp("environment"))))
 

@@ -193,12 +193,15 @@ def import_all(names: list[str]) -> None:
     import boto3
     from botocore.loaders import JSONFileLoader
 
+    JSONFileLoader.load_file = staticmethod(functools.cache(JSONFileLoader().load_file))
+    # The SageMaker SDK makes clients when it is imported, and looks for credentials.
+    os.environ |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "no", "AWS_SECRET_ACCESS_KEY": "no"}
     for name in names:
         with suppress(ImportError):
             importlib.import_module(name)
-    JSONFileLoader.load_file = staticmethod(functools.cache(JSONFileLoader().load_file))
     for name in ("cloudformation", "cloudwatch", "logs", "s3", "sagemaker", "sagemaker-runtime", "sts"):
         boto3.Session("no", "no").client(name, "us-east-1")
+    boto3.DEFAULT_SESSION = None
     gc.freeze()
 
 

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,9 +55,8 @@ KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @pytest.fixture(scope="module")
-def tracked(sdk_env: Path, warm: Callable[[Path], Path]) -> RunIn:
+def tracked(sdk_env: Path) -> RunIn:
     """`run_in` with MLflow and its plugin for ARNs, which the SageMaker SDK needs, too."""
-    warm(sdk_env)
 
     def run(
         project: Path, *args: str, check: bool = True, env: dict[str, str] | None = None

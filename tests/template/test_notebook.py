@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 from clean_copy import ROOT
-from conftest import PROJECT_FOLDER, Bake, RunIn, run_module, shared_environment
+from conftest import PROJECT_FOLDER, Bake, RunIn, run_module
 from made_data import as_csv, churn
 from test_hooks import hook
 
 NOTEBOOK = Path("notebooks", "explore.ipynb")
 COMMITTED = (ROOT / PROJECT_FOLDER / NOTEBOOK).read_bytes()
-# What runs a notebook of the group `notebook`, without JupyterLab, whose libraries take three seconds more to import.
-KERNEL = ("ipykernel==7.4.0", "nbclient==0.11.0")
 
 
 def outputs(notebook: Path) -> str:
@@ -24,14 +22,13 @@ def outputs(notebook: Path) -> str:
 
 
 def test_it_shows_own_data_the_metrics_of_the_pipeline_and_the_last_execution(
-    bake: Bake, run_in: RunIn, project_env: Path, tmp_path: Path
+    bake: Bake, run_in: RunIn, project_env: Path, sdk_env: Path, tmp_path: Path
 ) -> None:
     project = bake()
     (tmp_path / "churn.csv").write_text(as_csv(churn()), encoding="utf-8")
     run_in(project, "sagegate", "data", str(tmp_path / "churn.csv"), "--target", "churned")
     ran = run_in(project, "sagegate", "run").stdout
-    python = shared_environment(project, extra=KERNEL)
-    run_module(python, project, "jupyter", "execute", "--inplace", str(NOTEBOOK), env={"HOME": str(tmp_path)})
+    run_module(sdk_env, project, "jupyter", "execute", "--inplace", str(NOTEBOOK), env={"HOME": str(tmp_path)})
 
     shown = outputs(project / NOTEBOOK)
     assert "binary_classification: 1500 rows" in shown
