@@ -90,22 +90,17 @@ def first_row(project: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def journey(
-    request: pytest.FixtureRequest, locked: Path, project_env: Path, tmp_path: Path, fake_aws: Remote
-) -> Iterator[Journey]:
-    """A project with its accounts. The parameter says whether the subjects of GitHub's tokens have ids."""
-    prefix = subject_prefix(REPOSITORY, request.param)
+def journey(locked: Path, project_env: Path, tmp_path: Path, fake_aws: Remote) -> Iterator[Journey]:
+    """A project with its accounts. The subjects of GitHub's tokens have ids."""
     for name, account in ACCOUNTS.items():
-        command = ("bootstrap", name, "--yes", "--subject-prefix", prefix)
+        command = ("bootstrap", name, "--yes", "--subject-prefix", subject_prefix(REPOSITORY))
         run_module(project_env, locked, "sagegate", *command, env=fake_aws.environment(account))
     repository = Repository(locked, tmp_path / "lab", project_env.parent.parent, fake_aws.environment(ACCOUNTS["dev"]))
-    repository.github.actions.has_immutable_subject = request.param
     yield Journey(repository, fake_aws)
     repository.close()
 
 
-def to_staging(journey: Journey) -> float:
-    """Train the first model and deploy it to staging; return what it answers."""
+def test_journey(journey: Journey) -> None:
     repository, bare = journey.repository, journey.repository.github.bare
     repository.commit("The project")
     repository.edit("mlops.toml", "max_depth = 4", "max_depth = 3")
@@ -127,18 +122,6 @@ def to_staging(journey: Journey) -> float:
     assert "✅ staging: model 1 is live" in deployed.summary
     version, first = journey.served("staging")
     assert version == 1 and 0.0 <= first <= 1.0
-    return first
-
-
-@pytest.mark.parametrize("journey", [False], indirect=True)
-def test_a_repository_whose_subject_has_no_ids_goes_the_same_way(journey: Journey) -> None:
-    to_staging(journey)
-
-
-@pytest.mark.parametrize("journey", [True], indirect=True)
-def test_journey(journey: Journey) -> None:
-    repository = journey.repository
-    first = to_staging(journey)
     (pull,) = journey.open()
     assert pull["head"]["ref"] == "promote/prod" and "prod" in pull["title"]
 

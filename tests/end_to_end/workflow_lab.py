@@ -23,7 +23,6 @@ from typing import Any
 import yaml
 from conftest import find_uv, without_shell_settings
 from fakes.github import CONTROL_TOKEN, FakeGitHub
-from fakes.github_routes import subject_prefix
 from warm_python import socket_path
 
 from sagegate.files import Json
@@ -33,7 +32,6 @@ ACTIONS = Path(__file__).resolve().parents[1] / "actions"
 BEGIN_JOB = '"$FAKE_PYTHON" "$FAKE_ACTIONS/job.py"'
 REAL = ("checkout", "configure-aws-credentials")  # the actions that need nothing of GitHub but its API and git
 REPOSITORY = "acme/my-model"
-SUBJECT = ("--subject-prefix", subject_prefix(REPOSITORY))
 AUTHOR = {
     f"GIT_{role}_{key}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -242,7 +240,7 @@ class Repository:
     def variables(self, scratch: Path) -> dict[str, str]:
         """Return the variables of the runner and the fake actions; no AWS credentials are among them."""
         github = self.github.job_environment()
-        link = scratch / "environment"  # each job has a copy of the environment with this name (actions/setup_uv.py)
+        link = scratch / "environment"  # copies of the environment have this name (actions/setup_uv.py)
         link.unlink(missing_ok=True)
         link.symlink_to(socket_path(os.environ["WARM_PYTHON"], str(self.environment)))
         from_github = ("GITHUB_API_URL", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
@@ -257,8 +255,7 @@ class Repository:
             "FAKE_PYTHON": sys.executable,
             "FAKE_TOKEN": CONTROL_TOKEN,
             "FAKE_UV": str(Path(find_uv()).resolve()),
-            # mypy checks pandas and others once for all runs of a worker.
-            "MYPY_CACHE_DIR": str(self.folder.parents[1] / "mypy"),
+            "MYPY_CACHE_DIR": os.environ["MYPY_CACHE_DIR"],
             "WARM_PYTHON": str(scratch),
         }
         return servers | own | self.extra
