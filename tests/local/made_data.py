@@ -48,7 +48,7 @@ def housing(rows: int = 1200) -> Iterator[Row]:
         yield row | {"price_in_cents": round(100 * price), "price": round(price, 2)}
 
 
-def fraud(rows: int = 100_000) -> Iterator[Row]:
+def fraud(rows: int = 40_000) -> Iterator[Row]:
     """Payments of which one in two hundred is a fraud."""
     chance = random.Random(3)
     for number in range(rows):
