@@ -201,25 +201,27 @@ def fake_aws_python(project: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+def warm(shared: Path) -> Warm:
     """`warm(python, *modules)` lets the processes of an environment's Python start as forks of one (warm_python.py)."""
-    folder, processes = tmp_path_factory.mktemp("warm"), []
+    folder = shared / "warm"
+    folder.mkdir(exist_ok=True)
     os.environ["WARM_PYTHON"] = str(folder)
+    pytest_pid = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 
     def start(python: Path, *modules: str) -> Path:
-        if sys.platform == "linux":
-            with socket.socket(socket.AF_UNIX) as listener:
-                listener.bind(socket_path(str(folder), str(python.parents[1])))
-                listener.listen(64)
-                command = [str(python), str(ROOT / "tests" / "warm_python.py"), str(listener.fileno())]
-                command += [*LIBRARIES, *modules]
-                env, files = without_shell_settings({"WARM_PYTHON": ""}), [listener.fileno()]
-                processes.append(subprocess.Popen(command, env=env, pass_fds=files, stdin=subprocess.PIPE))
+        path = socket_path(str(folder), str(python.parents[1]))
+        with FileLock(f"{path}.lock"):
+            if sys.platform == "linux" and not Path(path).exists():
+                with socket.socket(socket.AF_UNIX) as listener:
+                    listener.bind(path)
+                    listener.listen(64)
+                    command = [str(python), str(ROOT / "tests" / "warm_python.py"), str(listener.fileno())]
+                    command += [str(pytest_pid), *LIBRARIES, *modules]
+                    env, files = without_shell_settings({"WARM_PYTHON": ""}), [listener.fileno()]
+                    subprocess.Popen(command, env=env, pass_fds=files, stdin=subprocess.DEVNULL, start_new_session=True)
         return python
 
-    yield start
-    for process in processes:
-        process.communicate()
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
 """A Python with the heavy libraries imported already: processes of generated projects start as forks of it.
 
-Importing pandas, scikit-learn, XGBoost and boto3 took most of the tests' time. `python warm_python.py FD MODULE...`
-imports modules once, and listens on the socket FD. The environments of generated projects (tests/conftest.py) run this
-file at each start of Python, as `sitecustomize`: it hands the process's command line, variables, folder and open files
-to that Python, which runs them in a fork. Then it forwards signals, and ends as the fork ends; if it is killed, so is
-the fork. Nothing of the package is imported beforehand.
+Importing pandas, scikit-learn, XGBoost and boto3 took most of the tests' time. `python warm_python.py FD PID MODULE...`
+imports modules once, and listens on the socket FD until the process PID, pytest, ends. The environments of generated
+projects (tests/conftest.py) run this file at each start of Python, as `sitecustomize`: it hands the process's command
+line, variables, folder and open files to that Python, which runs them in a fork. Then it forwards signals, and ends as
+the fork ends; if it is killed, so is the fork. Nothing of the package is imported beforehand.
 
 A process starts cold if WARM_PYTHON, the folder of the sockets, is not set; with options of Python's; and on macOS.
 A test of a process's end, or of what the hash seed could change, sets it to nothing.
@@ -65,19 +65,20 @@ def become_fork() -> None:
 
 
 # --- the warm Python -----------------------------------------------------------------------------------------------
-def serve(listener: socket.socket) -> Any:
-    """Fork for each request until standard input ends; return the request in a fork, and None at the end."""
+def serve(listener: socket.socket, pytest: int) -> Any:
+    """Fork for each request until pytest, a process, ends; return the request in a fork, and None at the end."""
     import select
 
+    end = os.pidfd_open(pytest)
     wake, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     running: dict[int, socket.socket] = {}
     while True:
-        inputs: list[Any] = [listener, wake, 0, *running.values()]
+        inputs: list[Any] = [listener, wake, end, *running.values()]
         ready, _, _ = select.select(inputs, [], [])
-        if 0 in ready:
+        if end in ready:
             break
         if wake in ready:
             os.read(wake, 4096)
@@ -202,6 +203,12 @@ def import_all(names: list[str]) -> None:
     for name in ("cloudformation", "cloudwatch", "logs", "s3", "sagemaker", "sagemaker-runtime", "sts"):
         boto3.Session("no", "no").client(name, "us-east-1")
     boto3.DEFAULT_SESSION = None
+    with suppress(
+        ImportError
+    ):  # the SDK checks the schema of its settings ten times in a compile, a quarter second each
+        import jsonschema
+
+        jsonschema.validate = lambda value, schema: jsonschema.validators.validator_for(schema)(schema).validate(value)
     gc.freeze()
 
 
@@ -211,8 +218,8 @@ def main() -> None:
     import threading
 
     del sys.path[0]  # this file's folder
-    import_all(sys.argv[2:])
-    if request := serve(socket.socket(fileno=int(sys.argv[1]))):
+    import_all(sys.argv[3:])
+    if request := serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])):
         code = run(request)
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
