@@ -177,7 +177,9 @@ class Operations(CloudFormationResponse):
             backend.stacks[stack.stack_id] = stack
             Run(stack, self._clients()).status("REVIEW_IN_PROGRESS", "User Initiated")
         identity = generate_changeset_id(name, self.region, self.current_account)
-        change_set = ChangeSet(kind, identity, name, stack, body, parameters, "", tags=stack.tags)
+        # moto would parse the template once more, and find out changes of its own.
+        change_set = ChangeSet(kind, identity, name, stack, '{"Resources": {}}', parameters, "", tags=stack.tags)
+        change_set.template, change_set.template_dict = body, template
         change_set.changes = changes or []  # type: ignore[assignment]
         change_set.status, change_set.execution_status, change_set.status_reason = "CREATE_COMPLETE", "AVAILABLE", None
         if changes is None:

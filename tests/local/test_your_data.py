@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BESIDE = """
 import sys, pandas as pd
 from pathlib import Path
+from threadpoolctl import threadpool_limits; threadpool_limits(1)  # waiting threads slow other tests down
 from sklearn import ensemble, metrics
 target, metric, s3 = sys.argv[1], sys.argv[2], Path(".mlops/s3")
 train, test = (pd.concat(map(pd.read_parquet, s3.rglob(f"*/{name}/*.parquet"))) for name in ("train", "test"))
