@@ -121,7 +121,7 @@ def test_ci_is_red_with_the_numbers_on_a_hostile_fork(repository: Repository) ->
     """A pull request from a fork worsens the model, breaks a lint rule, and has texts that look like commands."""
     repository.git("checkout", "-q", "-b", "change")
     repository.edit("mlops.toml", *WORSE)
-    (repository.work / "tests" / "unused.py").write_text("import os\n\nl = 1\n", encoding="utf-8")
+    (repository.work / "tests" / "unused.py").write_text("import os\n\nl: int = 'many'\n")
     for name in ("data", "model", "pipeline", "train"):  # few tests are enough here
         (repository.work / "tests" / f"test_{name}.py").unlink()
     repository.commit(HOSTILE, HOSTILE_BRANCH)
@@ -133,6 +133,7 @@ def test_ci_is_red_with_the_numbers_on_a_hostile_fork(repository: Repository) ->
     assert ("checks", "Tests") in {(job, step) for job, step, _ in run.steps}, "the tests run after a failed check"
     assert "-import os" in run.output, "the log has the diff of what the hooks can fix"
     assert "ruff (E741)" in run.output, "what they cannot fix is an annotation of the pull request"
+    assert "Incompatible types in assignment" in run.output, "mypy runs as well"
     assert ("pipeline", "Train, evaluate and gate locally") in failed
     page = run.summaries["pipeline"]
     assert "❌ local: the gate rejected the candidate" in page
