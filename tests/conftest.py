@@ -184,8 +184,6 @@ def shared_environment(project: Path, *groups: str, extra: tuple[str, ...] = ())
                 subprocess.run(
                     [find_uv(), *command, "--quiet"], cwd=source, env=env, check=True, stdin=subprocess.DEVNULL
                 )
-            # Compiles what will be imported, in a fifth of the time that compiling every module takes.
-            subprocess.run([str(python), "-c", f"import {', '.join(LIBRARIES)}"], env=env, check=True)
             (folder / "ready").touch()
         (link,) = (folder / "lib").glob("python*/site-packages")
         with suppress(FileExistsError):
