@@ -49,7 +49,7 @@ SDK = (  # slow to import: what pipelines are compiled with, and what a run is l
     "sagemaker.serve.model_builder",
     "sagemaker.train.tuner",
 )
-MORE = ("lightgbm==4.7.0", "ipykernel==7.4.0", "nbclient==0.11.0")
+SDK_EXTRAS = ("lightgbm==4.7.0", "ipykernel==7.4.0", "nbclient==0.11.0")
 PROBLEM_TYPES = ("binary_classification", "multiclass_classification", "regression")
 
 
@@ -233,7 +233,7 @@ def project_env(template: Path, tmp_path_factory: pytest.TempPathFactory, warm: 
 def sdk_env(template: Path, tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
     """`project_env` with the SageMaker SDK, LightGBM, and what runs a notebook without JupyterLab."""
     project = bake_template(template, tmp_path_factory.mktemp("environment"))
-    return warm(shared_environment(project, "compile", extra=MORE), *SDK)
+    return warm(shared_environment(project, "compile", extra=SDK_EXTRAS), *SDK)
 
 
 @pytest.fixture(scope="session")

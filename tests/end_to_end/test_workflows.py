@@ -133,7 +133,8 @@ def test_ci_is_red_with_the_numbers_on_a_hostile_fork(repository: Repository) ->
     assert ("checks", "Tests") in {(job, step) for job, step, _ in run.steps}, "the tests run after a failed check"
     assert "-import os" in run.output, "the log has the diff of what the hooks can fix"
     assert "ruff (E741)" in run.output, "what they cannot fix is an annotation of the pull request"
-    assert "Incompatible types in assignment" in run.output, "mypy runs as well"
+    for hook in ("ruff check", "ruff format", "mypy"):
+        assert re.search(rf"^{hook}\.+\S*Failed", run.output, re.MULTILINE), run.output
     assert ("pipeline", "Train, evaluate and gate locally") in failed
     page = run.summaries["pipeline"]
     assert "❌ local: the gate rejected the candidate" in page
