@@ -53,8 +53,13 @@ def become_fork() -> None:
     if not answer:  # the warm Python has ended
         return
     pid = NUMBER.unpack(answer)[0]
+
+    def forward(number: int, _: Any) -> None:
+        with suppress(ProcessLookupError):  # the fork has just ended: its exit code is on the way
+            os.kill(pid, number)
+
     for forwarded in FORWARDED:
-        signal.signal(forwarded, lambda number, _: os.kill(pid, number))
+        signal.signal(forwarded, forward)
     for number in files:
         os.close(number)
     code = NUMBER.unpack(connection.recv(NUMBER.size, socket.MSG_WAITALL))[0]
